@@ -1,0 +1,55 @@
+/* The catalog on the read database (sql/catalog.sql): checkpoint, mirrors, projections, the daemon's row. */
+#ifndef PJ_CORE_CATALOG_H
+#define PJ_CORE_CATALOG_H
+
+#include "core/source.h"
+#include "pg/session.h"
+
+struct pj_checkpoint {
+    bool complete;       /* the first start is complete: lsn is set */
+    char instance[24];
+    char slot[64];       /* "" where none was intended yet */
+    pj_lsn lsn;
+    char system_id[24];
+    uint32_t timeline;
+    char database[64];
+    int64_t epoch;
+    uint32_t witness_xid; /* 0: none */
+    pj_lsn witness_lsn;   /* its end LSN */
+    int64_t witness_time_us; /* commit time, microseconds since 2000-01-01 UTC; 0: unknown */
+    int backend_pid;
+    char backend_start[40]; /* as text, "" where none */
+};
+
+/* Creates what is missing; idempotent, safe when two do it at once (an advisory lock). */
+int pj_catalog_install(struct pj_session *read, struct pj_error *error);
+
+/* *installed is false where there is no catalog; then the rest is empty. */
+int pj_catalog_read(struct pj_session *read, struct pj_checkpoint *checkpoint, bool *installed, struct pj_error *error);
+
+/*
+ * The daemon's lock: one daemon a read database. Tries once, as a session-level advisory lock on this session; *mine says
+ * whether it was had. *holder (pj_free, may be NULL) describes who has it: "pid 123 on host h since …".
+ */
+int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct pj_error *error);
+
+/*
+ * Takes over: ends our former backend if it still lives, locks the checkpoint row (so that a COMMIT under way is over),
+ * raises the epoch, enters this session's backend, commits, and returns the row. Where believed_epoch >= 0 and the row's
+ * epoch is another, PJ_ESTALE: somebody took over in between.
+ */
+int pj_catalog_take_over(struct pj_session *read, int64_t believed_epoch, struct pj_checkpoint *checkpoint,
+                         struct pj_error *error);
+
+/* Commits the intent to create this slot, before it is created. */
+int pj_catalog_intend_slot(struct pj_session *read, const char *slot, const struct pj_source_identity *identity,
+                           struct pj_error *error);
+
+/* Enters the tables as mirrors, replacing the list. Within the caller's transaction. */
+int pj_catalog_enter_mirrors(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
+
+/* Completes the first start: checkpoint = lsn, all projections live. Within the caller's transaction. */
+int pj_catalog_complete(struct pj_session *read, pj_lsn lsn, const struct pj_source_identity *identity, int64_t epoch,
+                        struct pj_error *error);
+
+#endif

@@ -1,0 +1,36 @@
+/* The mirrors' tables on the read database: types, tables, keys, indexes. */
+#ifndef PJ_CORE_MIRROR_H
+#define PJ_CORE_MIRROR_H
+
+#include "base/buf.h"
+#include "pg/session.h"
+#include "wire/table.h"
+
+/*
+ * Creates the schemas, enum types and domains that the tables' columns need on the read database, where they are missing,
+ * after the source's (labels in order; a domain's base type, checks and default left out: the source has checked). A type
+ * that exists but differs (another kind, missing labels) is PJ_ECONFIG, named. Extension types must exist already; where
+ * not, PJ_ECONFIG naming the extension. Within the caller's transaction on `read`.
+ */
+int pj_mirror_create_types(struct pj_session *write, struct pj_session *read, const struct pj_table *tables, int count,
+                           struct pj_error *error);
+
+/*
+ * Creates the empty mirror without any index: all columns (generated ones as plain ones, no defaults, NOT NULL kept only
+ * on key and identity columns). A table of that name that pgprojector did not create is PJ_ECONFIG. fillfactor 85.
+ */
+int pj_mirror_create(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
+
+/* Adds the primary key, and the identity index where it is another. */
+int pj_mirror_add_keys(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
+
+/* Drops the mirrors that the catalog lists (of a first start that did not complete). */
+int pj_mirror_drop_all(struct pj_session *read, struct pj_error *error);
+
+/* Checks that each mirror still has the columns, types and keys that the stream will write. PJ_ESCHEMA, named. */
+int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
+
+/* Appends "a, b, c" of the columns, quoted; with a prefix such as "m." before each (NULL: none). */
+void pj_mirror_columns(struct pj_buf *sql, const struct pj_table *table, const char *prefix);
+
+#endif

@@ -1,0 +1,72 @@
+/*
+ * A module bound to the tables and settings of one deployment: its SQL, ready to be prepared.
+ */
+#ifndef PJ_CORE_PROJECTION_H
+#define PJ_CORE_PROJECTION_H
+
+#include "base/buf.h"
+#include "host/deltas.h"
+#include "host/module.h"
+#include "pg/session.h"
+#include "wire/table.h"
+
+/* How a deployment names what a module calls `table`; from the configuration, NULL-ended lists of pairs. */
+struct pj_binding {
+    const char *const (*tables)[2];  /* {declared table, actual "schema.table" or "table"}; ends with {NULL, NULL} */
+    const char *const (*columns)[2]; /* {"table.column" as declared, actual column}; ends with {NULL, NULL} */
+    const char *const (*options)[2]; /* {option, value}; ends with {NULL, NULL} */
+    const char *default_schema;      /* for names without a schema; NULL: "public" */
+};
+
+struct pj_projection_source {
+    const struct pj_table *table;
+    int width;    /* values apply() gets of a row */
+    int *columns; /* for each of them, the index into table->columns */
+};
+
+struct pj_projection {
+    const struct pj_module *module;
+    int nsources;
+    struct pj_projection_source *sources;
+    const char **options;     /* values, in the module's order */
+    struct pj_deltas *deltas; /* of the batch being applied */
+
+    /* all below: NULL or 0 for a module without a target */
+    char *target_schema, *target_name;
+    char *target_sql;         /* quoted and qualified */
+    int nkey, nstreams;
+    char **key_types;         /* SQL types of the key columns: "pg_catalog.uuid"; filled by pj_projection_check_target */
+    enum pj_type *key_kinds;  /* how key values are held; the same */
+    char **merge_sql;         /* one a stream; parameters: one array a stream column */
+    char *recompute_routing_sql; /* $1: array of routing keys */
+    char *recompute_full_sql; /* one array a key column; NULL where the key has one column */
+    char *recompute_all_sql;  /* no parameters */
+    char *definition_sql;     /* the whole definition as a plain SELECT */
+};
+
+/* The tables a module wants, appended to a growing list (duplicates are merged, `wanted_by` names the first). */
+struct pj_wanted_table;
+int pj_projection_want(const struct pj_module *module, const struct pj_binding *binding,
+                       struct pj_wanted_table **wanted, int *count, struct pj_error *error);
+
+/* Binds: finds sources and columns, checks their types. PJ_ECONFIG naming module, table and column. No I/O. */
+int pj_projection_bind(struct pj_projection *projection, const struct pj_module *module,
+                       const struct pj_binding *binding, const struct pj_table *tables, int count,
+                       struct pj_error *error);
+void pj_projection_free(struct pj_projection *projection);
+
+/* Creates the empty target from the definition's result columns (no rows, no indexes), or PJ_ECONFIG where a table of
+ * that name is there that pgprojector does not own, or the definition does not parse or lacks a key column. */
+int pj_projection_create_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
+
+/* Fills the empty target from the definition, then adds primary key and indexes, then analyzes. */
+int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
+
+/* Reads the target's key types from the catalog and builds the SQL texts that need them. To be called at each start. */
+int pj_projection_check_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
+
+/* Creates the module's mirror indexes where they are missing (names derived from their text). */
+int pj_projection_create_mirror_indexes(struct pj_session *read, const struct pj_projection *projection,
+                                        struct pj_error *error);
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * What one projection's apply() says of one batch: combined delta rows, and dirty keys. This is the host's side of the
+ * module ABI (struct pj_host, struct pj_call). Pure: no I/O, no clock.
+ */
+#ifndef PJ_HOST_DELTAS_H
+#define PJ_HOST_DELTAS_H
+
+#include "base/error.h"
+#include "pgprojector.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct pj_deltas;
+
+/* `options`: one value for each of the module's options, in their order; borrowed, like the module. */
+struct pj_deltas *pj_deltas_new(const struct pj_module *module, const char *const *options);
+void pj_deltas_free(struct pj_deltas *deltas);
+
+/* Forgets everything, keeps memory for the next batch. */
+void pj_deltas_reset(struct pj_deltas *deltas);
+
+/*
+ * Hands one changed row to the module. The rows have the columns that the source declares, in that order; for a source
+ * without columns, one value, the routing key (none where `key` is NULL, too). Without an apply(), marks the old and the
+ * new routing key dirty. PJ_EFAIL, with the module's words, where apply() refuses.
+ */
+int pj_deltas_apply(struct pj_deltas *deltas, const struct pj_change *change, struct pj_error *error);
+
+/* Marks from outside the module (a TRUNCATE, a repair). */
+void pj_deltas_mark_all(struct pj_deltas *deltas);
+void pj_deltas_mark(struct pj_deltas *deltas, const struct pj_value *key, int count);
+
+/*
+ * To be called once after the last change of a batch: withholds delta rows and full keys whose routing key is dirty as a
+ * whole (or everything where all is dirty). What follows may be read until the next reset.
+ */
+void pj_deltas_finish(struct pj_deltas *deltas);
+
+/* The rows of a stream: `*count` of them; row i's values are at result[i * pj_stream_column_count(stream)]. Sorted by the
+ * stream's key bytes, so that the merge touches the target in order. */
+const struct pj_value *pj_deltas_rows(const struct pj_deltas *deltas, int stream, size_t *count);
+
+bool pj_deltas_all_dirty(const struct pj_deltas *deltas);
+
+/* Dirty keys: values at result[i * width]; width 1 for routing keys, the number of key columns for full keys. Each
+ * once, sorted by bytes. Where the target's key has one column only, all are routing keys. */
+const struct pj_value *pj_deltas_routing_keys(const struct pj_deltas *deltas, size_t *count);
+const struct pj_value *pj_deltas_full_keys(const struct pj_deltas *deltas, size_t *count);
+
+size_t pj_deltas_bytes(const struct pj_deltas *deltas); /* memory held by the batch's contents */
+
+#endif

@@ -1,0 +1,93 @@
+/*
+ * A session on one of the two databases for work that runs step by step: start-up, snapshot, verification, the commands.
+ * A call returns when the server has answered; meanwhile it watches a deadline and a stop signal, so that nothing
+ * hangs. Never used on the event loop: the daemon runs such work on threads of their own ("jobs").
+ */
+#ifndef PJ_PG_SESSION_H
+#define PJ_PG_SESSION_H
+
+#include "base/error.h"
+#include "base/lsn.h"
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+
+/*
+ * A request to stop, shared by threads: a file descriptor that becomes readable when asked, and stays so.
+ */
+struct pj_stop {
+    int fd; /* an eventfd; -1: can never be asked */
+};
+
+int pj_stop_init(struct pj_stop *stop, struct pj_error *error);
+void pj_stop_close(struct pj_stop *stop);
+void pj_stop_ask(struct pj_stop *stop); /* async-signal-safe, from any thread */
+bool pj_stop_asked(const struct pj_stop *stop);
+
+/* Sleeps; PJ_ESTOPPED as soon as a stop is asked. */
+int pj_stop_sleep(const struct pj_stop *stop, int milliseconds, struct pj_error *error);
+
+enum pj_side { PJ_WRITE, PJ_READ };
+
+struct pj_session_options {
+    enum pj_side side;           /* names the database in messages: "write database", "read database" */
+    const char *url;             /* any libpq connection string */
+    const char *purpose;         /* application_name becomes "pgprojector PURPOSE"; NULL: "pgprojector" */
+    bool replication;            /* replication=database */
+    int connect_timeout_s;       /* 0: 10 */
+    const struct pj_stop *stop;  /* NULL: cannot be stopped */
+};
+
+struct pj_session;
+
+/*
+ * Connects and pins the settings on which text output depends (client_encoding UTF8, DateStyle ISO, TimeZone UTC,
+ * IntervalStyle postgres, extra_float_digits, bytea_output hex, search_path empty, standard_conforming_strings) and
+ * asserts them. PJ_EUNREACHABLE (retryable) where no server answers; PJ_ECONFIG for a wrong URL, password, role or database.
+ */
+int pj_session_open(struct pj_session **session, const struct pj_session_options *options, struct pj_error *error);
+void pj_session_close(struct pj_session *session); /* NULL is fine */
+
+/* The deadline of each later call, in milliseconds; 0: none. Starts at none. */
+void pj_session_set_timeout(struct pj_session *session, int milliseconds);
+
+/* Runs SQL (several statements are allowed) and drops its results. */
+int pj_session_exec(struct pj_session *session, const char *sql, struct pj_error *error);
+int pj_session_execf(struct pj_session *session, struct pj_error *error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/*
+ * Runs one statement with text parameters ($1 …; a NULL pointer is NULL) and returns its result as text in *result, to be
+ * freed with PQclear; *result is NULL on failure. On a replication session `count` must be 0.
+ */
+int pj_session_query(struct pj_session *session, PGresult **result, const char *sql, int count,
+                     const char *const *params, struct pj_error *error);
+
+/* Like pj_session_query for a result that must be exactly one row. */
+int pj_session_query_row(struct pj_session *session, PGresult **result, const char *sql, int count,
+                         const char *const *params, struct pj_error *error);
+
+/* Waits until the server sends something (a NOTIFY) or the time is over. *readable says which. */
+int pj_session_wait(struct pj_session *session, int milliseconds, bool *readable, struct pj_error *error);
+
+/* The connection beneath; still the session's. For COPY and PQescapeIdentifier. */
+PGconn *pj_session_conn(struct pj_session *session);
+enum pj_side pj_session_side(const struct pj_session *session);
+const char *pj_side_name(enum pj_side side); /* "write database", "read database" */
+
+/* Gives the connection away (to the event loop) and frees the session. */
+PGconn *pj_session_detach(struct pj_session *session);
+
+/* Fills the error from a failed result or a broken connection: SQLSTATE, message, retryability (SQLSTATE classes 08, 40,
+ * 53, 55, 57 and 25006, or a lost connection). Returns its code. `result` may be NULL. */
+int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, enum pj_side side);
+
+/* A connection string without password, for people. The caller frees with pj_free. */
+char *pj_conninfo_redacted(const char *url);
+
+/* Appends an identifier, quoted ("odd ""name"""), or a string literal ('it''s'; with E'' where it has backslashes). */
+struct pj_buf;
+void pj_quote_identifier(struct pj_buf *sql, const char *name);
+void pj_quote_literal(struct pj_buf *sql, const char *text);
+
+#endif

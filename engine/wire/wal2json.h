@@ -1,0 +1,19 @@
+/*
+ * wal2json, format-version 2: the options to ask for, and the decoder of what then comes.
+ */
+#ifndef PJ_WIRE_WAL2JSON_H
+#define PJ_WIRE_WAL2JSON_H
+
+#include "base/buf.h"
+#include "wire/change.h"
+
+/* A decoder that finds tables by `map`, which must outlive it and may gain entries while it lives. */
+struct pj_decoder *pj_wal2json_new(const struct pj_relmap *map);
+
+/*
+ * Appends the option list of START_REPLICATION, from "(" to ")", with the names quoted and escaped as wal2json's
+ * add-tables wants them. `add_tables` holds `count` pairs {schema, table}; a NULL table subscribes to the whole schema.
+ */
+void pj_wal2json_options(struct pj_buf *sql, const char *const (*add_tables)[2], int count);
+
+#endif

@@ -1,0 +1,116 @@
+-- The catalog of pgprojector on the read database. Run at every start, as one transaction: creates what is missing,
+-- changes nothing that is there. Owned by whoever runs `pgprojector init` (or the first `run`).
+
+CREATE SCHEMA IF NOT EXISTS pgprojector;
+COMMENT ON SCHEMA pgprojector IS 'Catalog of the pgprojector daemon: checkpoint, mirrors, projections';
+
+-- One row. What `lsn` says and the data it speaks for are committed in one transaction.
+CREATE TABLE IF NOT EXISTS pgprojector.checkpoint (
+    singleton     boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    instance      text NOT NULL,              -- this read database's id; part of the default slot name
+    slot          text,                       -- the slot's name; set (the intent) and committed before it is created
+    lsn           pg_lsn,                     -- end LSN of the last applied commit; NULL until the first start is complete
+    system_id     text,                       -- the write database: pg_control's system identifier
+    timeline      integer,
+    database      text,                       -- the write database's name
+    epoch         bigint NOT NULL DEFAULT 0,  -- raised by each daemon that takes over; an older one changes no row
+    witness_xid   bigint,                     -- the last applied transaction: xid, end LSN, commit time. It is sent again
+    witness_lsn   pg_lsn,                     --   after a reconnect unless confirmed_flush has passed it
+    witness_time  timestamptz,
+    backend_pid   integer,                    -- the backend that applies, to be ended before an unknown outcome is read
+    backend_start timestamptz,
+    applied_at    timestamptz                 -- when `lsn` was written, by the read database's clock
+) WITH (fillfactor = 10);
+INSERT INTO pgprojector.checkpoint (instance)
+    SELECT substr(md5(random()::text || clock_timestamp()::text), 1, 12)
+    WHERE NOT EXISTS (SELECT FROM pgprojector.checkpoint);
+
+-- One row per mirrored source table.
+CREATE TABLE IF NOT EXISTS pgprojector.mirror (
+    schema_name text NOT NULL,                -- of the source table, and of the mirror
+    table_name  text NOT NULL,
+    source_oid  oid NOT NULL,
+    columns     text[] NOT NULL,              -- the mirrored columns, in the source's order
+    types       text[] NOT NULL,              -- their types as SQL
+    key         text[] NOT NULL,              -- primary key
+    identity    text[] NOT NULL,              -- replica identity (the primary key under REPLICA IDENTITY FULL)
+    PRIMARY KEY (schema_name, table_name)
+);
+
+-- One row per projection with a target.
+CREATE TABLE IF NOT EXISTS pgprojector.projection (
+    name           text PRIMARY KEY,
+    module_version bigint NOT NULL,
+    target_schema  text NOT NULL,
+    target_table   text NOT NULL,
+    key            text[] NOT NULL,
+    definition     text NOT NULL,             -- md5 of the definition as built
+    state          text NOT NULL CHECK (state IN ('building', 'live', 'paused', 'failing', 'retired')),
+    since          timestamptz NOT NULL DEFAULT now()
+);
+
+-- What the running (or last) daemon says of itself; rewritten about once a second, in a session of its own.
+CREATE TABLE IF NOT EXISTS pgprojector.daemon (
+    singleton    boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    pid          integer NOT NULL,
+    host         text NOT NULL,
+    version      text NOT NULL,
+    started_at   timestamptz NOT NULL,
+    heartbeat_at timestamptz NOT NULL,
+    state        text NOT NULL,               -- starting, snapshot, streaming, waiting, halted, stopping, stopped
+    message      text NOT NULL DEFAULT '',    -- the reason of waiting or halted, or the progress of a snapshot
+    hint         text NOT NULL DEFAULT '',
+    figures      jsonb NOT NULL DEFAULT '{}'  -- counters and positions; see `pgprojector status --json`
+) WITH (fillfactor = 10);
+
+-- A verifier's request that apply stand still at one commit of the write database for a moment (at most one row at a
+-- time is served). Steps: requested -> held -> advance (target set by the verifier) -> reached -> (row deleted).
+CREATE TABLE IF NOT EXISTS pgprojector.fence (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    state        text NOT NULL DEFAULT 'requested'
+                 CHECK (state IN ('requested', 'held', 'advance', 'reached', 'expired')),
+    target       pg_lsn,                      -- apply exactly the transactions whose end LSN is <= target
+    requested_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The source LSN up to which the read side shows the write database; NULL before the first start is complete.
+-- Types: returns pg_lsn. Works on standbys.
+CREATE OR REPLACE FUNCTION pgprojector.applied_lsn() RETURNS pg_lsn
+LANGUAGE sql STABLE SET search_path = '' AS $$ SELECT lsn FROM pgprojector.checkpoint $$;
+COMMENT ON FUNCTION pgprojector.applied_lsn() IS
+    'Source LSN up to which this database shows the write database; NULL before the first start is complete';
+
+-- Waits until the read side shows what the write database had committed at `target` (taken there with
+-- pg_current_wal_insert_lsn() after the commit). Returns true as soon as it does, false when `timeout` is over.
+-- Polls, writes nothing, works on standbys. Needs READ COMMITTED, for under a fixed snapshot it could never see progress.
+CREATE OR REPLACE FUNCTION pgprojector.wait_for(target pg_lsn, timeout interval DEFAULT '10 seconds') RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+DECLARE
+    deadline timestamptz := clock_timestamp() + timeout;
+    pause    double precision := 0.0005;
+BEGIN
+    IF target IS NULL THEN
+        RAISE EXCEPTION 'pgprojector.wait_for: the LSN to wait for is NULL' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        RAISE EXCEPTION 'pgprojector.wait_for needs READ COMMITTED, this transaction is %',
+            upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'invalid_transaction_state',
+                  HINT = 'call it before the transaction, or begin it with ISOLATION LEVEL READ COMMITTED';
+    END IF;
+    LOOP
+        IF pgprojector.applied_lsn() >= target THEN
+            RETURN true;
+        END IF;
+        IF clock_timestamp() >= deadline THEN
+            RETURN false;
+        END IF;
+        PERFORM pg_catalog.pg_sleep(pause);
+        pause := least(pause * 1.5, 0.02);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION pgprojector.wait_for(pg_lsn, interval) IS
+    'Waits until this database shows the write database at the given LSN; false on timeout';
+
+GRANT USAGE ON SCHEMA pgprojector TO PUBLIC;
+GRANT SELECT ON pgprojector.checkpoint TO PUBLIC;
