@@ -1,0 +1,22 @@
+/*
+ * The control thread: a session of its own on the read database, on which it writes the daemon's row about once a second
+ * (so that `status` works while apply is blocked) and serves fences (pgprojector.fence, NOTIFY pgprojector). It outlives
+ * reconnects of the pipeline, and reconnects by itself.
+ */
+#ifndef PJ_CORE_CONTROL_H
+#define PJ_CORE_CONTROL_H
+
+#include "base/log.h"
+#include "core/gate.h"
+#include "core/state.h"
+
+struct pj_control;
+
+/* Starts the thread; the catalog must be installed. All arguments must outlive it. */
+int pj_control_start(struct pj_control **control, const char *read_url, struct pj_state *state, struct pj_gate *gate,
+                     const struct pj_log *log, struct pj_error *error);
+
+/* Writes the last state once more, ends the thread, frees. NULL is fine. Takes at most 3 s. */
+void pj_control_stop(struct pj_control *control);
+
+#endif

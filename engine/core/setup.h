@@ -1,0 +1,29 @@
+/*
+ * A deployment met with its databases: modules loaded, tables read from the source's catalog, projections bound.
+ */
+#ifndef PJ_CORE_SETUP_H
+#define PJ_CORE_SETUP_H
+
+#include "core/deployment.h"
+
+struct pj_setup {
+    int nloaded;
+    struct pj_loaded_module *loaded;
+    int ntables;
+    struct pj_table *tables;
+    struct pj_relmap *relmap;
+    int nprojections;          /* one a module, with or without a target */
+    struct pj_projection *projections;
+};
+
+/* Loads the modules, gathers the wanted tables, reads them from the source, fills the relmap, binds. The whole of what
+ * can be known without the read database. PJ_ECONFIG names every fault. */
+int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *write,
+                  struct pj_error *error);
+
+/* Once the read side's tables exist: checks mirrors and targets, builds what SQL needs their types. */
+int pj_setup_check_read(struct pj_setup *setup, struct pj_session *read, struct pj_error *error);
+
+void pj_setup_close(struct pj_setup *setup);
+
+#endif
