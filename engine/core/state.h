@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/lsn.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* X(enum, word in pgprojector.daemon.state) */
