@@ -1,0 +1,377 @@
+/*
+ * The collapse of changes to final rows.
+ *
+ * A row is known by its replica identity. What each change does to it:
+ *
+ *   INSERT  the identity was free in the source, hence also in the mirror unless this batch has touched it:
+ *           a fresh row has no old.
+ *   UPDATE  a row not seen before has an old that must be fetched. Columns the stream leaves out (unchanged TOAST) come
+ *           from the image just before the change: the row's new_row in here, or else its old, remembered as `base`
+ *           until the fetch. A changed identity ends the row under its old identity and goes on under the new one, where
+ *           there can be no old, for the identity was free at that moment; `base` is carried along.
+ *   DELETE  new_row is gone; old must be fetched all the same, for projections want to see it.
+ *
+ * What contradicts this (an INSERT of a row that is there, a change to one that is gone) is an error: the mirror is no
+ * longer what the source was, and going on would only spread it.
+ */
+#include "core/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { FIRST_SLOTS = 256 };
+
+struct pj_batch *pj_batch_new(const struct pj_table *tables, int ntables)
+{
+    struct pj_batch *batch = pj_alloc(sizeof *batch);
+    pj_arena_init(&batch->arena);
+    batch->tables = pj_alloc((size_t)ntables * sizeof *batch->tables);
+    batch->ntables = ntables;
+    batch->ends_at_commit = true;
+    for (int i = 0; i < ntables; i++)
+        batch->tables[i].table = &tables[i];
+    return batch;
+}
+
+void pj_batch_free(struct pj_batch *batch)
+{
+    if (!batch)
+        return;
+    for (int i = 0; i < batch->ntables; i++) {
+        pj_free(batch->tables[i].rows);
+        pj_free(batch->tables[i].slots);
+    }
+    pj_free(batch->tables);
+    pj_arena_free(&batch->arena);
+    pj_free(batch);
+}
+
+void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes)
+{
+    for (int i = 0; i < batch->ntables; i++) {
+        struct pj_table_rows *rows = &batch->tables[i];
+        if (rows->count)
+            memset(rows->slots, 0, rows->nslots * sizeof *rows->slots);
+        rows->count = 0;
+        rows->truncated = false;
+    }
+    pj_arena_reset(&batch->arena, keep_bytes);
+    batch->changes = batch->transactions = 0;
+    batch->ends_at_commit = true;
+    batch->end_lsn = batch->floor_lsn = 0;
+    batch->xid = 0;
+    batch->commit_us = 0;
+}
+
+/* ---------------------------------------------------------------------------------------------------- finding rows */
+
+static uint64_t hash_identity(const struct pj_value *identity, int count)
+{
+    if (count == 1 && identity[0].length >= 0)
+        return XXH3_64bits(identity[0].data, (size_t)identity[0].length);
+    uint64_t hash = 0;
+    for (int i = 0; i < count; i++)
+        hash = XXH3_64bits_withSeed(identity[i].data, identity[i].length > 0 ? (size_t)identity[i].length : 0,
+                                    hash + (uint64_t)(int64_t)identity[i].length);
+    return hash;
+}
+
+static bool same_identity(const struct pj_value *a, const struct pj_value *b, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (!pj_equal(a[i], b[i]))
+            return false;
+    return true;
+}
+
+static void insert_slot(struct pj_table_rows *rows, struct pj_row *row)
+{
+    size_t at = row->hash & (rows->nslots - 1);
+    while (rows->slots[at])
+        at = (at + 1) & (rows->nslots - 1);
+    rows->slots[at] = row;
+}
+
+static void grow_slots(struct pj_table_rows *rows)
+{
+    pj_free(rows->slots);
+    rows->nslots = rows->nslots ? rows->nslots * 2 : FIRST_SLOTS;
+    rows->slots = pj_alloc(rows->nslots * sizeof *rows->slots);
+    for (size_t i = 0; i < rows->count; i++)
+        insert_slot(rows, rows->rows[i]);
+}
+
+static struct pj_row *find_row(const struct pj_table_rows *rows, const struct pj_value *identity, uint64_t hash)
+{
+    if (!rows->nslots)
+        return NULL;
+    size_t at = hash & (rows->nslots - 1);
+    for (struct pj_row *row; (row = rows->slots[at]); at = (at + 1) & (rows->nslots - 1))
+        if (row->hash == hash && same_identity(row->identity, identity, rows->table->nidentity))
+            return row;
+    return NULL;
+}
+
+static struct pj_row *add_row(struct pj_batch *batch, struct pj_table_rows *rows, struct pj_value *identity,
+                              uint64_t hash, enum pj_old_state old_state)
+{
+    if (rows->count * 2 >= rows->nslots)
+        grow_slots(rows);
+    if (rows->count == rows->capacity) {
+        rows->capacity = rows->capacity ? rows->capacity * 2 : FIRST_SLOTS;
+        rows->rows = pj_realloc(rows->rows, rows->capacity * sizeof *rows->rows);
+    }
+    struct pj_row *row = pj_arena_alloc(&batch->arena, sizeof *row);
+    *row = (struct pj_row){.hash = hash, .identity = identity, .base = row, .old_state = old_state};
+    rows->rows[rows->count++] = row;
+    insert_slot(rows, row);
+    return row;
+}
+
+/* ------------------------------------------------------------------------------------------------------- the changes */
+
+static int contradiction(struct pj_error *error, const struct pj_table *table, const char *what)
+{
+    pj_error_set(error, PJ_EDATA, "table %s.%s: the stream %s", table->schema, table->name, what);
+    return pj_error_hint(error, "the mirror no longer equals the source; was it written to by hand? `pgprojector verify` "
+                                "shows where it differs");
+}
+
+static int column_missing(struct pj_error *error, const struct pj_table *table, int column)
+{
+    const char *name = table->columns[column].name;
+    pj_error_set(error, PJ_ESCHEMA, "table %s.%s: column %s is missing from the stream", table->schema, table->name, name);
+    return pj_error_hint(error, "was it dropped or renamed on the write database? Give it back its name, or start anew "
+                                "without it");
+}
+
+/* The identity as found among a row's values; where the stream left a column of it out, it has not changed. */
+static struct pj_value *identity_of(struct pj_batch *batch, const struct pj_table *table, const struct pj_value *values,
+                                    const struct pj_value *unchanged)
+{
+    struct pj_value *identity = pj_arena_alloc(&batch->arena, (size_t)table->nidentity * sizeof *identity);
+    for (int i = 0; i < table->nidentity; i++) {
+        identity[i] = values[table->identity[i]];
+        if (identity[i].length == PJ_ABSENT && unchanged)
+            identity[i] = unchanged[i];
+    }
+    return identity;
+}
+
+static int collect_insert(struct pj_batch *batch, struct pj_table_rows *rows, const struct pj_row_change *change,
+                          struct pj_error *error)
+{
+    const struct pj_table *table = rows->table;
+    for (int i = 0; i < table->ncolumns; i++)
+        if (change->values[i].length == PJ_ABSENT)
+            return column_missing(error, table, i);
+    struct pj_value *identity = identity_of(batch, table, change->values, NULL);
+    uint64_t hash = hash_identity(identity, table->nidentity);
+    struct pj_row *row = find_row(rows, identity, hash);
+    if (!row)
+        row = add_row(batch, rows, identity, hash, PJ_OLD_NONE);
+    else if (row->new_row)
+        return contradiction(error, table, "inserts a row that is already there");
+    row->new_row = change->values;
+    row->base = row;
+    return PJ_OK;
+}
+
+/* The row a change speaks of; NULL where it is known to be gone. */
+static struct pj_row *touched_row(struct pj_batch *batch, struct pj_table_rows *rows, struct pj_value *identity,
+                                  bool *fresh)
+{
+    uint64_t hash = hash_identity(identity, rows->table->nidentity);
+    struct pj_row *row = find_row(rows, identity, hash);
+    *fresh = !row;
+    if (!row)
+        return add_row(batch, rows, identity, hash, rows->truncated ? PJ_OLD_NONE : PJ_OLD_UNKNOWN);
+    return row->new_row ? row : NULL;
+}
+
+/* Fills what the stream left out of an UPDATE from the image before it, as far as that is in here. */
+static int carry_over(const struct pj_table *table, const struct pj_row *row, bool fresh,
+                      const struct pj_row_change *change, struct pj_error *error)
+{
+    for (int i = 0; i < table->ncolumns; i++) {
+        struct pj_value *value = &change->values[i];
+        if (value->length != PJ_ABSENT)
+            continue;
+        if (!table->columns[i].toastable)
+            return column_missing(error, table, i);
+        if (!fresh)
+            *value = row->new_row[i];
+        else if (change->old_values)
+            *value = change->old_values[i];
+    }
+    return PJ_OK;
+}
+
+static int collect_update(struct pj_batch *batch, struct pj_table_rows *rows, const struct pj_row_change *change,
+                          struct pj_error *error)
+{
+    const struct pj_table *table = rows->table;
+    bool fresh;
+    struct pj_row *row = touched_row(batch, rows, change->identity, &fresh);
+    if (!row || (fresh && row->old_state == PJ_OLD_NONE))
+        return contradiction(error, table, "updates a row that is gone");
+    int code = carry_over(table, row, fresh, change, error);
+    if (code != PJ_OK)
+        return code;
+    struct pj_value *identity = identity_of(batch, table, change->values, change->identity);
+    for (int i = 0; i < table->nidentity; i++)
+        change->values[table->identity[i]] = identity[i];
+    if (same_identity(identity, change->identity, table->nidentity)) {
+        row->new_row = change->values;
+        return PJ_OK;
+    }
+    uint64_t hash = hash_identity(identity, table->nidentity);
+    struct pj_row *moved = find_row(rows, identity, hash);
+    if (!moved)
+        moved = add_row(batch, rows, identity, hash, PJ_OLD_NONE);
+    else if (moved->new_row)
+        return contradiction(error, table, "gives a row the key of another");
+    row->new_row = NULL;
+    moved->new_row = change->values;
+    moved->base = row->base;
+    return PJ_OK;
+}
+
+static int collect_delete(struct pj_batch *batch, struct pj_table_rows *rows, const struct pj_row_change *change,
+                          struct pj_error *error)
+{
+    bool fresh;
+    struct pj_row *row = touched_row(batch, rows, change->identity, &fresh);
+    if (!row || (fresh && row->old_state == PJ_OLD_NONE))
+        return contradiction(error, rows->table, "deletes a row that is gone");
+    row->new_row = NULL;
+    return PJ_OK;
+}
+
+int pj_batch_change(struct pj_batch *batch, const struct pj_row_change *change, struct pj_error *error)
+{
+    struct pj_table_rows *rows = &batch->tables[change->table->index];
+    batch->ends_at_commit = false;
+    batch->changes++;
+    switch (change->action) {
+    case PJ_INSERT:
+        return collect_insert(batch, rows, change, error);
+    case PJ_UPDATE:
+        return collect_update(batch, rows, change, error);
+    case PJ_DELETE:
+        return collect_delete(batch, rows, change, error);
+    default:
+        return pj_error_set(error, PJ_EDATA, "not a row change");
+    }
+}
+
+bool pj_batch_truncate(struct pj_batch *batch, const struct pj_table *table)
+{
+    struct pj_table_rows *rows = &batch->tables[table->index];
+    if (rows->count)
+        return false;
+    rows->truncated = true;
+    batch->ends_at_commit = false;
+    return true;
+}
+
+void pj_batch_commit(struct pj_batch *batch, pj_lsn end_lsn, uint32_t xid, int64_t commit_us)
+{
+    batch->floor_lsn = batch->end_lsn;
+    batch->end_lsn = end_lsn;
+    batch->xid = xid;
+    batch->commit_us = commit_us;
+    batch->transactions++;
+    batch->ends_at_commit = true;
+}
+
+bool pj_batch_has_rows(const struct pj_batch *batch)
+{
+    for (int i = 0; i < batch->ntables; i++)
+        if (batch->tables[i].count || batch->tables[i].truncated)
+            return true;
+    return false;
+}
+
+size_t pj_batch_bytes(const struct pj_batch *batch)
+{
+    size_t bytes = batch->arena.used;
+    for (int i = 0; i < batch->ntables; i++)
+        bytes += batch->tables[i].count * sizeof(struct pj_row *) + batch->tables[i].nslots * sizeof(struct pj_row *);
+    return bytes;
+}
+
+/* -------------------------------------------------------------------------------------------------------- resolving */
+
+void pj_batch_set_old(struct pj_row *row, struct pj_value *old)
+{
+    row->old = old;
+    row->old_state = PJ_OLD_KNOWN;
+}
+
+static int fill_absent(const struct pj_table *table, struct pj_row *row, struct pj_error *error)
+{
+    if (!row->new_row)
+        return PJ_OK;
+    for (int i = 0; i < table->ncolumns; i++) {
+        if (row->new_row[i].length != PJ_ABSENT)
+            continue;
+        if (!row->base->old)
+            return contradiction(error, table, "leaves out a value that is nowhere to be found");
+        row->new_row[i] = row->base->old[i];
+    }
+    return PJ_OK;
+}
+
+int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error)
+{
+    for (int t = 0; t < batch->ntables; t++) {
+        struct pj_table_rows *rows = &batch->tables[t];
+        for (size_t i = 0; i < rows->count; i++)
+            if (rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
+                return contradiction(error, rows->table, "changes a row that is not in the mirror");
+        for (size_t i = 0; i < rows->count; i++) {
+            int code = fill_absent(rows->table, rows->rows[i], error);
+            if (code != PJ_OK)
+                return code;
+        }
+    }
+    return PJ_OK;
+}
+
+bool pj_row_changed(const struct pj_table *table, const struct pj_row *row)
+{
+    if (!row->old || !row->new_row)
+        return row->old || row->new_row;
+    for (int i = 0; i < table->ncolumns; i++)
+        if (!pj_equal(row->old[i], row->new_row[i]))
+            return true;
+    return false;
+}
+
+static int compare_values(const struct pj_value *a, const struct pj_value *b)
+{
+    int32_t shorter = a->length < b->length ? a->length : b->length;
+    int order = shorter > 0 ? memcmp(a->data, b->data, (size_t)shorter) : 0;
+    return order ? order : (a->length > b->length) - (a->length < b->length);
+}
+
+static int compare_rows(const void *a, const void *b, void *count)
+{
+    const struct pj_row *left = *(struct pj_row *const *)a, *right = *(struct pj_row *const *)b;
+    int order = 0;
+    for (int i = 0; !order && i < *(int *)count; i++)
+        order = compare_values(&left->identity[i], &right->identity[i]);
+    return order;
+}
+
+void pj_batch_sort(struct pj_batch *batch)
+{
+    for (int t = 0; t < batch->ntables; t++) {
+        struct pj_table_rows *rows = &batch->tables[t];
+        int count = rows->table->nidentity;
+        if (rows->count > 1)
+            qsort_r(rows->rows, rows->count, sizeof *rows->rows, compare_rows, &count);
+    }
+}

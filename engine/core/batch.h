@@ -1,0 +1,81 @@
+/*
+ * A batch: the final rows of whole source transactions (or of a part of one that is too large). Changes to one row
+ * collapse to one pair, old and new. Pure: no I/O, no clock. Life of a batch:
+ *
+ *     collect: pj_batch_change …, pj_batch_commit …      while another batch is being applied
+ *     fetch:   rows whose old is PJ_OLD_UNKNOWN are read from the mirror: pj_batch_set_old
+ *     resolve: pj_batch_resolve fills what the stream left out; then `old` and `new_row` of every row are final
+ *     reset
+ */
+#ifndef PJ_CORE_BATCH_H
+#define PJ_CORE_BATCH_H
+
+#include "wire/change.h"
+
+enum pj_old_state {
+    PJ_OLD_NONE,    /* there was no row: `old` is NULL */
+    PJ_OLD_UNKNOWN, /* there was one; to be fetched from the mirror */
+    PJ_OLD_KNOWN
+};
+
+struct pj_row {
+    uint64_t hash;
+    struct pj_value *identity; /* table->nidentity values: the key of the collapse */
+    struct pj_value *old;      /* table->ncolumns values, or NULL */
+    struct pj_value *new_row;  /* the same; NULL: deleted. PJ_ABSENT values only before pj_batch_resolve */
+    struct pj_row *base;       /* the row whose `old` holds what is PJ_ABSENT in new_row */
+    enum pj_old_state old_state;
+};
+
+struct pj_table_rows {
+    const struct pj_table *table;
+    struct pj_row **rows; /* in order of first appearance; pj_batch_sort sorts them by identity */
+    size_t count, capacity;
+    struct pj_row **slots; /* open addressing, a power of two */
+    size_t nslots;
+    bool truncated; /* the table is emptied before this batch's rows are written */
+};
+
+struct pj_batch {
+    struct pj_arena arena; /* rows and values */
+    struct pj_table_rows *tables;
+    int ntables;
+    uint64_t changes, transactions; /* in this batch; a part of a transaction counts when its commit is in here */
+    bool ends_at_commit;            /* the last thing collected was a commit (or nothing) */
+    pj_lsn end_lsn;                 /* of the last commit */
+    pj_lsn floor_lsn;               /* end LSN of the commit before it, 0 where there is none in this batch */
+    uint32_t xid;                   /* of the last commit; 0: none */
+    int64_t commit_us;
+};
+
+struct pj_batch *pj_batch_new(const struct pj_table *tables, int ntables);
+void pj_batch_free(struct pj_batch *batch);
+void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes);
+
+/*
+ * Collects a row change (INSERT, UPDATE, DELETE) whose values lie in batch->arena. PJ_ESCHEMA where a column that cannot
+ * be left out is missing (dropped or renamed on the source), PJ_EDATA where the change contradicts what came before it.
+ */
+int pj_batch_change(struct pj_batch *batch, const struct pj_row_change *change, struct pj_error *error);
+
+/* A TRUNCATE may only begin a batch: true where the table has no row in here yet, and is now marked. */
+bool pj_batch_truncate(struct pj_batch *batch, const struct pj_table *table);
+
+void pj_batch_commit(struct pj_batch *batch, pj_lsn end_lsn, uint32_t xid, int64_t commit_us);
+
+bool pj_batch_has_rows(const struct pj_batch *batch); /* anything to write: rows or a TRUNCATE */
+size_t pj_batch_bytes(const struct pj_batch *batch);
+
+/* Enters a fetched old row: table->ncolumns values that live as long as the batch. */
+void pj_batch_set_old(struct pj_row *row, struct pj_value *old);
+
+/* PJ_EDATA where a row that the stream updates or deletes was not in the mirror. */
+int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error);
+
+/* After resolve: whether anything is to be done for the row (it changed; it was not both made and gone in here). */
+bool pj_row_changed(const struct pj_table *table, const struct pj_row *row);
+
+/* Sorts each table's rows by identity bytes, so that they are written in the order of the key. */
+void pj_batch_sort(struct pj_batch *batch);
+
+#endif
