@@ -65,4 +65,8 @@ void pj_relmap_put(struct pj_relmap *map, const char *schema, const char *name, 
 const struct pj_table *pj_relmap_get(const struct pj_relmap *map, const char *schema, size_t schema_length,
                                      const char *name, size_t name_length, bool *known);
 
+/* A number that moves with every put: whoever caches what the map says asks it whether the cache still holds. A table
+ * that changes in place has to be put again. */
+uint64_t pj_relmap_generation(const struct pj_relmap *map);
+
 #endif
