@@ -1,0 +1,174 @@
+/*
+ * Loading a projection module: is the file one that nobody else can have written, does it load, is its descriptor one
+ * that we understand? The last question is module_check.c's.
+ *
+ * A module runs with all the rights of the daemon, so the file must be as hard to replace as the daemon's own program.
+ * Who owns that program is therefore trusted like root and the user we run as.
+ */
+#include "host/module.h"
+
+#include "base/mem.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* -------------------------------------------------------------------------------------------------------- safety */
+
+static bool trusted_owner(uid_t owner)
+{
+    struct stat program;
+    return owner == 0 || owner == geteuid() || (stat("/proc/self/exe", &program) == 0 && owner == program.st_uid);
+}
+
+/* A group of the same number as the owner is the owner's private group (the rule of pam_umask): nobody else. */
+static bool trusted_group(const struct stat *status)
+{
+    return !(status->st_mode & S_IWGRP) || status->st_gid == 0 || status->st_gid == status->st_uid;
+}
+
+/* In a directory with the sticky bit others may add names, but not replace ours. */
+static bool trusted_others(const struct stat *status)
+{
+    return !(status->st_mode & S_IWOTH) || (S_ISDIR(status->st_mode) && status->st_mode & S_ISVTX);
+}
+
+static int check_component(const char *path, struct pj_error *error)
+{
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return pj_error_set(error, PJ_ECONFIG, "%s: %s", path, strerror(errno));
+    if (!trusted_owner(status.st_uid)) {
+        pj_error_set(error, PJ_ECONFIG, "%s belongs to user %u, who could replace the module", path, status.st_uid);
+        return pj_error_hint(error, "give it to root or to the user who runs pgprojector: chown root '%s'", path);
+    }
+    if (!trusted_group(&status) || !trusted_others(&status)) {
+        pj_error_set(error, PJ_ECONFIG, "%s is writable by others (mode %04o), who could replace the module", path,
+                     (unsigned)(status.st_mode & 07777));
+        return pj_error_hint(error, "chmod go-w '%s'", path);
+    }
+    return PJ_OK;
+}
+
+/* The file, then each directory above it. `path` is resolved and absolute; it is cut down on the way. */
+static int check_path(char *path, struct pj_error *error)
+{
+    int code = check_component(path, error);
+    for (char *slash; code == PJ_OK && (slash = strrchr(path, '/')); ) {
+        *slash = '\0';
+        code = check_component(*path ? path : "/", error);
+    }
+    return code;
+}
+
+/* ------------------------------------------------------------------------------------------------------- loading */
+
+typedef const struct pj_module *(*entry_fn)(void);
+
+static entry_fn find_entry(void *handle)
+{
+    /* ISO C has no conversion from a data to a function pointer; POSIX says that the bytes are the same. */
+    void *symbol = dlsym(handle, "pj_module");
+    entry_fn entry = NULL;
+    memcpy(&entry, &symbol, sizeof entry);
+    return entry;
+}
+
+static int open_module(struct pj_loaded_module *loaded, struct pj_error *error)
+{
+    loaded->handle = dlopen(loaded->path, RTLD_NOW | RTLD_LOCAL);
+    if (!loaded->handle) {
+        pj_error_set(error, PJ_ECONFIG, "cannot load module: %s", dlerror());
+        return pj_error_hint(error, "a module is a shared object for this machine, without undefined symbols: "
+                                    "build it with -shared -fPIC -Wl,-z,defs");
+    }
+    entry_fn entry = find_entry(loaded->handle);
+    if (!entry) {
+        pj_error_set(error, PJ_ECONFIG, "%s: no symbol pj_module: not a projection module", loaded->path);
+        return pj_error_hint(error, "export `const struct pj_module *pj_module(void)`; see projections/README.md");
+    }
+    loaded->module = entry();
+    return pj_module_check(loaded->module, loaded->path, error);
+}
+
+int pj_module_load(struct pj_loaded_module *loaded, const char *path, struct pj_error *error)
+{
+    pj_error_clear(error);
+    memset(loaded, 0, sizeof *loaded);
+    char resolved[PATH_MAX], walked[PATH_MAX];
+    if (!realpath(path, resolved)) {
+        pj_error_set(error, PJ_ECONFIG, "module %s: %s", path, strerror(errno));
+        return pj_error_hint(error, "modules are given by name (NAME.so in the modules directory) or by path");
+    }
+    memcpy(walked, resolved, sizeof walked);
+    int code = check_path(walked, error);
+    if (code != PJ_OK)
+        return pj_error_wrap(error, "module %s", path);
+    loaded->path = pj_strdup(resolved);
+    code = open_module(loaded, error);
+    if (code != PJ_OK)
+        pj_module_unload(loaded);
+    return code;
+}
+
+void pj_module_unload(struct pj_loaded_module *loaded)
+{
+    if (loaded->handle)
+        dlclose(loaded->handle);
+    pj_free(loaded->path);
+    memset(loaded, 0, sizeof *loaded);
+}
+
+/* -------------------------------------------------------------------------------------------------------- counts */
+
+int pj_module_source_count(const struct pj_module *module)
+{
+    int count = 0;
+    while (module->sources && module->sources[count].table)
+        count++;
+    return count;
+}
+
+int pj_module_stream_count(const struct pj_module *module)
+{
+    int count = 0;
+    while (module->streams && module->streams[count].name)
+        count++;
+    return count;
+}
+
+int pj_module_option_count(const struct pj_module *module)
+{
+    int count = 0;
+    while (module->options && module->options[count].name)
+        count++;
+    return count;
+}
+
+int pj_module_key_count(const struct pj_module *module)
+{
+    int count = 0;
+    while (module->key && module->key[count])
+        count++;
+    return count;
+}
+
+int pj_source_column_count(const struct pj_source *source)
+{
+    int count = 0;
+    while (source->columns && source->columns[count].name)
+        count++;
+    return count;
+}
+
+int pj_stream_column_count(const struct pj_stream *stream)
+{
+    int count = 0;
+    while (stream->columns && stream->columns[count].name)
+        count++;
+    return count;
+}
