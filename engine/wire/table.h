@@ -29,6 +29,13 @@ struct pj_table_column {
     bool toastable;      /* may be left out of an UPDATE; a column that is not may never be absent */
 };
 
+/* A partition that holds rows: what the stream names. */
+struct pj_table_leaf {
+    char *schema, *name;
+    uint32_t oid;
+    bool attached; /* it was a table of its own before it became a partition */
+};
+
 struct pj_table {
     char *schema, *name;        /* on the source; the root's where it is partitioned */
     char *mirror_sql;           /* the mirror's quoted, qualified name on the read database */
@@ -42,6 +49,8 @@ struct pj_table {
                                    REPLICA IDENTITY FULL the primary key, found in the whole old row */
     bool identity_is_key;       /* identity and key are the same columns */
     bool identity_full;
+    int nleaves;                /* of a partitioned table, as of when it was read; filled, freed and used by core/source */
+    struct pj_table_leaf *leaves;
 };
 
 /* Gives back all it points to, not the struct itself. */
