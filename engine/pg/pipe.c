@@ -16,7 +16,7 @@
 
 enum pipe_state { OPEN, FAILED, CLOSING };
 
-enum { MAX_PARAMS = 1664, BACKLOG_STATEMENTS = 64 };
+enum { MAX_PARAMS = 1664, BACKLOG_STATEMENTS = 64, BACKLOG_BYTES = 256 * 1024 };
 
 struct expected {
     struct expected *next;
@@ -35,6 +35,7 @@ struct pj_pipe {
     bool dirty;           /* something was sent since the last flush */
     bool backlogged;
     int unflushed;        /* statements since the socket took everything */
+    size_t unflushed_bytes;
     struct expected *first, **last;
     struct pj_pipe_callbacks callbacks;
     void (*closed)(void *context);
@@ -65,7 +66,7 @@ static void expect(struct pj_pipe *pipe, struct expected expected)
     *pipe->last = item;
     pipe->last = &item->next;
     pipe->dirty = true;
-    if (++pipe->unflushed > BACKLOG_STATEMENTS)
+    if (++pipe->unflushed > BACKLOG_STATEMENTS || pipe->unflushed_bytes > BACKLOG_BYTES)
         pipe->backlogged = true; /* the flush to come clears it */
 }
 
@@ -137,7 +138,7 @@ static void flush_out(struct pj_pipe *pipe)
     bool was_backlogged = pipe->backlogged;
     pipe->backlogged = rest == 1;
     if (!pipe->backlogged)
-        pipe->unflushed = 0;
+        pipe->unflushed = 0, pipe->unflushed_bytes = 0;
     watch(pipe);
     if (was_backlogged && !pipe->backlogged)
         pipe->callbacks.writable(pipe->callbacks.context);
@@ -200,6 +201,7 @@ void pj_pipe_execute(struct pj_pipe *pipe, const char *statement, int count, con
         values[i] = pj_is_null(params[i]) ? NULL : (const char *)params[i].data;
         lengths[i] = pj_is_null(params[i]) ? 0 : params[i].length;
         formats[i] = 1;
+        pipe->unflushed_bytes += (size_t)lengths[i];
     }
     if (!PQsendQueryPrepared(pipe->conn, statement, count, values, lengths, formats, 1)) {
         fail_conn(pipe, NULL);

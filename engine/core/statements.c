@@ -1,0 +1,233 @@
+/*
+ * See statements.h. Two choices behind the session's settings:
+ *
+ *  - Generic plans, forced: the arrays differ in length at every call, the plan should not. Planned for the default guess
+ *    of a hundred elements, and with sequential scans, hash and merge joins made dear, each keyed statement walks the
+ *    index, whether it was planned on an empty table or a huge one. (A plan made on an empty table would otherwise keep
+ *    its sequential scan until the next ANALYZE.)
+ *  - synchronous_commit is pinned on: what is confirmed to the write database must be durable.
+ */
+#include "core/statements.h"
+
+#include "base/buf.h"
+#include "core/mirror.h"
+
+#include <stdio.h>
+
+const char *pj_statement_mirror(enum pj_mirror_statement which, int table, char name[PJ_STATEMENT_NAME])
+{
+    snprintf(name, PJ_STATEMENT_NAME, "%c%d", (char)which, table);
+    return name;
+}
+
+const char *pj_statement_merge(int projection, int stream, char name[PJ_STATEMENT_NAME])
+{
+    snprintf(name, PJ_STATEMENT_NAME, "m%d_%d", projection, stream);
+    return name;
+}
+
+const char *pj_statement_recompute(int projection, bool full_key, char name[PJ_STATEMENT_NAME])
+{
+    snprintf(name, PJ_STATEMENT_NAME, "%c%d", full_key ? 'f' : 'r', projection);
+    return name;
+}
+
+/* ------------------------------------------------------------------------------------------------------ mirror SQL */
+
+/* "unnest($1::a[], $2::b[])" over all columns, or the identity's. */
+static void put_unnest(struct pj_buf *sql, const struct pj_table *table, bool identity)
+{
+    int count = identity ? table->nidentity : table->ncolumns;
+    pj_buf_puts(sql, "unnest(");
+    for (int i = 0; i < count; i++)
+        pj_buf_printf(sql, "%s$%d::%s[]", i ? ", " : "", i + 1,
+                      table->columns[identity ? table->identity[i] : i].array_sql);
+    pj_buf_puts(sql, ")");
+}
+
+/* "u(c0, c1)": each element named by its column's index in the table. */
+static void put_alias(struct pj_buf *sql, const struct pj_table *table, bool identity)
+{
+    int count = identity ? table->nidentity : table->ncolumns;
+    pj_buf_puts(sql, " AS u(");
+    for (int i = 0; i < count; i++)
+        pj_buf_printf(sql, "%sc%d", i ? ", " : "", identity ? table->identity[i] : i);
+}
+
+static void put_element(struct pj_buf *sql, const struct pj_table *table, int column)
+{
+    pj_buf_printf(sql, "CAST(u.c%d AS %s)", column, table->columns[column].cast_sql);
+}
+
+static void put_match(struct pj_buf *sql, const struct pj_table *table)
+{
+    for (int i = 0; i < table->nidentity; i++) {
+        pj_buf_puts(sql, i ? " AND m." : "m.");
+        pj_quote_identifier(sql, table->columns[table->identity[i]].name);
+        pj_buf_puts(sql, " = ");
+        put_element(sql, table, table->identity[i]);
+    }
+}
+
+static void put_fetch(struct pj_buf *sql, const struct pj_table *table)
+{
+    pj_buf_puts(sql, "SELECT u.ordinal");
+    for (int i = 0; i < table->ncolumns; i++) {
+        const struct pj_table_column *column = &table->columns[i];
+        pj_buf_puts(sql, ", ");
+        if (column->output_sql)
+            pj_buf_printf(sql, "pg_catalog.textin(%s(", column->output_sql);
+        pj_buf_puts(sql, "m.");
+        pj_quote_identifier(sql, column->name);
+        if (column->output_sql)
+            pj_buf_puts(sql, "))");
+    }
+    pj_buf_puts(sql, " FROM ");
+    put_unnest(sql, table, true);
+    pj_buf_puts(sql, " WITH ORDINALITY");
+    put_alias(sql, table, true);
+    pj_buf_printf(sql, ", ordinal) JOIN %s m ON ", table->mirror_sql);
+    put_match(sql, table);
+}
+
+static void put_insert(struct pj_buf *sql, const struct pj_table *table)
+{
+    pj_buf_printf(sql, "INSERT INTO %s (", table->mirror_sql);
+    pj_mirror_columns(sql, table, NULL);
+    pj_buf_puts(sql, ") SELECT ");
+    for (int i = 0; i < table->ncolumns; i++) {
+        pj_buf_puts(sql, i ? ", " : "");
+        put_element(sql, table, i);
+    }
+    pj_buf_puts(sql, " FROM ");
+    put_unnest(sql, table, false);
+    put_alias(sql, table, false);
+    pj_buf_puts(sql, ")");
+}
+
+static bool in_identity(const struct pj_table *table, int column)
+{
+    for (int i = 0; i < table->nidentity; i++)
+        if (table->identity[i] == column)
+            return true;
+    return false;
+}
+
+/* Where all columns are the identity there is nothing to set; the first is then set to itself. */
+static void put_update(struct pj_buf *sql, const struct pj_table *table)
+{
+    pj_buf_printf(sql, "UPDATE %s m SET ", table->mirror_sql);
+    bool all = table->nidentity == table->ncolumns, first = true;
+    for (int i = 0; i < table->ncolumns; i++) {
+        if (all ? i > 0 : in_identity(table, i))
+            continue;
+        pj_buf_puts(sql, first ? "" : ", ");
+        first = false;
+        pj_quote_identifier(sql, table->columns[i].name);
+        pj_buf_puts(sql, " = ");
+        put_element(sql, table, i);
+    }
+    pj_buf_puts(sql, " FROM ");
+    put_unnest(sql, table, false);
+    put_alias(sql, table, false);
+    pj_buf_puts(sql, ") WHERE ");
+    put_match(sql, table);
+}
+
+static void put_delete(struct pj_buf *sql, const struct pj_table *table)
+{
+    pj_buf_printf(sql, "DELETE FROM %s m USING ", table->mirror_sql);
+    put_unnest(sql, table, true);
+    put_alias(sql, table, true);
+    pj_buf_puts(sql, ") WHERE ");
+    put_match(sql, table);
+}
+
+static void put_mirror_statement(struct pj_buf *sql, enum pj_mirror_statement which, const struct pj_table *table)
+{
+    switch (which) {
+    case PJ_FETCH_OLD:
+        put_fetch(sql, table);
+        break;
+    case PJ_INSERT_ROWS:
+        put_insert(sql, table);
+        break;
+    case PJ_UPDATE_ROWS:
+        put_update(sql, table);
+        break;
+    case PJ_DELETE_ROWS:
+        put_delete(sql, table);
+        break;
+    case PJ_EMPTY:
+        pj_buf_printf(sql, "DELETE FROM %s", table->mirror_sql);
+        break;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------- preparing */
+
+static const char session_settings[] = "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; "
+                                       "SET enable_seqscan = off; SET enable_hashjoin = off; "
+                                       "SET enable_mergejoin = off; SET jit = off; SET statement_timeout = 0; "
+                                       "SET lock_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'";
+
+/* pg_lsn has no cast from bigint; as an offset from 0/0 it has all 64 bits. */
+static const char fence_sql[] = "SELECT epoch FROM pgprojector.checkpoint WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric "
+                                "AND epoch = $2::bigint FOR UPDATE";
+static const char checkpoint_sql[] =
+    "UPDATE pgprojector.checkpoint SET lsn = '0/0'::pg_lsn + $3::bigint::numeric, "
+    "witness_xid = coalesce($4::bigint, witness_xid), "
+    "witness_lsn = CASE WHEN $4::bigint IS NULL THEN witness_lsn ELSE '0/0'::pg_lsn + $3::bigint::numeric END, "
+    "witness_time = CASE WHEN $4::bigint IS NULL THEN witness_time ELSE $5::timestamptz END, "
+    "applied_at = clock_timestamp() WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric AND epoch = $2::bigint";
+
+static int prepare(struct pj_session *read, const char *name, const char *sql, struct pj_error *error)
+{
+    int code = pj_session_execf(read, error, "PREPARE %s AS %s", name, sql);
+    return code == PJ_OK ? code : pj_error_wrap(error, "prepare");
+}
+
+static int prepare_mirror(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    static const enum pj_mirror_statement all[] = {PJ_FETCH_OLD, PJ_INSERT_ROWS, PJ_UPDATE_ROWS, PJ_DELETE_ROWS, PJ_EMPTY};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char name[PJ_STATEMENT_NAME];
+        struct pj_buf sql = {0};
+        put_mirror_statement(&sql, all[i], table);
+        int code = prepare(read, pj_statement_mirror(all[i], table->index, name), sql.data, error);
+        pj_buf_free(&sql);
+        if (code != PJ_OK)
+            return pj_error_wrap(error, "mirror %s.%s", table->schema, table->name);
+    }
+    return PJ_OK;
+}
+
+static int prepare_projection(struct pj_session *read, const struct pj_projection *projection, int index,
+                              struct pj_error *error)
+{
+    char name[PJ_STATEMENT_NAME];
+    int code = PJ_OK;
+    if (!projection->target_sql)
+        return PJ_OK;
+    for (int stream = 0; code == PJ_OK && stream < projection->nstreams; stream++)
+        code = prepare(read, pj_statement_merge(index, stream, name), projection->merge_sql[stream], error);
+    if (code == PJ_OK)
+        code = prepare(read, pj_statement_recompute(index, false, name), projection->recompute_routing_sql, error);
+    if (code == PJ_OK && projection->recompute_full_sql)
+        code = prepare(read, pj_statement_recompute(index, true, name), projection->recompute_full_sql, error);
+    return code == PJ_OK ? code : pj_error_wrap(error, "projection %s", projection->module->name);
+}
+
+int pj_statements_prepare(struct pj_session *read, const struct pj_setup *setup, struct pj_error *error)
+{
+    int code = pj_session_exec(read, session_settings, error);
+    if (code == PJ_OK)
+        code = prepare(read, PJ_STATEMENT_FENCE, fence_sql, error);
+    if (code == PJ_OK)
+        code = prepare(read, PJ_STATEMENT_CHECKPOINT, checkpoint_sql, error);
+    for (int i = 0; code == PJ_OK && i < setup->ntables; i++)
+        code = prepare_mirror(read, &setup->tables[i], error);
+    for (int i = 0; code == PJ_OK && i < setup->nprojections; i++)
+        code = prepare_projection(read, &setup->projections[i], i, error);
+    return code;
+}

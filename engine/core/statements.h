@@ -1,0 +1,41 @@
+/*
+ * The applying session: its settings, and the statements it prepares for each mirror and projection. Set-based throughout:
+ * every statement takes arrays, one per column, so that its cost follows the rows and not the round trips.
+ */
+#ifndef PJ_CORE_STATEMENTS_H
+#define PJ_CORE_STATEMENTS_H
+
+#include "core/setup.h"
+#include "pg/session.h"
+
+/* X(enum, letter in the statement's name, parameters are …) */
+#define PJ_MIRROR_STATEMENTS(X)                                                                                        \
+    X(PJ_FETCH_OLD, 'o')  /* identity columns; returns ordinal (bigint, from 1) and all columns, as struct pj_value holds */ \
+    X(PJ_INSERT_ROWS, 'i') /* all columns */                                                                           \
+    X(PJ_UPDATE_ROWS, 'u') /* all columns; found by identity */                                                        \
+    X(PJ_DELETE_ROWS, 'd') /* identity columns */                                                                      \
+    X(PJ_EMPTY, 't')       /* none: deletes all */
+
+#define PJ_STATEMENT_ENUM(name, letter) name = letter,
+enum pj_mirror_statement { PJ_MIRROR_STATEMENTS(PJ_STATEMENT_ENUM) };
+#undef PJ_STATEMENT_ENUM
+
+enum { PJ_STATEMENT_NAME = 32 };
+
+/* The names under which statements are prepared. Each fills `name` and returns it. */
+const char *pj_statement_mirror(enum pj_mirror_statement which, int table, char name[PJ_STATEMENT_NAME]);
+const char *pj_statement_merge(int projection, int stream, char name[PJ_STATEMENT_NAME]);
+const char *pj_statement_recompute(int projection, bool full_key, char name[PJ_STATEMENT_NAME]);
+
+/*
+ *  "fence"       $1 lsn, $2 epoch: locks the checkpoint row if it is as believed
+ *  "checkpoint"  $1 expected lsn, $2 epoch, $3 new lsn, $4 xid (NULL: keep the witness), $5 commit time (or NULL)
+ * LSNs travel as bigint (their 64 bits); the commit time as timestamptz. Each must concern exactly one row.
+ */
+#define PJ_STATEMENT_FENCE "fence"
+#define PJ_STATEMENT_CHECKPOINT "checkpoint"
+
+/* Pins the session's settings and prepares everything. */
+int pj_statements_prepare(struct pj_session *read, const struct pj_setup *setup, struct pj_error *error);
+
+#endif
