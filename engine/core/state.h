@@ -45,6 +45,10 @@ struct pj_state *pj_state_new(void);
 void pj_state_free(struct pj_state *state);
 void pj_state_set(struct pj_state *state, enum pj_phase phase, const char *message, const char *hint);
 enum pj_phase pj_state_get(struct pj_state *state, char *message, size_t message_size, char *hint, size_t hint_size);
+
+/* Called after each pj_state_set that changed something, from the thread that made it. For the control thread. */
+void pj_state_on_change(struct pj_state *state, void (*wake)(void *context), void *context);
+
 void pj_state_set_figures(struct pj_state *state, const struct pj_figures *figures);
 void pj_state_get_figures(struct pj_state *state, struct pj_figures *figures);
 
