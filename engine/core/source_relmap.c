@@ -1,0 +1,209 @@
+/*
+ * Partitions: the stream names the leaves, the mirror is their root's.
+ *
+ * What identifies a row in the stream is the *leaf's* replica identity, and a new partition does not inherit its root's:
+ * so every leaf is held to what the root says. A leaf made later shows as a name the map does not know; it is looked up
+ * then, once, and entered under its root, or as of no concern.
+ */
+#include "base/mem.h"
+#include "core/source_internal.h"
+#include "core/textarray.h"
+#include "sql.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* -------------------------------------------------------------------------------------------------------- leaves */
+
+static int by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* As quote_ident() writes it: the server's list of leaves comes quoted where the name needs it. */
+static void put_name(struct pj_buf *text, const char *name)
+{
+    bool plain = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(name) && !(*name >= '0' && *name <= '9');
+    if (plain)
+        pj_buf_puts(text, name);
+    else
+        pj_quote_identifier(text, name);
+}
+
+void pj_source_identity_text(const struct pj_table *table, struct pj_buf *text)
+{
+    if (table->identity_full) {
+        pj_buf_puts(text, "FULL");
+        return;
+    }
+    const char **names = pj_alloc((size_t)table->nidentity * sizeof *names);
+    for (int i = 0; i < table->nidentity; i++)
+        names[i] = table->columns[table->identity[i]].name;
+    qsort(names, (size_t)table->nidentity, sizeof *names, by_bytes);
+    for (int i = 0; i < table->nidentity; i++) {
+        pj_buf_puts(text, i ? ", " : "");
+        put_name(text, names[i]);
+    }
+    pj_free(names);
+}
+
+static void check_identity(const PGresult *result, int row, const struct pj_table *table, struct pj_faults *faults)
+{
+    struct pj_buf wanted = {0};
+    pj_source_identity_text(table, &wanted);
+    const char *found = pj_field(result, row, "identity"), *schema = pj_field(result, row, "nspname"),
+               *name = pj_field(result, row, "relname");
+    if (strcmp(found, pj_buf_text(&wanted)) != 0) {
+        pj_fault(faults, "partition %s.%s has replica identity (%s), its root %s.%s (%s)", schema, name, found,
+                 table->schema, table->name, pj_buf_text(&wanted));
+        pj_fault_hint(faults, "ALTER TABLE %s.%s REPLICA IDENTITY … like its root's (partitions do not inherit it)", schema,
+                      name);
+    }
+    pj_buf_free(&wanted);
+}
+
+static void check_leaf(struct pj_session *write, const PGresult *result, int row, const struct pj_table *table,
+                       struct pj_faults *faults)
+{
+    const char *schema = pj_field(result, row, "nspname"), *name = pj_field(result, row, "relname");
+    const char *role = PQuser(pj_session_conn(write));
+    if (*pj_field(result, row, "relkind") == 'f') {
+        pj_fault(faults, "partition %s.%s of %s.%s is a foreign table, whose changes are not in this server's WAL", schema,
+                 name, table->schema, table->name);
+        return;
+    }
+    if (*pj_field(result, row, "relpersistence") != 'p') {
+        pj_fault(faults, "partition %s.%s is not logged: its changes are not in the WAL", schema, name);
+        pj_fault_hint(faults, "ALTER TABLE %s.%s SET LOGGED", schema, name);
+    }
+    if (!pj_field_true(result, row, "selectable")) {
+        pj_fault(faults, "role \"%s\" may not read partition %s.%s", role, schema, name);
+        pj_fault_hint(faults, "GRANT SELECT ON %s.%s TO \"%s\"", schema, name, role);
+    }
+    check_identity(result, row, table, faults);
+}
+
+static void add_leaf(const PGresult *result, int row, struct pj_table *table)
+{
+    table->leaves = pj_realloc(table->leaves, (size_t)(table->nleaves + 1) * sizeof *table->leaves);
+    table->leaves[table->nleaves++] = (struct pj_table_leaf){.schema = pj_strdup(pj_field(result, row, "nspname")),
+                                                             .name = pj_strdup(pj_field(result, row, "relname")),
+                                                             .oid = pj_field_uint(result, row, "oid"),
+                                                             .attached = pj_field_true(result, row, "attached")};
+}
+
+/* *result is NULL where no table is partitioned. */
+static int query_leaves(struct pj_session *write, const struct pj_table *tables, int count, PGresult **result,
+                        struct pj_error *error)
+{
+    struct pj_buf roots = {0};
+    int partitioned = 0;
+    pj_textarray_begin(&roots);
+    for (int i = 0; i < count; i++)
+        if (tables[i].partitioned) {
+            pj_textarray_add_oid(&roots, tables[i].oid);
+            partitioned++;
+        }
+    pj_textarray_end(&roots);
+    const char *params[] = {pj_buf_text(&roots)};
+    *result = NULL;
+    int code = partitioned ? pj_session_query(write, result, pj_sql_source_leaves, 1, params, error) : PJ_OK;
+    pj_buf_free(&roots);
+    return code;
+}
+
+static int find_by_oid(const struct pj_table *tables, int count, uint32_t oid)
+{
+    for (int i = 0; i < count; i++)
+        if (tables[i].oid == oid)
+            return i;
+    return -1;
+}
+
+int pj_source_read_leaves(struct pj_session *write, struct pj_table *tables, int count, struct pj_faults *faults,
+                          struct pj_error *error)
+{
+    PGresult *result;
+    int code = query_leaves(write, tables, count, &result, error);
+    for (int row = 0; code == PJ_OK && row < PQntuples(result); row++) {
+        int root = find_by_oid(tables, count, pj_field_uint(result, row, "root"));
+        if (root < 0)
+            continue;
+        check_leaf(write, result, row, &tables[root], faults);
+        add_leaf(result, row, &tables[root]);
+    }
+    PQclear(result);
+    return code;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- map */
+
+/* A name once taken for one of no concern may have had rows that were passed over. */
+static int put_leaf(const PGresult *result, int row, const struct pj_table *table, struct pj_relmap *map,
+                    struct pj_error *error)
+{
+    const char *schema = pj_field(result, row, "nspname"), *name = pj_field(result, row, "relname");
+    bool known;
+    const struct pj_table *before = pj_relmap_get(map, schema, strlen(schema), name, strlen(name), &known);
+    if (known && before != table) {
+        pj_error_set(error, PJ_ESCHEMA, "%s.%s has become a partition of %s.%s; its rows may have been passed over", schema,
+                     name, table->schema, table->name);
+        return pj_error_hint(error, "pgprojector resync makes the mirror exact again");
+    }
+    pj_relmap_put(map, schema, name, table);
+    return PJ_OK;
+}
+
+int pj_source_fill_relmap(struct pj_session *write, const struct pj_table *tables, int count, struct pj_relmap *map,
+                          struct pj_error *error)
+{
+    pj_error_clear(error);
+    for (int i = 0; i < count; i++)
+        pj_relmap_put(map, tables[i].schema, tables[i].name, &tables[i]);
+    PGresult *result;
+    int code = query_leaves(write, tables, count, &result, error);
+    for (int row = 0; code == PJ_OK && row < PQntuples(result); row++) {
+        int root = find_by_oid(tables, count, pj_field_uint(result, row, "root"));
+        if (root >= 0)
+            code = put_leaf(result, row, &tables[root], map, error);
+    }
+    PQclear(result);
+    return code;
+}
+
+/* The new leaf must identify its rows as its root does. */
+static int enter_new_leaf(struct pj_session *write, const struct pj_table *root, const char *schema, const char *name,
+                          struct pj_relmap *map, struct pj_error *error)
+{
+    PGresult *result;
+    int code = query_leaves(write, root, 1, &result, error);
+    struct pj_faults faults = {0};
+    for (int row = 0; code == PJ_OK && row < PQntuples(result); row++)
+        if (strcmp(pj_field(result, row, "nspname"), schema) == 0 && strcmp(pj_field(result, row, "relname"), name) == 0)
+            check_identity(result, row, root, &faults);
+    PQclear(result);
+    if (code == PJ_OK)
+        code = pj_faults_report(&faults, PJ_ESCHEMA, error);
+    if (code == PJ_OK)
+        pj_relmap_put(map, schema, name, root);
+    return code;
+}
+
+int pj_source_resolve(struct pj_session *write, const char *schema, const char *name, const struct pj_table *tables,
+                      int count, struct pj_relmap *map, struct pj_error *error)
+{
+    static const char sql[] = "SELECT pg_catalog.pg_partition_root(c.oid)::oid FROM pg_catalog.pg_class c "
+                              "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+                              "WHERE n.nspname = $1 AND c.relname = $2 AND c.relispartition AND c.relkind <> 'p'";
+    const char *params[] = {schema, name};
+    PGresult *result;
+    int code = pj_session_query(write, &result, sql, 2, params, error);
+    if (code != PJ_OK)
+        return pj_error_wrap(error, "look up relation %s.%s", schema, name);
+    int root = PQntuples(result) ? find_by_oid(tables, count, (uint32_t)strtoul(PQgetvalue(result, 0, 0), NULL, 10)) : -1;
+    PQclear(result);
+    if (root >= 0)
+        return enter_new_leaf(write, &tables[root], schema, name, map, error);
+    pj_relmap_put(map, schema, name, NULL);
+    return PJ_OK;
+}

@@ -1,0 +1,16 @@
+-- What keeps a new slot from its consistent point: transactions that were open when it was asked for, in any database, the
+-- prepared ones included. The oldest first, three at most. $1: the pid of the waiting walsender (0: unknown).
+SELECT 'pid ' || a.pid || ' (' || coalesce(nullif(a.application_name, ''), 'no application_name')
+       || coalesce(', user ' || a.usename, '') || coalesce(', database ' || a.datname, '') || ', ' || coalesce(a.state, 'state unknown')
+       || '), transaction open for '
+       || coalesce(pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - a.xact_start)::text, 'an unknown time')
+       || ', last query began ' || coalesce(pg_catalog.to_char(a.query_start, 'YYYY-MM-DD HH24:MI:SS TZ'), 'at an unknown time') AS blocker,
+       a.xact_start AS since
+FROM pg_catalog.pg_stat_activity a
+WHERE a.backend_xid IS NOT NULL AND a.pid <> $1::int
+UNION ALL
+SELECT 'prepared transaction ''' || p.gid || ''' of ' || p.owner || ' in database ' || p.database || ', prepared '
+       || pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - p.prepared) || ' ago', p.prepared
+FROM pg_catalog.pg_prepared_xacts p
+ORDER BY 2 NULLS LAST
+LIMIT 3

@@ -1,0 +1,23 @@
+-- The leaves of partitioned tables. $1 oid[]: the roots. `identity` is the leaf's replica identity in a form that can be
+-- compared: FULL, NOTHING, or the identity's columns in alphabetical order. `attached` tells a table that became a
+-- partition after it was made (its row type is older than its inheritance): its earlier rows never came as its root's.
+SELECT root.oid AS root, c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS selectable,
+       CASE c.relreplident
+           WHEN 'f' THEN 'FULL'
+           WHEN 'n' THEN 'NOTHING'
+           ELSE coalesce((SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attname COLLATE "C")
+                          FROM pg_catalog.pg_index i
+                          CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+                          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+                          WHERE i.indrelid = c.oid AND i.indisvalid AND k.place <= i.indnkeyatts
+                                AND CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate
+                                                        ELSE i.indisreplident END), 'NOTHING')
+       END AS identity,
+       EXISTS (SELECT FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_type t ON t.oid = c.reltype
+               WHERE h.inhrelid = c.oid AND h.xmin::text <> t.xmin::text) AS attached
+FROM unnest($1::oid[]) AS root (oid)
+CROSS JOIN LATERAL pg_catalog.pg_partition_tree(root.oid) AS tree
+JOIN pg_catalog.pg_class c ON c.oid = tree.relid AND c.relkind <> 'p'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ORDER BY root.oid, c.oid
