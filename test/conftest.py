@@ -1,0 +1,80 @@
+"""Clusters for the tests: one pair of servers for the whole run, databases of their own for each test."""
+import itertools
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from harness.cluster import Scratch  # noqa: E402
+from harness.pair import Pair  # noqa: E402
+from harness.schema import Flavour  # noqa: E402
+
+PLAIN = Flavour(odd=False)
+numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def scratch():
+    scratch = Scratch()
+    yield scratch
+    scratch.close()
+
+
+@pytest.fixture(scope="session")
+def write_cluster(scratch):
+    """The write server that tests share; a test that stops servers starts its own (see `own_clusters`)."""
+    return scratch.cluster("w").start()
+
+
+@pytest.fixture(scope="session")
+def read_cluster(scratch):
+    return scratch.cluster("r").start()
+
+
+@pytest.fixture
+def make_pair(write_cluster, read_cluster):
+    """make_pair(flavour, config): a pair of fresh databases, dropped after the test."""
+    pairs = []
+
+    def make(flavour=PLAIN, config=None, write=write_cluster, read=read_cluster):
+        pairs.append(Pair(write, read, f"t{next(numbers)}", flavour, config))
+        return pairs[-1]
+    yield make
+    for pair in pairs:
+        pair.close()
+
+
+@pytest.fixture
+def pair(make_pair):
+    """The chat schema alone; the daemon is not started."""
+    return make_pair()
+
+
+@pytest.fixture
+def own_clusters(scratch):
+    """own_clusters(name, **settings): servers of this test's own, stopped at its end."""
+    clusters = []
+
+    def make(**settings):
+        clusters.append(scratch.cluster(f"own{next(numbers)}", **settings).start())
+        return clusters[-1]
+    yield make
+    for cluster in clusters:
+        cluster.stop_immediately()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Shows the tail of the daemon's log with a failure."""
+    report = (yield).get_result()
+    if report.failed and call.when == "call":
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Pair):
+                report.sections.append((f"daemon of {value.name}", value.daemon.tail()))
+
+
+def pytest_report_header():
+    return f"SEED={os.environ.get('SEED', '')} SEEDS={os.environ.get('SEEDS', '')}"
