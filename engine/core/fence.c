@@ -1,0 +1,326 @@
+/*
+ * The verifier's side of the fence. One attempt:
+ *
+ *      all sessions are opened                        (before anything stands still)
+ *      insert the row, NOTIFY; wait for "held"        apply stands still at some commit
+ *      temporary slot with exported snapshot -> L     the snapshot holds exactly the commits whose end LSN is <= L
+ *      write session: BEGIN, SET TRANSACTION SNAPSHOT
+ *      row: target L, "advance"; wait for "reached"   apply stands still at L
+ *      read session: BEGIN, look: still "reached", and the checkpoint is the one the daemon stood at
+ *      delete the row                                 apply goes on; both snapshots stay
+ *
+ * The look is the read snapshot's first query and thus its making: what it shows of row and checkpoint is of the very
+ * moment that every later query sees. The daemon marks a fence it gives up before it lets go, and a daemon whose session
+ * was lost moves the checkpoint with the first batch it applies, so that a look that is satisfied is proof.
+ *
+ * What can fail is bounded and left as it was found: the row is deleted, the slot goes with its session, and the attempt
+ * is made again after a pause. A row that could not be deleted is removed by the daemon a minute later.
+ */
+#include "core/fence.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    HELD_MS = 2000,     /* the daemon's answer; a batch being applied must end first */
+    REACHED_MS = 10000, /* applying what is between; the daemon lets go 15 s after the request */
+    ANSWER_MS = 5000,   /* any other statement */
+    STALE_S = 6,        /* a heartbeat comes every 2 s */
+    PAUSE_MS = 300,
+    POLL_MS = 200       /* a NOTIFY normally comes first */
+};
+
+struct attempt {
+    const struct pj_fence_options *options;
+    struct pj_session *control, *read, *write, *replication;
+    char id[24]; /* the row's; "" where there is none */
+    pj_lsn lsn;
+};
+
+/* ----------------------------------------------------------------------------------------------------- the daemon */
+
+static int not_running(struct pj_error *error, const char *what)
+{
+    pj_error_set(error, PJ_EUNHEALTHY, "%s: mirrors can be compared only while `pgprojector run` is streaming", what);
+    return pj_error_hint(error, "start it, or see `pgprojector status`");
+}
+
+static bool word_is(const char *word, const char *const *words)
+{
+    for (; *words; words++)
+        if (strcmp(word, *words) == 0)
+            return true;
+    return false;
+}
+
+/* PJ_OK where a daemon is alive and in a state that may serve a fence, now or soon. */
+static int check_daemon(const struct attempt *attempt, struct pj_error *error)
+{
+    static const char sql[] = "SELECT state, heartbeat_at < pg_catalog.clock_timestamp() - "
+                              "pg_catalog.make_interval(secs => $1::integer), message FROM pgprojector.daemon";
+    static const char *const hopeless[] = {"halted", "snapshot", "standby", NULL};
+    char seconds[12];
+    snprintf(seconds, sizeof seconds, "%d", STALE_S);
+    const char *params[] = {seconds};
+    PGresult *result;
+    int code = pj_session_query(attempt->control, &result, sql, 1, params, error);
+    if (code != PJ_OK)
+        return code;
+    const char *state = PQntuples(result) ? PQgetvalue(result, 0, 0) : "stopped";
+    if (strcmp(state, "stopped") == 0 || PQgetvalue(result, 0, 1)[0] == 't')
+        code = not_running(error, "no daemon is running");
+    else if (word_is(state, hopeless)) {
+        char what[600];
+        snprintf(what, sizeof what, "the daemon's state is %s (%.500s)", state, PQgetvalue(result, 0, 2));
+        code = not_running(error, what);
+    }
+    PQclear(result);
+    return code;
+}
+
+/* ---------------------------------------------------------------------------------------------------- the sessions */
+
+static int open_one(const struct attempt *attempt, enum pj_side side, bool replication, struct pj_session **session,
+                    struct pj_error *error)
+{
+    const struct pj_fence_options *options = attempt->options;
+    struct pj_session_options wanted = {.side = side,
+                                        .url = side == PJ_WRITE ? options->write_url : options->read_url,
+                                        .purpose = "verify",
+                                        .replication = replication,
+                                        .stop = options->stop};
+    int code = pj_session_open(session, &wanted, error);
+    if (code == PJ_OK && !replication)
+        pj_session_set_timeout(*session, ANSWER_MS);
+    return code;
+}
+
+static int open_sessions(struct attempt *attempt, struct pj_error *error)
+{
+    int code = open_one(attempt, PJ_READ, false, &attempt->control, error);
+    if (code == PJ_OK)
+        code = pj_session_exec(attempt->control, "LISTEN pgprojector", error);
+    if (code == PJ_OK)
+        code = check_daemon(attempt, error);
+    if (code == PJ_OK)
+        code = open_one(attempt, PJ_READ, false, &attempt->read, error);
+    if (code == PJ_OK)
+        code = open_one(attempt, PJ_WRITE, false, &attempt->write, error);
+    if (code == PJ_OK)
+        code = open_one(attempt, PJ_WRITE, true, &attempt->replication, error);
+    return code;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- the row */
+
+static int insert_row(struct attempt *attempt, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query_row(attempt->control, &result,
+                                    "INSERT INTO pgprojector.fence DEFAULT VALUES RETURNING id", 0, NULL, error);
+    if (code != PJ_OK)
+        return code;
+    snprintf(attempt->id, sizeof attempt->id, "%s", PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return pj_session_exec(attempt->control, "NOTIFY pgprojector", error);
+}
+
+static int delete_row(struct attempt *attempt, struct pj_error *error)
+{
+    int code = pj_session_execf(attempt->control, error,
+                                "DELETE FROM pgprojector.fence WHERE id = %s; NOTIFY pgprojector", attempt->id);
+    if (code == PJ_OK)
+        attempt->id[0] = '\0';
+    return code;
+}
+
+static int set_target(struct attempt *attempt, struct pj_error *error)
+{
+    return pj_session_execf(attempt->control, error,
+                            "UPDATE pgprojector.fence SET state = 'advance', target = '%s' "
+                            "WHERE id = %s AND state = 'held'; NOTIFY pgprojector",
+                            PJ_LSN(attempt->lsn), attempt->id);
+}
+
+static int again(struct pj_error *error)
+{
+    error->retryable = true;
+    return error->code;
+}
+
+static int let_go(struct pj_error *error, const char *step)
+{
+    pj_error_set(error, PJ_EUNHEALTHY, "the daemon let the fence go before \"%s\"", step);
+    return again(error);
+}
+
+static int too_slow(struct pj_error *error, const char *step, int milliseconds)
+{
+    pj_error_set(error, PJ_EUNHEALTHY, "the daemon did not answer \"%s\" within %d ms; a large batch may be under way",
+                 step, milliseconds);
+    return again(error);
+}
+
+/* The row's state; "" where the row is gone. */
+static int read_state(const struct attempt *attempt, char state[16], struct pj_error *error)
+{
+    const char *params[] = {attempt->id};
+    PGresult *result;
+    int code = pj_session_query(attempt->control, &result, "SELECT state FROM pgprojector.fence WHERE id = $1::bigint",
+                                1, params, error);
+    if (code == PJ_OK)
+        snprintf(state, 16, "%s", PQntuples(result) ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    return code;
+}
+
+/* Waits until the daemon has brought the row from one state to another. */
+static int wait_state(struct attempt *attempt, const char *from, const char *to, int milliseconds,
+                      struct pj_error *error)
+{
+    uint64_t deadline = pj_clock_monotonic_us() + (uint64_t)milliseconds * 1000;
+    PGconn *conn = pj_session_conn(attempt->control);
+    for (;;) {
+        char state[16];
+        int code = read_state(attempt, state, error);
+        if (code != PJ_OK || strcmp(state, to) == 0)
+            return code;
+        if (strcmp(state, from) != 0)
+            return let_go(error, to);
+        if (pj_clock_monotonic_us() >= deadline)
+            return too_slow(error, to, milliseconds);
+        bool readable;
+        code = pj_session_wait(attempt->control, POLL_MS, &readable, error);
+        if (code != PJ_OK)
+            return code;
+        for (PGnotify *notice; (notice = PQnotifies(conn));)
+            PQfreemem(notice);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------------- the snapshots */
+
+static int export_snapshot(struct attempt *attempt, int number, char snapshot[64], struct pj_error *error)
+{
+    char name[64];
+    snprintf(name, sizeof name, "pgprojector_fence_%s_%d_%d", attempt->id, (int)getpid(), number);
+    return pj_slot_create(attempt->replication, attempt->write, name, "wal2json", true, attempt->options->wait_ms,
+                          &attempt->lsn, snapshot, error);
+}
+
+/* Not only for safety: a role under row security would compare what it may see, and find no difference. */
+static const char settings[] = "SET LOCAL row_security = off; SET LOCAL cursor_tuple_fraction = 1";
+
+static int begin_write(struct attempt *attempt, const char *snapshot, struct pj_error *error)
+{
+    return pj_session_execf(attempt->write, error,
+                            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'; %s",
+                            snapshot, settings);
+}
+
+static int begin_read(struct attempt *attempt, struct pj_error *error)
+{
+    static const char sql[] =
+        "SELECT coalesce((SELECT state = 'reached' AND target = (SELECT lsn FROM pgprojector.checkpoint) "
+        "FROM pgprojector.fence WHERE id = $1::bigint), false)";
+    const char *params[] = {attempt->id};
+    int code = pj_session_exec(attempt->read, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
+    PGresult *result = NULL;
+    if (code == PJ_OK)
+        code = pj_session_query_row(attempt->read, &result, sql, 1, params, error);
+    if (code == PJ_OK && PQgetvalue(result, 0, 0)[0] != 't')
+        code = let_go(error, "snapshot");
+    PQclear(result);
+    return code == PJ_OK ? pj_session_exec(attempt->read, settings, error) : code;
+}
+
+/* ------------------------------------------------------------------------------------------------------- the attempt */
+
+static int try_once(struct attempt *attempt, int number, struct pj_error *error)
+{
+    char snapshot[64];
+    int code = open_sessions(attempt, error);
+    if (code == PJ_OK)
+        code = insert_row(attempt, error);
+    if (code == PJ_OK)
+        code = wait_state(attempt, "requested", "held", HELD_MS, error);
+    if (code == PJ_OK)
+        code = export_snapshot(attempt, number, snapshot, error);
+    if (code == PJ_OK)
+        code = begin_write(attempt, snapshot, error);
+    if (code == PJ_OK)
+        code = set_target(attempt, error);
+    if (code == PJ_OK)
+        code = wait_state(attempt, "advance", "reached", REACHED_MS, error);
+    if (code == PJ_OK)
+        code = begin_read(attempt, error);
+    return code;
+}
+
+/* The row goes even when a stop was asked, on a session that has not heard of it. */
+static void delete_row_anyway(struct attempt *attempt)
+{
+    struct pj_error ignored;
+    if (!attempt->id[0] || delete_row(attempt, &ignored) == PJ_OK)
+        return;
+    struct pj_session_options options = {
+        .side = PJ_READ, .url = attempt->options->read_url, .purpose = "verify", .connect_timeout_s = 2};
+    pj_session_close(attempt->control);
+    attempt->control = NULL;
+    if (pj_session_open(&attempt->control, &options, &ignored) != PJ_OK)
+        return;
+    pj_session_set_timeout(attempt->control, ANSWER_MS);
+    delete_row(attempt, &ignored);
+}
+
+/* Leaves nothing of the attempt but, after a success, the two snapshots. */
+static void finish(struct attempt *attempt, bool success)
+{
+    delete_row_anyway(attempt);
+    pj_session_close(attempt->control);
+    pj_session_close(attempt->replication);
+    if (success) {
+        pj_session_set_timeout(attempt->read, 0);
+        pj_session_set_timeout(attempt->write, 0);
+        return;
+    }
+    pj_session_close(attempt->read);
+    pj_session_close(attempt->write);
+}
+
+static bool worth_another(const struct pj_error *error)
+{
+    return error->retryable || error->code == PJ_EUNREACHABLE;
+}
+
+int pj_fence_open(const struct pj_fence_options *options, struct pj_session **write, struct pj_session **read,
+                  pj_lsn *lsn, struct pj_error *error)
+{
+    *write = *read = NULL;
+    pj_error_clear(error);
+    int attempts = options->attempts > 0 ? options->attempts : 1;
+    for (int number = 1;; number++) {
+        struct attempt attempt = {.options = options};
+        int code = try_once(&attempt, number, error);
+        finish(&attempt, code == PJ_OK);
+        if (code == PJ_OK) {
+            *write = attempt.write;
+            *read = attempt.read;
+            *lsn = attempt.lsn;
+            return PJ_OK;
+        }
+        if (number >= attempts || !worth_another(error))
+            return pj_error_wrap(error, "fence (attempt %d of %d)", number, attempts);
+        struct pj_error stopped;
+        if (pj_stop_sleep(options->stop, PAUSE_MS * (number < 5 ? number : 5), &stopped) != PJ_OK) {
+            *error = stopped;
+            return error->code;
+        }
+    }
+}
