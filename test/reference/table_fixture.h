@@ -1,0 +1,62 @@
+/* Tables as the decoder's tests, its fuzzer and its benchmark want them: made from a line of words, without a server. */
+#ifndef PJ_TEST_TABLE_FIXTURE_H
+#define PJ_TEST_TABLE_FIXTURE_H
+
+#include "base/mem.h"
+#include "wire/table.h"
+
+/* Columns end with a NULL name. The key columns are the primary key and the replica identity, in the order of the list. */
+struct fixture_column {
+    const char *name;
+    enum pj_type type;
+    bool key;
+};
+
+static inline struct pj_table *fixture_table(int index, const char *schema, const char *name,
+                                             const struct fixture_column *columns)
+{
+    struct pj_table *table = pj_alloc(sizeof *table);
+    table->schema = pj_strdup(schema);
+    table->name = pj_strdup(name);
+    table->index = index;
+    table->identity_is_key = true;
+    while (columns[table->ncolumns].name)
+        table->ncolumns++;
+    table->columns = pj_alloc((size_t)table->ncolumns * sizeof *table->columns);
+    table->key = pj_alloc((size_t)table->ncolumns * sizeof *table->key);
+    table->identity = pj_alloc((size_t)table->ncolumns * sizeof *table->identity);
+    for (int i = 0; i < table->ncolumns; i++) {
+        table->columns[i].name = pj_strdup(columns[i].name);
+        table->columns[i].type = columns[i].type;
+        table->columns[i].toastable = columns[i].type == PJ_TEXT;
+        if (columns[i].key)
+            table->key[table->nkey++] = table->identity[table->nidentity++] = i;
+    }
+    return table;
+}
+
+static inline void fixture_table_free(struct pj_table *table)
+{
+    pj_table_free(table);
+    pj_free(table);
+}
+
+static const struct fixture_column fixture_messages[] = {
+    {"id", PJ_UUID, true},           {"conversation_id", PJ_UUID, false},  {"sender_id", PJ_UUID, false},
+    {"sequence_number", PJ_INT8, false}, {"client_message_id", PJ_TEXT, false}, {"content", PJ_TEXT, false},
+    {"created_at", PJ_TIMESTAMPTZ, false}, {"deleted_at", PJ_TIMESTAMPTZ, false}, {0}};
+
+static const struct fixture_column fixture_conversations[] = {
+    {"id", PJ_UUID, true},   {"tenant_id", PJ_UUID, false},         {"title", PJ_TEXT, false},
+    {"type", PJ_TEXT, false}, {"created_at", PJ_TIMESTAMPTZ, false}, {"updated_at", PJ_TIMESTAMPTZ, false},
+    {0}};
+
+/* One column of each type, and some whose names and types are out of the ordinary. */
+static const struct fixture_column fixture_all[] = {
+    {"id", PJ_INT4, true},        {"any", PJ_ANY, false},  {"flag", PJ_BOOL, false},
+    {"small", PJ_INT2, false},    {"big", PJ_INT8, false}, {"text", PJ_TEXT, false},
+    {"bytes", PJ_BYTEA, false},   {"day", PJ_DATE, false}, {"local", PJ_TIMESTAMP, false},
+    {"at", PJ_TIMESTAMPTZ, false}, {"v\"q \xc3\xa9\\\n", PJ_UUID, false}, {"second", PJ_INT4, true},
+    {0}};
+
+#endif
