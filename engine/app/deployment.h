@@ -1,0 +1,19 @@
+/* From a configuration to a deployment: which shared objects, with which bindings, and which further tables. */
+#ifndef PJ_APP_DEPLOYMENT_H
+#define PJ_APP_DEPLOYMENT_H
+
+#include "app/config.h"
+#include "core/deployment.h"
+
+/*
+ * Fills the deployment from a resolved configuration. Modules are looked for on disk; those that have a section are
+ * opened to check that its keys are known to them. PJ_ECONFIG. The deployment owns all it points to, but what it takes
+ * from the configuration's sections is borrowed: the configuration must outlive it.
+ */
+int pj_deployment_make(struct pj_deployment *deployment, const struct pj_config *config, struct pj_error *error);
+void pj_deployment_free(struct pj_deployment *deployment);
+
+/* The directory in which modules are looked for: as configured, else beside the executable. To be freed. */
+char *pj_deployment_module_dir(const struct pj_config *config);
+
+#endif

@@ -1,0 +1,147 @@
+/* The commands and what --help says of them. */
+#include "app/options.h"
+
+#include <stdio.h>
+
+static const char run_text[] =
+    "Runs the daemon: waits for both databases, creates what is missing (catalog, slot, mirrors, projections; the first\n"
+    "start copies a snapshot), then streams until SIGTERM or SIGINT. A second signal ends it at once, which is safe.\n"
+    "Where another daemon serves the read database, it stands by and takes over when that one is gone.\n"
+    "\n"
+    "Exit codes: 0 stopped on request; 1 failure (such as a table without primary key, or another daemon has taken\n"
+    "over); 2 configuration that cannot work, named with its remedy. A database that is down is waited for.\n"
+    "\n"
+    "Example:\n"
+    "  WRITE_DATABASE_URL=postgresql://projector@write/app READ_DATABASE_URL=postgresql://projector@read/app \\\n"
+    "      pgprojector run\n";
+
+static const char init_text[] =
+    "Does what the first start of `run` does, without streaming: checks both databases, creates catalog and slot, copies\n"
+    "the snapshot, builds the projections. Done already, it says so and changes nothing. The slot keeps WAL on the write\n"
+    "database until a daemon runs.\n"
+    "\n"
+    "Options:\n"
+    "  --wait TIME     how long to wait for databases that are down (default 0; seconds, or such as 500ms, 5min)\n"
+    "\n"
+    "Exit codes: 0 initialised, now or before; 1 failure; 2 configuration; 3 a database is unreachable.\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector -c chat.ini init && systemctl start pgprojector\n";
+
+static const char status_text[] =
+    "Shows the daemon's state, how far the read database is behind, the slot and the WAL it retains, projections and\n"
+    "mirrors. Needs no daemon: it reads the catalog on the read database and the slot on the write database, and says\n"
+    "what it can when one of them is down.\n"
+    "\n"
+    "Options:\n"
+    "  --json          one JSON object (its keys are in the README)\n"
+    "  --watch         again every second, until interrupted\n"
+    "\n"
+    "Exit codes: 0 streaming and less than 5 s behind; 4 not so; 3 a database is unreachable; 2 configuration.\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector status --json | jq .replication.lagSeconds\n";
+
+static const char verify_text[] =
+    "Compares, at one and the same commit of the write database, every mirror with its source table and every projection\n"
+    "with its definition. The daemon must be running; it holds still for some milliseconds, then goes on while rows are\n"
+    "compared. Without a NAME everything is verified; a NAME is a projection or a mirrored table.\n"
+    "\n"
+    "Options:\n"
+    "  --keys N        differing keys shown of each table (default 20); all are counted\n"
+    "  --json          one JSON object\n"
+    "\n"
+    "Exit codes: 0 no difference; 5 differences, listed; 4 no daemon is running, or it did not answer;\n"
+    "3 a database is unreachable; 2 configuration; 1 failure.\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector verify messages conversation_summary\n";
+
+static const char wait_text[] =
+    "Waits until the read database shows what the write database has committed by now, or by a given LSN. The same from\n"
+    "SQL, on the read database or a standby of it: SELECT pgprojector.wait_for(lsn, '5 s').\n"
+    "\n"
+    "Options:\n"
+    "  --lsn LSN       the position to wait for (default: the write database's current insert position)\n"
+    "  --timeout TIME  how long (default 30; seconds, or such as 500ms, 5min)\n"
+    "  --json          one JSON object\n"
+    "\n"
+    "Exit codes: 0 it does; 4 it did not in time; 3 a database is unreachable; 2 configuration.\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector wait --timeout 10 && run-the-tests\n";
+
+static const char doctor_text[] =
+    "Checks everything that a deployment needs, on both databases, in the module files and in the configuration, and\n"
+    "names the remedy of what is wrong. Changes nothing (to try the plugin it creates a temporary slot that vanishes\n"
+    "with its connection).\n"
+    "\n"
+    "Options:\n"
+    "  --json          one JSON object\n"
+    "\n"
+    "Exit codes: 0 no check failed (there may be warnings); 1 one did.\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector -c chat.ini doctor\n";
+
+static const char version_text[] = "Shows the versions of the program, of the module ABI and of the libraries it runs with.\n"
+                                   "\n"
+                                   "Options:\n"
+                                   "  --json          one JSON object\n"
+                                   "\n"
+                                   "Exit codes: 0.\n";
+
+const struct pj_verb pj_verbs[] = {
+    {"run", "run the daemon", "", run_text, pj_run, true, 0},
+    {"init", "create slot, mirrors and projections, without streaming", "[--wait TIME]", init_text, pj_init, true, 0},
+    {"status", "state, lag, slot, projections", "[--json] [--watch]", status_text, pj_status, true, 0},
+    {"verify", "compare both databases at one commit", "[NAME ...] [--keys N] [--json]", verify_text, pj_verify, true, -1},
+    {"wait", "wait until the read database has caught up", "[--lsn LSN] [--timeout TIME] [--json]", wait_text, pj_wait,
+     true, 0},
+    {"doctor", "check servers, roles, tables, modules", "[--json]", doctor_text, pj_doctor, false, 0},
+    {"version", "show versions", "[--json]", version_text, pj_version, false, 0},
+    {0},
+};
+
+static void print_settings(void)
+{
+    puts("Settings, each as flag, environment variable or key of the file's section [pgprojector], in this order of\n"
+         "precedence (connection strings have no flag, for command lines are public):");
+    for (int id = 0; id < PJ_SETTING_COUNT; id++) {
+        const struct pj_setting_info *info = pj_setting_info((enum pj_setting_id)id);
+        printf("  %s%-15s %-25s %s\n", info->flag ? "--" : "  ", info->flag ? info->flag : "", info->variable,
+               info->key);
+        printf("                    %s%s%s%s\n", info->help, info->preset ? " (default " : "",
+               info->preset ? info->preset : "", info->preset ? ")" : "");
+    }
+}
+
+static void print_program(void)
+{
+    puts("pgprojector keeps read models on one PostgreSQL right, by following another one.\n"
+         "\n"
+         "Usage: pgprojector [-c FILE] COMMAND [options]\n"
+         "\n"
+         "Commands:");
+    for (const struct pj_verb *verb = pj_verbs; verb->name; verb++)
+        printf("  %-9s %s\n", verb->name, verb->summary);
+    puts("\n"
+         "Options of all commands:\n"
+         "  -c, --config FILE  configuration file (or environment PGPROJECTOR_CONFIG)\n"
+         "  -h, --help         this text; behind a command, that command's\n"
+         "  -V, --version      versions\n");
+    print_settings();
+    puts("\n"
+         "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 a database is unreachable, 4 unhealthy or lagging,\n"
+         "5 differences found.");
+}
+
+void pj_options_help(const struct pj_verb *verb)
+{
+    if (!verb) {
+        print_program();
+        return;
+    }
+    printf("Usage: pgprojector [-c FILE] %s%s%s\n\n%s", verb->name, *verb->usage ? " " : "", verb->usage, verb->text);
+    puts("\nOptions of all commands, and the settings: pgprojector --help");
+}

@@ -1,0 +1,88 @@
+/* The program's beginning and end: command line, configuration, one command, its exit code. */
+#include "app/options.h"
+#include "app/signals.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Flags have been taken already; they keep their rank over what is read here. */
+int pj_app_configure(struct pj_app *app, struct pj_error *error)
+{
+    const char *file = getenv("PGPROJECTOR_CONFIG");
+    if (!app->config.file && file && *file)
+        app->config.file = pj_strdup(file);
+    char *path = pj_strdup(app->config.file);
+    int code = path ? pj_config_read_file(&app->config, path, error) : PJ_OK;
+    pj_free(path);
+    if (code != PJ_OK)
+        return code;
+    pj_config_read_environment(&app->config, getenv);
+    code = pj_config_resolve(&app->config, error);
+    if (code == PJ_OK)
+        app->log.least = app->config.log_level;
+    return code;
+}
+
+int pj_app_connect(const struct pj_app *app, enum pj_side side, const char *purpose, int timeout_ms,
+                   struct pj_session **session, struct pj_error *error)
+{
+    struct pj_session_options options = {
+        .side = side,
+        .url = pj_config_get(&app->config, side == PJ_WRITE ? PJ_SET_WRITE_URL : PJ_SET_READ_URL),
+        .purpose = purpose,
+        .stop = &app->stop,
+    };
+    int code = pj_session_open(session, &options, error);
+    if (code == PJ_OK)
+        pj_session_set_timeout(*session, timeout_ms);
+    return code;
+}
+
+static void print_error(const struct pj_error *error)
+{
+    fflush(stdout);
+    fprintf(stderr, "pgprojector: %s\n", error->message);
+    if (error->hint[0])
+        fprintf(stderr, "hint: %s\n", error->hint);
+}
+
+static int run_verb(struct pj_app *app, const struct pj_verb *verb, struct pj_error *error)
+{
+    if (!verb || app->options.help) {
+        pj_options_help(verb);
+        return PJ_OK;
+    }
+    int code = verb->needs_config ? pj_app_configure(app, error) : PJ_OK;
+    if (code != PJ_OK)
+        return code;
+    struct pj_signals signals;
+    code = pj_signals_start(&signals, &app->stop, &app->log, error);
+    if (code != PJ_OK)
+        return code;
+    code = verb->run(app, error);
+    pj_signals_stop(&signals);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct pj_app app = {.log = {PJ_LOG_INFO, 2}, .options = {.keys = 20}};
+    struct pj_error error;
+    pj_error_clear(&error);
+    const struct pj_verb *verb;
+    pj_config_init(&app.config);
+    int code = pj_stop_init(&app.stop, &error);
+    if (code == PJ_OK)
+        code = pj_options_read(&app, argc, argv, &verb, &error);
+    if (code == PJ_OK)
+        code = run_verb(&app, verb, &error);
+    if (code != PJ_OK && error.message[0])
+        print_error(&error);
+    pj_stop_close(&app.stop);
+    pj_config_free(&app.config);
+    if (code == PJ_ESTOPPED)
+        return EXIT_FAILURE; /* only a command that did not finish says so */
+    return fflush(stdout) == 0 ? pj_code_exit(code) : EXIT_FAILURE;
+}

@@ -1,0 +1,229 @@
+/*
+ * See options.h. getopt_long permutes, so that global flags and a verb's own may stand on either side of the verb; which
+ * verb takes which option is looked up when the verb is known.
+ */
+#include "app/options.h"
+
+#include "app/values.h"
+#include "base/mem.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+enum option_value { OPT_FILE = 'c', OPT_HELP = 'h', OPT_VERSION = 'V', OPT_JSON = 256, OPT_WATCH, OPT_KEYS, OPT_LSN,
+                    OPT_TIMEOUT, OPT_WAIT, OPT_SETTING /* + enum pj_setting_id */ };
+
+/* The options of single verbs, with the verbs that take them. */
+static const struct verb_option {
+    int value;
+    const char *name;
+    const char *verbs[6];
+} verb_options[] = {
+    {OPT_JSON, "json", {"status", "verify", "wait", "doctor", "version", NULL}},
+    {OPT_WATCH, "watch", {"status", NULL}},
+    {OPT_KEYS, "keys", {"verify", NULL}},
+    {OPT_LSN, "lsn", {"wait", NULL}},
+    {OPT_TIMEOUT, "timeout", {"wait", NULL}},
+    {OPT_WAIT, "wait", {"init", NULL}},
+};
+enum { VERB_OPTIONS = sizeof verb_options / sizeof *verb_options };
+
+/* What getopt_long found, in order, until the verb is known. */
+struct given {
+    int count;
+    int values[64];
+};
+
+static bool takes(const struct pj_verb *verb, const struct verb_option *option)
+{
+    for (const char *const *name = option->verbs; *name; name++)
+        if (strcmp(*name, verb->name) == 0)
+            return true;
+    return false;
+}
+
+static int usage_error(struct pj_error *error, const struct pj_verb *verb)
+{
+    return pj_error_hint(error, "see pgprojector %s%s--help", verb ? verb->name : "", verb ? " " : "");
+}
+
+/* ------------------------------------------------------------------------------------------------- taking values */
+
+static int bad_value(const char *flag, const char *value, const char *wanted, struct pj_error *error)
+{
+    return pj_error_set(error, PJ_ECONFIG, "--%s \"%.100s\" is not %s", flag, value, wanted);
+}
+
+/* A duration; here a bare number is seconds, as everybody expects of a --timeout. */
+static int take_duration(const char *flag, const char *value, struct pj_app *app, struct pj_error *error)
+{
+    int seconds;
+    app->options.wait_given = true;
+    if (pj_value_int(value, 0, 2000000, &seconds))
+        app->options.wait_ms = seconds * 1000;
+    else if (!pj_value_duration(value, &app->options.wait_ms))
+        return bad_value(flag, value, "a time in seconds, or such as 500ms or 5min", error);
+    return PJ_OK;
+}
+
+static void take_setting(struct pj_app *app, enum pj_setting_id id, const char *value)
+{
+    char *origin = pj_sprintf("--%s", pj_setting_info(id)->flag);
+    pj_config_set(&app->config, id, PJ_RANK_FLAG, value, origin);
+    pj_free(origin);
+}
+
+static int take_option(struct pj_app *app, int value, const char *argument, struct pj_error *error)
+{
+    switch (value) {
+    case OPT_FILE:
+        pj_free(app->config.file);
+        app->config.file = pj_strdup(argument);
+        return PJ_OK;
+    case OPT_HELP:
+        app->options.help = true;
+        return PJ_OK;
+    case OPT_JSON:
+        app->options.json = true;
+        return PJ_OK;
+    case OPT_WATCH:
+        app->options.watch = true;
+        return PJ_OK;
+    case OPT_KEYS:
+        return pj_value_int(argument, 0, 1000000, &app->options.keys)
+                   ? PJ_OK
+                   : bad_value("keys", argument, "a number from 0 to 1000000", error);
+    case OPT_LSN:
+        return pj_lsn_parse(argument, &app->options.lsn) ? PJ_OK
+                                                         : bad_value("lsn", argument, "an LSN such as 16/B374D848", error);
+    case OPT_TIMEOUT:
+        return take_duration("timeout", argument, app, error);
+    case OPT_WAIT:
+        return take_duration("wait", argument, app, error);
+    default:
+        take_setting(app, (enum pj_setting_id)(value - OPT_SETTING), argument);
+        return PJ_OK;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------- reading */
+
+static int fill_options(struct option *options)
+{
+    static const struct option fixed[] = {{"config", required_argument, NULL, OPT_FILE},
+                                          {"help", no_argument, NULL, OPT_HELP},
+                                          {"version", no_argument, NULL, OPT_VERSION},
+                                          {"json", no_argument, NULL, OPT_JSON},
+                                          {"watch", no_argument, NULL, OPT_WATCH},
+                                          {"keys", required_argument, NULL, OPT_KEYS},
+                                          {"lsn", required_argument, NULL, OPT_LSN},
+                                          {"timeout", required_argument, NULL, OPT_TIMEOUT},
+                                          {"wait", required_argument, NULL, OPT_WAIT}};
+    int count = sizeof fixed / sizeof *fixed;
+    memcpy(options, fixed, sizeof fixed);
+    for (int id = 0; id < PJ_SETTING_COUNT; id++)
+        if (pj_setting_info((enum pj_setting_id)id)->flag)
+            options[count++] = (struct option){pj_setting_info((enum pj_setting_id)id)->flag, required_argument, NULL,
+                                               OPT_SETTING + id};
+    options[count] = (struct option){0};
+    return count;
+}
+
+static const struct pj_verb *find_verb(const char *name)
+{
+    for (const struct pj_verb *verb = pj_verbs; verb->name; verb++)
+        if (strcmp(verb->name, name) == 0)
+            return verb;
+    return NULL;
+}
+
+static int unknown_verb(const char *name, struct pj_error *error)
+{
+    const char *names[32] = {0};
+    for (int i = 0; pj_verbs[i].name; i++)
+        names[i] = pj_verbs[i].name;
+    const char *nearest = pj_value_nearest(name, names);
+    pj_error_set(error, PJ_ECONFIG, "there is no command \"%.60s\"", name);
+    return nearest ? pj_error_hint(error, "did you mean %s? All of them: pgprojector --help", nearest)
+                   : usage_error(error, NULL);
+}
+
+static int check_given(const struct given *given, const struct pj_verb *verb, struct pj_error *error)
+{
+    for (int i = 0; i < given->count; i++)
+        for (int j = 0; j < VERB_OPTIONS; j++)
+            if (given->values[i] == verb_options[j].value && !takes(verb, &verb_options[j])) {
+                pj_error_set(error, PJ_ECONFIG, "pgprojector %s has no option --%s", verb->name, verb_options[j].name);
+                return usage_error(error, verb);
+            }
+    return PJ_OK;
+}
+
+static int find_operands(struct pj_app *app, const struct pj_verb *verb, int argc, char **argv, struct pj_error *error)
+{
+    app->noperands = argc;
+    app->operands = argv;
+    if (verb->operands < 0 || argc <= verb->operands)
+        return PJ_OK;
+    pj_error_set(error, PJ_ECONFIG, "pgprojector %s: \"%.60s\" is one argument too many", verb->name,
+                 argv[verb->operands]);
+    return usage_error(error, verb);
+}
+
+static int read_flags(struct pj_app *app, int argc, char **argv, struct given *given, struct pj_error *error)
+{
+    struct option options[16 + PJ_SETTING_COUNT];
+    fill_options(options);
+    int value;
+    opterr = 0; /* the message is ours */
+    while ((value = getopt_long(argc, argv, ":c:hV", options, NULL)) != -1) {
+        if (value == '?' || value == ':') {
+            pj_error_set(error, PJ_ECONFIG, value == ':' ? "%s needs a value" : "unknown option %s", argv[optind - 1]);
+            return usage_error(error, NULL);
+        }
+        if (given->count < (int)(sizeof given->values / sizeof *given->values))
+            given->values[given->count++] = value;
+        if (value != OPT_VERSION && take_option(app, value, optarg, error) != PJ_OK)
+            return error->code;
+    }
+    return PJ_OK;
+}
+
+static bool was_given(const struct given *given, int value)
+{
+    for (int i = 0; i < given->count; i++)
+        if (given->values[i] == value)
+            return true;
+    return false;
+}
+
+int pj_options_read(struct pj_app *app, int argc, char **argv, const struct pj_verb **verb, struct pj_error *error)
+{
+    pj_error_clear(error);
+    *verb = NULL;
+    struct given given = {0};
+    if (read_flags(app, argc, argv, &given, error) != PJ_OK)
+        return error->code;
+    if (was_given(&given, OPT_VERSION)) {
+        *verb = find_verb("version");
+        return PJ_OK;
+    }
+    bool help_word = optind < argc && strcmp(argv[optind], "help") == 0;
+    optind += help_word;
+    app->options.help = app->options.help || help_word;
+    if (optind >= argc) {
+        if (app->options.help)
+            return PJ_OK;
+        pj_error_set(error, PJ_ECONFIG, "no command given");
+        return usage_error(error, NULL);
+    }
+    *verb = find_verb(argv[optind]);
+    if (!*verb)
+        return unknown_verb(argv[optind], error);
+    if (app->options.help)
+        return PJ_OK;
+    if (check_given(&given, *verb, error) != PJ_OK)
+        return error->code;
+    return find_operands(app, *verb, argc - optind - 1, argv + optind + 1, error);
+}

@@ -1,0 +1,125 @@
+/*
+ * `run` and `init`: get ready (start.c); then the one streams until it is asked to stop, the other is done.
+ */
+#include "app/app.h"
+#include "app/start.h"
+#include "base/mem.h"
+#include "core/pipeline.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------------------------------------------------ run */
+
+static void say_hello(const struct pj_start *start)
+{
+    char *write_url = pj_conninfo_redacted(start->deployment.write_url);
+    char *read_url = pj_conninfo_redacted(start->deployment.read_url);
+    pj_log(&start->app->log, PJ_LOG_INFO, "pgprojector %s, pid %d, %d modules; write database: %s; read database: %s",
+           PJ_VERSION, (int)getpid(), start->deployment.nmodules, write_url ? write_url : "",
+           read_url ? read_url : "");
+    pj_free(write_url);
+    pj_free(read_url);
+}
+
+static int stream(struct pj_start *start, struct pj_error *error)
+{
+    struct pj_pipeline_options options = {
+        .deployment = &start->deployment,
+        .setup = &start->setup,
+        .read = start->read,
+        .epoch = start->checkpoint.epoch,
+        .state = start->state,
+        .gate = start->gate,
+        .stop = &start->app->stop,
+        .log = &start->app->log,
+    };
+    start->read = NULL; /* the pipeline's from now on */
+    pj_log(&start->app->log, PJ_LOG_INFO, "streaming from slot %s, applied up to %s", start->checkpoint.slot,
+           PJ_LSN(start->checkpoint.lsn));
+    return pj_pipeline_run(&options, error);
+}
+
+/* The log has the reason where the operator looks for it; the top then has nothing more to say. */
+static int logged(struct pj_start *start, int code, struct pj_error *error)
+{
+    if (code == PJ_OK || code == PJ_ESTOPPED) {
+        pj_state_set(start->state, PJ_STOPPED, "", "");
+        pj_log(&start->app->log, PJ_LOG_INFO, "stopped on request");
+        return PJ_OK;
+    }
+    pj_state_set(start->state, PJ_STOPPED, error->message, error->hint);
+    pj_log_error(&start->app->log, PJ_LOG_ERROR, error);
+    pj_error_clear(error);
+    return code;
+}
+
+/* Another daemon has taken over and writes its own state: ours must not cover it, so the control thread is left to die
+ * with the process instead of writing once more. */
+static int superseded(struct pj_start *start, struct pj_error *error)
+{
+    pj_log_error(&start->app->log, PJ_LOG_ERROR, error);
+    _exit(pj_code_exit(PJ_ESTALE));
+}
+
+int pj_run(struct pj_app *app, struct pj_error *error)
+{
+    struct pj_start start;
+    int code = pj_start_open(&start, app, true, error);
+    if (code == PJ_OK) {
+        say_hello(&start);
+        code = pj_start_make_ready(&start, error);
+    }
+    if (code == PJ_OK)
+        code = stream(&start, error);
+    if (code == PJ_ESTALE)
+        return superseded(&start, error);
+    code = logged(&start, code, error);
+    pj_start_close(&start);
+    return code;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- init */
+
+/* Looks without locking, so that `init` beside a running daemon is as idempotent as without. */
+static int look_for_checkpoint(struct pj_app *app, struct pj_checkpoint *checkpoint, struct pj_error *error)
+{
+    struct pj_session *read;
+    bool installed;
+    int code = pj_app_connect(app, PJ_READ, "init", 30000, &read, error);
+    if (code != PJ_OK)
+        return code;
+    code = pj_catalog_read(read, checkpoint, &installed, error);
+    pj_session_close(read);
+    return code;
+}
+
+static void say_done(const char *how, const struct pj_checkpoint *checkpoint)
+{
+    printf("%s at LSN %s, slot %s\n", how, PJ_LSN(checkpoint->lsn), checkpoint->slot);
+}
+
+static int initialise(struct pj_app *app, struct pj_error *error)
+{
+    struct pj_start start;
+    int code = pj_start_open(&start, app, false, error);
+    if (code == PJ_OK)
+        code = pj_start_make_ready(&start, error);
+    if (code == PJ_OK)
+        say_done("initialised", &start.checkpoint);
+    pj_start_close(&start);
+    return code;
+}
+
+int pj_init(struct pj_app *app, struct pj_error *error)
+{
+    struct pj_checkpoint checkpoint = {0};
+    int code = look_for_checkpoint(app, &checkpoint, error);
+    if (code == PJ_OK && checkpoint.complete) {
+        say_done("already initialised", &checkpoint);
+        return PJ_OK;
+    }
+    if (code != PJ_OK && code != PJ_EUNREACHABLE)
+        return code;
+    return initialise(app, error);
+}

@@ -1,0 +1,21 @@
+/* SIGTERM and SIGINT ask for a stop, the second one ends the process at once; SIGHUP is noted; SIGPIPE is ignored. */
+#ifndef PJ_APP_SIGNALS_H
+#define PJ_APP_SIGNALS_H
+
+#include "base/log.h"
+#include "pg/session.h"
+
+#include <pthread.h>
+
+struct pj_signals {
+    pthread_t thread;
+    struct pj_stop *stop;
+    const struct pj_log *log;
+};
+
+/* To be called before any other thread is started: those inherit the blocked signals. Arguments must outlive it. */
+int pj_signals_start(struct pj_signals *signals, struct pj_stop *stop, const struct pj_log *log,
+                     struct pj_error *error);
+void pj_signals_stop(struct pj_signals *signals);
+
+#endif

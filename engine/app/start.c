@@ -1,0 +1,250 @@
+/*
+ * See start.h. Two stages, each repeated with backoff while its database is down:
+ *
+ *   read side    connect, install the catalog, take the daemon's lock (or stand by until it is free), take over: raise the
+ *                epoch, read the checkpoint
+ *   write side   connect, check what streaming needs, load modules, read and bind the tables; where there is no complete
+ *                checkpoint run the first start; check mirrors and targets
+ *
+ * The read session, and with it the lock, is kept while the write database is waited for. The control thread, which
+ * writes the daemon's row, runs only while the lock is held: a daemon standing by must not write over the active one's.
+ *
+ * What waiting can mend (a retryable error, an unreachable database) is logged once per change of its cause and tried
+ * again; everything else ends the attempt. A first start that failed left no slot (core/snapshot.h).
+ */
+#include "app/start.h"
+
+#include "app/deployment.h"
+#include "app/progress.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/source.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { STANDBY_POLL_MS = 1000, STEP_TIMEOUT_MS = 60000 };
+
+int pj_start_open(struct pj_start *start, struct pj_app *app, bool daemon, struct pj_error *error)
+{
+    *start = (struct pj_start){.app = app, .daemon = daemon};
+    start->state = pj_state_new();
+    start->gate = pj_gate_new();
+    if (!daemon)
+        start->deadline_us = pj_clock_monotonic_us() + (uint64_t)app->options.wait_ms * 1000 + 1;
+    return pj_deployment_make(&start->deployment, &app->config, error);
+}
+
+static void close_setup(struct pj_start *start)
+{
+    if (start->setup_open)
+        pj_setup_close(&start->setup);
+    start->setup_open = false;
+}
+
+static void close_read(struct pj_start *start)
+{
+    pj_control_stop(start->control);
+    start->control = NULL;
+    pj_session_close(start->read);
+    start->read = NULL;
+}
+
+void pj_start_close(struct pj_start *start)
+{
+    close_setup(start);
+    close_read(start);
+    pj_gate_free(start->gate);
+    pj_state_free(start->state);
+    pj_deployment_free(&start->deployment);
+}
+
+/* -------------------------------------------------------------------------------------------------------- waiting */
+
+static bool worth_waiting(const struct pj_error *error)
+{
+    return error->retryable || error->code == PJ_EUNREACHABLE;
+}
+
+/* Logs each cause once, and waits; PJ_OK: try again. Else the error stays what it was, or says that a stop was asked. */
+static int wait_for_better(struct pj_start *start, struct pj_error *error)
+{
+    if (!worth_waiting(error))
+        return error->code;
+    if (start->deadline_us && pj_clock_monotonic_us() >= start->deadline_us)
+        return error->code;
+    if (strcmp(start->cause, error->message) != 0) {
+        pj_log(&start->app->log, PJ_LOG_WARNING, "waiting: %s", error->message);
+        if (error->hint[0])
+            pj_log(&start->app->log, PJ_LOG_WARNING, "HINT: %s", error->hint);
+        memcpy(start->cause, error->message, sizeof start->cause);
+        pj_backoff_reset(&start->backoff);
+    }
+    pj_state_set(start->state, PJ_WAITING, error->message, error->hint);
+    return pj_stop_sleep(&start->app->stop, pj_backoff_next(&start->backoff), error);
+}
+
+static void waited_enough(struct pj_start *start)
+{
+    if (start->cause[0])
+        pj_log(&start->app->log, PJ_LOG_INFO, "going on");
+    start->cause[0] = '\0';
+    pj_backoff_reset(&start->backoff);
+}
+
+/* ------------------------------------------------------------------------------------------------------ read side */
+
+static int refuse_second_init(const char *holder, struct pj_error *error)
+{
+    pj_error_set(error, PJ_EFAIL, "another daemon is at work on this read database: %s", holder);
+    return pj_error_hint(error, "where `pgprojector run` has been started, `init` is not needed; see `pgprojector status`");
+}
+
+/* Polls for the lock. While another daemon has it, nothing is written. */
+static int take_lock(struct pj_start *start, struct pj_error *error)
+{
+    bool told = false;
+    for (;;) {
+        bool mine;
+        char *holder = NULL;
+        int code = pj_catalog_lock(start->read, &mine, &holder, error);
+        if (code == PJ_OK && !mine && !start->daemon)
+            code = refuse_second_init(holder ? holder : "unknown", error);
+        if (code == PJ_OK && !mine && !told)
+            pj_log(&start->app->log, PJ_LOG_INFO, "standby: waiting: %s holds the read database",
+                   holder ? holder : "another daemon");
+        told = told || (code == PJ_OK && !mine);
+        if (code == PJ_OK && !mine)
+            pj_state_set(start->state, PJ_STANDBY, holder ? holder : "another daemon", "");
+        pj_free(holder);
+        if (code != PJ_OK || mine)
+            return code;
+        code = pj_stop_sleep(&start->app->stop, STANDBY_POLL_MS, error);
+        if (code != PJ_OK)
+            return code;
+    }
+}
+
+static int start_control(struct pj_start *start, struct pj_error *error)
+{
+    if (!start->daemon || start->control)
+        return PJ_OK;
+    return pj_control_start(&start->control, start->deployment.read_url, start->state, start->gate, &start->app->log,
+                            error);
+}
+
+static int try_read_side(struct pj_start *start, struct pj_error *error)
+{
+    close_read(start);
+    int code = pj_app_connect(start->app, PJ_READ, "apply", STEP_TIMEOUT_MS, &start->read, error);
+    if (code == PJ_OK)
+        code = pj_catalog_install(start->read, error);
+    if (code == PJ_OK)
+        code = take_lock(start, error);
+    if (code == PJ_OK)
+        code = start_control(start, error);
+    if (code == PJ_OK) {
+        pj_state_set(start->state, PJ_STARTING, "", "");
+        code = pj_catalog_take_over(start->read, -1, &start->checkpoint, error);
+    }
+    if (code == PJ_OK)
+        pj_log(&start->app->log, PJ_LOG_DEBUG, "epoch %lld on the read database", (long long)start->checkpoint.epoch);
+    return code;
+}
+
+static int reach_read_side(struct pj_start *start, struct pj_error *error)
+{
+    int code;
+    while ((code = try_read_side(start, error)) != PJ_OK)
+        if (wait_for_better(start, error) != PJ_OK)
+            return error->code;
+    waited_enough(start);
+    return PJ_OK;
+}
+
+/* ----------------------------------------------------------------------------------------------------- write side */
+
+static int first_start(struct pj_start *start, struct pj_error *error)
+{
+    const struct pj_deployment *deployment = &start->deployment;
+    struct pj_snapshot_options options = {
+        .write_url = deployment->write_url,
+        .read_url = deployment->read_url,
+        .slot = deployment->slot,
+        .plugin = "wal2json",
+        .jobs = deployment->jobs,
+        .slot_wait_ms = deployment->slot_wait_ms,
+        .stop = &start->app->stop,
+        .log = &start->app->log,
+        .progress = pj_progress_show,
+        .context = start,
+    };
+    pj_log(&start->app->log, PJ_LOG_INFO, "first start: copying %d tables, building %d projections",
+           start->setup.ntables, start->setup.nprojections);
+    pj_state_set(start->state, PJ_SNAPSHOT, "beginning", "");
+    pj_session_set_timeout(start->read, 0); /* a copy takes as long as it takes */
+    int code = pj_snapshot_run(start->read, start->checkpoint.epoch, &options, start->setup.tables,
+                               start->setup.ntables, start->setup.projections, start->setup.nprojections, error);
+    pj_progress_end(start);
+    pj_session_set_timeout(start->read, STEP_TIMEOUT_MS);
+    if (code != PJ_OK)
+        return pj_error_wrap(error, "first start");
+    bool installed;
+    code = pj_catalog_read(start->read, &start->checkpoint, &installed, error);
+    if (code == PJ_OK)
+        pj_log(&start->app->log, PJ_LOG_INFO, "first start complete at %s, slot %s", PJ_LSN(start->checkpoint.lsn),
+               start->checkpoint.slot);
+    return code;
+}
+
+static int open_setup(struct pj_start *start, struct pj_error *error)
+{
+    struct pj_session *write;
+    int code = pj_app_connect(start->app, PJ_WRITE, "start", STEP_TIMEOUT_MS, &write, error);
+    if (code != PJ_OK)
+        return code;
+    code = pj_source_check(write, error);
+    if (code == PJ_OK)
+        code = pj_setup_open(&start->setup, &start->deployment, write, error);
+    start->setup_open = code == PJ_OK;
+    pj_session_close(write);
+    return code;
+}
+
+static int try_write_side(struct pj_start *start, struct pj_error *error)
+{
+    close_setup(start);
+    int code = open_setup(start, error);
+    if (code == PJ_OK && !start->checkpoint.complete)
+        code = first_start(start, error);
+    if (code == PJ_OK)
+        code = pj_setup_check_read(&start->setup, start->read, error);
+    return code;
+}
+
+/* Whether the read session, and with it the lock, is still good; ends a transaction that an error left open. */
+static bool read_side_lives(struct pj_start *start)
+{
+    struct pj_error ignored;
+    bool idle = PQtransactionStatus(pj_session_conn(start->read)) == PQTRANS_IDLE;
+    return pj_session_exec(start->read, idle ? "SELECT 1" : "ROLLBACK", &ignored) == PJ_OK;
+}
+
+static int reach_write_side(struct pj_start *start, struct pj_error *error)
+{
+    int code;
+    while ((code = try_write_side(start, error)) != PJ_OK) {
+        if (wait_for_better(start, error) != PJ_OK)
+            return error->code;
+        if (!read_side_lives(start) && reach_read_side(start, error) != PJ_OK)
+            return error->code;
+    }
+    waited_enough(start);
+    return PJ_OK;
+}
+
+int pj_start_make_ready(struct pj_start *start, struct pj_error *error)
+{
+    int code = reach_read_side(start, error);
+    return code == PJ_OK ? reach_write_side(start, error) : code;
+}

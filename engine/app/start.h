@@ -1,0 +1,46 @@
+/*
+ * The way from nothing to ready, which `run` and `init` share: the story stands at the head of start.c.
+ */
+#ifndef PJ_APP_START_H
+#define PJ_APP_START_H
+
+#include "app/app.h"
+#include "app/backoff.h"
+#include "core/catalog.h"
+#include "core/control.h"
+#include "core/setup.h"
+#include "core/snapshot.h"
+
+struct pj_start {
+    struct pj_app *app;
+    bool daemon; /* `run`: stands by, waits without end, keeps the daemon's row; `init`: none of these */
+    struct pj_deployment deployment;
+    struct pj_state *state;
+    struct pj_gate *gate;
+    struct pj_control *control; /* NULL while we do not hold the lock, and for `init` */
+    struct pj_session *read;    /* NULL while there is none; holds the lock from pj_start_lock on */
+    struct pj_setup setup;
+    bool setup_open;
+    struct pj_checkpoint checkpoint;
+
+    /* waiting for what is down */
+    struct pj_backoff backoff;
+    uint64_t deadline_us; /* monotonic; `init`: when to give up; 0: never */
+    char cause[2048];     /* what was logged last, so that each cause is logged once */
+
+    /* the first start's progress on a terminal */
+    bool line_open;
+    uint64_t logged_us;
+    char phase[160];
+};
+
+int pj_start_open(struct pj_start *start, struct pj_app *app, bool daemon, struct pj_error *error);
+void pj_start_close(struct pj_start *start);
+
+/*
+ * Does it all, waiting and retrying as needed. On PJ_OK the lock is held, the checkpoint complete, the setup checked on
+ * both sides. PJ_ESTOPPED where a stop was asked.
+ */
+int pj_start_make_ready(struct pj_start *start, struct pj_error *error);
+
+#endif

@@ -1,0 +1,174 @@
+/*
+ * See setup.h. A deployment meets its databases in this order: load the modules; gather the tables that modules and
+ * configuration want; read those from the write database's catalog; bind each module to them. All of that needs the write
+ * database alone, so that a first start can find every fault before it leaves anything behind. The read side is checked
+ * afterwards, when its tables exist.
+ */
+#include "core/setup.h"
+
+#include "base/mem.h"
+#include "core/mirror.h"
+
+#include <string.h>
+
+static int load_modules(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_error *error)
+{
+    setup->loaded = pj_alloc(sizeof *setup->loaded * (size_t)(deployment->nmodules + 1));
+    for (int i = 0; i < deployment->nmodules; i++) {
+        if (pj_module_load(&setup->loaded[i], deployment->modules[i].path, error) != PJ_OK)
+            return error->code;
+        setup->nloaded++;
+        for (int j = 0; j < i; j++)
+            if (strcmp(setup->loaded[i].module->name, setup->loaded[j].module->name) == 0)
+                return pj_error_set(error, PJ_ECONFIG, "%s and %s both are the module %s", setup->loaded[j].path,
+                                    setup->loaded[i].path, setup->loaded[i].module->name);
+    }
+    return PJ_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------- wanted tables */
+
+struct wanted_list {
+    int count;
+    struct pj_wanted_table *tables;
+};
+
+static bool listed(const struct wanted_list *list, const struct pj_wanted_table *table)
+{
+    for (int i = 0; i < list->count; i++)
+        if (strcmp(list->tables[i].schema, table->schema) == 0 && strcmp(list->tables[i].name, table->name) == 0)
+            return true;
+    return false;
+}
+
+static void want_configured(struct wanted_list *list, const struct pj_deployment *deployment)
+{
+    for (int i = 0; i < deployment->nwanted; i++) {
+        const struct pj_wanted_table *table = &deployment->wanted[i];
+        if (listed(list, table))
+            continue;
+        list->tables = pj_realloc(list->tables, sizeof *list->tables * (size_t)(list->count + 1));
+        list->tables[list->count++] = (struct pj_wanted_table){
+            pj_strdup(table->schema), pj_strdup(table->name), pj_strdup(table->wanted_by)};
+    }
+}
+
+static int gather_wanted(const struct pj_setup *setup, const struct pj_deployment *deployment,
+                         struct wanted_list *list, struct pj_error *error)
+{
+    want_configured(list, deployment);
+    for (int i = 0; i < setup->nloaded; i++) {
+        int code = pj_projection_want(setup->loaded[i].module, &deployment->modules[i].binding, &list->tables,
+                                      &list->count, error);
+        if (code != PJ_OK)
+            return code;
+    }
+    if (list->count)
+        return PJ_OK;
+    pj_error_set(error, PJ_ECONFIG, "nothing to mirror: no module, and no table in [mirrors] tables");
+    return pj_error_hint(error, "put modules into the module directory, or name tables in [mirrors] tables");
+}
+
+static void free_wanted(struct wanted_list *list)
+{
+    for (int i = 0; i < list->count; i++) {
+        pj_free(list->tables[i].schema);
+        pj_free(list->tables[i].name);
+        pj_free(list->tables[i].wanted_by);
+    }
+    pj_free(list->tables);
+}
+
+static int read_tables(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *write,
+                       struct pj_error *error)
+{
+    struct wanted_list list = {0};
+    int code = gather_wanted(setup, deployment, &list, error);
+    if (code == PJ_OK)
+        code = pj_source_tables(write, list.tables, list.count, &setup->tables, error);
+    if (code == PJ_OK)
+        setup->ntables = list.count;
+    free_wanted(&list);
+    if (code != PJ_OK)
+        return code;
+    setup->relmap = pj_relmap_new();
+    return pj_source_fill_relmap(write, setup->tables, setup->ntables, setup->relmap, error);
+}
+
+/* -------------------------------------------------------------------------------------------------------- binding */
+
+static bool same_target(const struct pj_projection *a, const struct pj_projection *b)
+{
+    return a->target_sql && b->target_sql && strcmp(a->target_sql, b->target_sql) == 0;
+}
+
+/* A target must be nobody else's: neither another projection's nor a mirror. */
+static int check_target_is_free(const struct pj_setup *setup, const struct pj_projection *projection,
+                                struct pj_error *error)
+{
+    for (int i = 0; i < setup->nprojections; i++)
+        if (&setup->projections[i] != projection && same_target(&setup->projections[i], projection))
+            return pj_error_set(error, PJ_ECONFIG, "modules %s and %s both keep the table %s",
+                                setup->projections[i].module->name, projection->module->name, projection->target_sql);
+    for (int i = 0; projection->target_sql && i < setup->ntables; i++)
+        if (strcmp(setup->tables[i].mirror_sql, projection->target_sql) == 0)
+            return pj_error_set(error, PJ_ECONFIG, "module %s would keep the table %s, which is a mirror",
+                                projection->module->name, projection->target_sql);
+    return PJ_OK;
+}
+
+static int bind_modules(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_error *error)
+{
+    setup->projections = pj_alloc(sizeof *setup->projections * (size_t)(setup->nloaded + 1));
+    for (int i = 0; i < setup->nloaded; i++) {
+        struct pj_projection *projection = &setup->projections[i];
+        int code = pj_projection_bind(projection, setup->loaded[i].module, &deployment->modules[i].binding,
+                                      setup->tables, setup->ntables, error);
+        if (code != PJ_OK)
+            return code; /* a binding that failed has freed itself */
+        setup->nprojections++;
+        code = check_target_is_free(setup, projection, error);
+        if (code != PJ_OK)
+            return code;
+    }
+    return PJ_OK;
+}
+
+int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *write,
+                  struct pj_error *error)
+{
+    memset(setup, 0, sizeof *setup);
+    pj_error_clear(error);
+    int code = load_modules(setup, deployment, error);
+    if (code == PJ_OK)
+        code = read_tables(setup, deployment, write, error);
+    if (code == PJ_OK)
+        code = bind_modules(setup, deployment, error);
+    if (code != PJ_OK)
+        pj_setup_close(setup);
+    return code;
+}
+
+int pj_setup_check_read(struct pj_setup *setup, struct pj_session *read, struct pj_error *error)
+{
+    int code = pj_mirror_check(read, setup->tables, setup->ntables, error);
+    for (int i = 0; code == PJ_OK && i < setup->nprojections; i++)
+        if (setup->projections[i].module->target)
+            code = pj_projection_check_target(read, &setup->projections[i], error);
+    return code;
+}
+
+/* Modules go last: everything above points into them. */
+void pj_setup_close(struct pj_setup *setup)
+{
+    for (int i = 0; i < setup->nprojections; i++)
+        pj_projection_free(&setup->projections[i]);
+    pj_free(setup->projections);
+    pj_relmap_free(setup->relmap);
+    if (setup->tables)
+        pj_source_tables_free(setup->tables, setup->ntables);
+    for (int i = 0; i < setup->nloaded; i++)
+        pj_module_unload(&setup->loaded[i]);
+    pj_free(setup->loaded);
+    memset(setup, 0, sizeof *setup);
+}
