@@ -5,6 +5,9 @@
 #include "base/error.h"
 #include "pgprojector.h"
 
+/* The most columns a source, a stream or a key may declare; pj_module_check refuses more. */
+enum { PJ_MAX_SOURCE_COLUMNS = 64 };
+
 struct pj_loaded_module {
     void *handle; /* dlopen's */
     char *path;

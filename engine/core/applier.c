@@ -1,0 +1,319 @@
+/*
+ * The life of a batch on the read side, one transaction:
+ *
+ *      fence         the checkpoint row, if it is as we believe: locked, and already set to the new LSN where the whole
+ *                    transaction is in this batch; nobody with an older epoch gets past it
+ *      old rows      of what the batch updates or deletes, from the mirrors; then the batch is final
+ *      apply()       of every projection, on every pair (old, new): deltas and dirty keys
+ *      mirrors       deletes, updates, inserts
+ *      merges        the deltas, into targets that are as they were before the batch
+ *      recompute     the dirty keys, from mirrors that are as they are after the batch
+ *      checkpoint    where it was not set at the fence
+ *      COMMIT
+ *
+ * A transaction too large for one batch comes in parts. Its dirty keys are gathered over the parts and recomputed in the
+ * last one only, for a part is a state that never existed; when there are too many to be kept, the whole projection is
+ * recomputed instead.
+ *
+ *      IDLE --apply--> FETCHING --all old rows are there--> WRITING --all is sent--> FINISHING --all is done--> IDLE
+ *
+ * WRITING sends statements as long as the socket takes them; a cursor says what comes next. Any error, anywhere, ends the
+ * connection, and with it the transaction: what happens then is the pipeline's business.
+ */
+#include "core/applier.h"
+
+#include "core/statements.h"
+#include "core/writer.h"
+
+#include <string.h>
+
+enum applier_state { IDLE, FETCHING, WRITING, FINISHING };
+
+struct pj_applier {
+    enum applier_state state;
+    struct pj_setup *setup;
+    struct pj_pipe *pipe;
+    struct pj_writer *writer;
+    struct pj_batch *batch;
+    bool commit;         /* the batch ends its transaction */
+    bool in_transaction;
+    bool checkpoint_set; /* in the open transaction */
+    int64_t epoch;
+    pj_lsn applied;      /* what the checkpoint row holds, as far as we know */
+    int fetches;         /* results still to come */
+    struct pj_applier_callbacks callbacks;
+};
+
+/* An old-row request: where its results belong. Lives in the batch's arena. */
+struct fetch {
+    struct pj_applier *applier;
+    struct pj_table_rows *rows;
+    struct pj_row **wanted;
+};
+
+enum { FETCH_ROWS = 4096 };
+
+static void write_on(struct pj_applier *applier);
+
+struct pj_applier *pj_applier_new(struct pj_setup *setup, const struct pj_applier_callbacks *callbacks)
+{
+    struct pj_applier *applier = pj_alloc(sizeof *applier);
+    applier->setup = setup;
+    applier->callbacks = *callbacks;
+    applier->writer = pj_writer_new(setup);
+    return applier;
+}
+
+void pj_applier_free(struct pj_applier *applier)
+{
+    if (!applier)
+        return;
+    pj_writer_free(applier->writer);
+    pj_free(applier);
+}
+
+/* ------------------------------------------------------------------------------------------------------ connection */
+
+static void on_writable(void *context)
+{
+    struct pj_applier *applier = context;
+    if (applier->state == WRITING)
+        write_on(applier);
+}
+
+static void on_failed(void *context, const struct pj_error *error)
+{
+    struct pj_applier *applier = context;
+    applier->callbacks.failed(applier->callbacks.context, error);
+}
+
+int pj_applier_connect(struct pj_applier *applier, uv_loop_t *loop, PGconn *conn,
+                       const struct pj_checkpoint *checkpoint, struct pj_error *error)
+{
+    applier->state = IDLE;
+    applier->in_transaction = applier->checkpoint_set = false;
+    applier->epoch = checkpoint->epoch;
+    applier->applied = checkpoint->lsn;
+    pj_writer_begin_transaction(applier->writer);
+    struct pj_pipe_callbacks callbacks = {.writable = on_writable, .failed = on_failed, .context = applier};
+    return pj_pipe_open(&applier->pipe, loop, conn, &callbacks, error);
+}
+
+void pj_applier_disconnect(struct pj_applier *applier, void (*closed)(void *context), void *context)
+{
+    struct pj_pipe *pipe = applier->pipe;
+    applier->pipe = NULL;
+    applier->batch = NULL;
+    applier->state = IDLE;
+    applier->in_transaction = false;
+    pj_pipe_close(pipe, closed, context);
+}
+
+bool pj_applier_connected(const struct pj_applier *applier)
+{
+    return applier->pipe != NULL;
+}
+
+bool pj_applier_idle(const struct pj_applier *applier)
+{
+    return applier->state == IDLE;
+}
+
+bool pj_applier_in_transaction(const struct pj_applier *applier)
+{
+    return applier->in_transaction;
+}
+
+/* -------------------------------------------------------------------------------------------- fence and checkpoint */
+
+static struct pj_value int8_value(uint64_t number, unsigned char space[8])
+{
+    return pj_make_int64((int64_t)number, space);
+}
+
+static int stale(struct pj_error *error)
+{
+    pj_error_set(error, PJ_ESTALE, "the checkpoint is no longer as this daemon left it");
+    return pj_error_hint(error, "another daemon has taken over, or someone changed pgprojector.checkpoint");
+}
+
+static int on_fence(void *context, const PGresult *result, struct pj_error *error)
+{
+    (void)context;
+    return PQntuples(result) == 1 ? PJ_OK : stale(error);
+}
+
+static int on_checkpoint(void *context, const PGresult *result, struct pj_error *error)
+{
+    (void)context;
+    return strcmp(PQcmdTuples((PGresult *)(uintptr_t)result), "1") == 0 ? PJ_OK : stale(error);
+}
+
+static void send_checkpoint(struct pj_applier *applier)
+{
+    const struct pj_batch *batch = applier->batch;
+    unsigned char space[5][8];
+    struct pj_value params[5] = {int8_value(applier->applied, space[0]), int8_value((uint64_t)applier->epoch, space[1]),
+                                 int8_value(batch->end_lsn, space[2]), pj_make_null(), pj_make_null()};
+    if (batch->xid)
+        params[3] = int8_value(batch->xid, space[3]);
+    if (batch->xid && batch->commit_us)
+        params[4] = int8_value((uint64_t)batch->commit_us, space[4]);
+    pj_pipe_execute(applier->pipe, PJ_STATEMENT_CHECKPOINT, 5, params, on_checkpoint, applier);
+    applier->checkpoint_set = true;
+}
+
+static void begin_transaction(struct pj_applier *applier)
+{
+    pj_pipe_query(applier->pipe, "BEGIN", NULL, NULL);
+    applier->in_transaction = true;
+    applier->checkpoint_set = false;
+    pj_writer_begin_transaction(applier->writer);
+    if (applier->commit) {
+        send_checkpoint(applier);
+        return;
+    }
+    unsigned char space[2][8];
+    struct pj_value params[2] = {int8_value(applier->applied, space[0]), int8_value((uint64_t)applier->epoch, space[1])};
+    pj_pipe_execute(applier->pipe, PJ_STATEMENT_FENCE, 2, params, on_fence, applier);
+}
+
+/* --------------------------------------------------------------------------------------------------------- old rows */
+
+/* Copies one fetched row into the batch's arena: the first field is the ordinal, the rest are the columns. */
+static struct pj_value *copy_row(struct pj_arena *arena, const PGresult *result, int row, int ncolumns)
+{
+    struct pj_value *values = pj_arena_alloc(arena, (size_t)ncolumns * sizeof *values);
+    for (int i = 0; i < ncolumns; i++) {
+        if (PQgetisnull(result, row, i + 1)) {
+            values[i] = pj_make_null();
+            continue;
+        }
+        int32_t length = PQgetlength(result, row, i + 1);
+        unsigned char *bytes = pj_arena_alloc(arena, (size_t)length);
+        memcpy(bytes, PQgetvalue(result, row, i + 1), (size_t)length);
+        values[i] = (struct pj_value){bytes, length};
+    }
+    return values;
+}
+
+static void begin_writing(struct pj_applier *applier, struct pj_error *error)
+{
+    if (pj_batch_resolve(applier->batch, error) != PJ_OK ||
+        pj_writer_prepare(applier->writer, applier->batch, applier->commit, error) != PJ_OK)
+        return;
+    applier->state = WRITING;
+    write_on(applier);
+}
+
+static int on_old_rows(void *context, const PGresult *result, struct pj_error *error)
+{
+    struct fetch *fetch = context;
+    struct pj_applier *applier = fetch->applier;
+    const struct pj_table *table = fetch->rows->table;
+    for (int row = 0; row < PQntuples(result); row++) {
+        struct pj_value ordinal = {(const unsigned char *)PQgetvalue(result, row, 0), 8};
+        pj_batch_set_old(fetch->wanted[pj_int64(ordinal) - 1],
+                         copy_row(&applier->batch->arena, result, row, table->ncolumns));
+    }
+    if (--applier->fetches == 0)
+        begin_writing(applier, error);
+    return error->code;
+}
+
+static void send_fetch(struct pj_applier *applier, struct pj_table_rows *rows, struct pj_row **wanted, size_t count)
+{
+    struct fetch *fetch = pj_arena_alloc(&applier->batch->arena, sizeof *fetch);
+    *fetch = (struct fetch){applier, rows, wanted};
+    applier->fetches++;
+    pj_writer_send_identities(applier->writer, applier->pipe, PJ_FETCH_OLD, rows->table, wanted, count, on_old_rows, fetch);
+}
+
+static void fetch_table(struct pj_applier *applier, struct pj_table_rows *rows)
+{
+    struct pj_row **wanted = pj_arena_alloc(&applier->batch->arena, rows->count * sizeof *wanted);
+    size_t count = 0;
+    for (size_t i = 0; i < rows->count; i++)
+        if (rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
+            wanted[count++] = rows->rows[i];
+    for (size_t at = 0; at < count; at += FETCH_ROWS)
+        send_fetch(applier, rows, wanted + at, count - at < FETCH_ROWS ? count - at : FETCH_ROWS);
+}
+
+/* ----------------------------------------------------------------------------------------------------- the way through */
+
+static void on_done(void *context)
+{
+    struct pj_applier *applier = context;
+    struct pj_batch *batch = applier->batch;
+    applier->batch = NULL;
+    applier->state = IDLE;
+    if (applier->commit) {
+        applier->in_transaction = false;
+        applier->applied = batch->end_lsn;
+    }
+    applier->callbacks.done(applier->callbacks.context, batch, applier->commit);
+}
+
+/* COMMIT of a transaction that has failed is answered, without an error, by ROLLBACK. */
+static int on_commit(void *context, const PGresult *result, struct pj_error *error)
+{
+    (void)context;
+    const char *tag = PQcmdStatus((PGresult *)(uintptr_t)result);
+    if (strcmp(tag, "COMMIT") == 0)
+        return PJ_OK;
+    return pj_error_set(error, PJ_EFAIL, "read database: COMMIT was answered by %s", tag);
+}
+
+static int on_part(void *context, const PGresult *result, struct pj_error *error)
+{
+    (void)result;
+    (void)error;
+    on_done(context);
+    return PJ_OK;
+}
+
+static void finish(struct pj_applier *applier)
+{
+    applier->state = FINISHING;
+    if (!applier->commit) {
+        pj_pipe_query(applier->pipe, "SELECT", on_part, applier);
+        pj_pipe_flush(applier->pipe);
+        return;
+    }
+    if (!applier->checkpoint_set)
+        send_checkpoint(applier);
+    pj_pipe_query(applier->pipe, "COMMIT", on_commit, applier);
+    pj_pipe_sync(applier->pipe, on_done, applier);
+}
+
+static void write_on(struct pj_applier *applier)
+{
+    bool more = true;
+    while (more && !pj_pipe_backlogged(applier->pipe))
+        more = pj_writer_step(applier->writer, applier->pipe);
+    if (!more)
+        finish(applier);
+}
+
+void pj_applier_apply(struct pj_applier *applier, struct pj_batch *batch, bool commit)
+{
+    applier->batch = batch;
+    applier->commit = commit;
+    applier->state = FETCHING;
+    applier->fetches = 0;
+    pj_batch_sort(batch);
+    if (!applier->in_transaction)
+        begin_transaction(applier);
+    for (int i = 0; i < batch->ntables; i++)
+        fetch_table(applier, &batch->tables[i]);
+    if (applier->fetches) {
+        pj_pipe_flush(applier->pipe);
+        return;
+    }
+    struct pj_error error;
+    pj_error_clear(&error);
+    begin_writing(applier, &error);
+    if (error.code != PJ_OK)
+        on_failed(applier, &error);
+}

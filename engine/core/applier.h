@@ -1,0 +1,46 @@
+/*
+ * Applies batches to the read database: mirrors, projections and checkpoint in one transaction. One batch at a time; the
+ * story of a batch stands at the head of applier.c.
+ */
+#ifndef PJ_CORE_APPLIER_H
+#define PJ_CORE_APPLIER_H
+
+#include "core/batch.h"
+#include "core/catalog.h"
+#include "core/setup.h"
+
+#include <libpq-fe.h>
+#include <uv.h>
+
+struct pj_applier;
+
+struct pj_applier_callbacks {
+    /* The batch is written; `committed` where its transaction is, too. The batch is the owner's again. */
+    void (*done)(void *context, struct pj_batch *batch, bool committed);
+    /* The batch is lost, its transaction is rolled back or its outcome unknown; the applier must be disconnected. */
+    void (*failed)(void *context, const struct pj_error *error);
+    void *context;
+};
+
+struct pj_applier *pj_applier_new(struct pj_setup *setup, const struct pj_applier_callbacks *callbacks);
+void pj_applier_free(struct pj_applier *applier); /* disconnected; NULL is fine */
+
+/* Takes a prepared session's connection (pj_statements_prepare). `checkpoint` says what the row holds, and our epoch. */
+int pj_applier_connect(struct pj_applier *applier, uv_loop_t *loop, PGconn *conn,
+                       const struct pj_checkpoint *checkpoint, struct pj_error *error);
+
+/* Forgets what is under way and closes the connection; `closed` fires once, from the loop. */
+void pj_applier_disconnect(struct pj_applier *applier, void (*closed)(void *context), void *context);
+bool pj_applier_connected(const struct pj_applier *applier);
+
+/*
+ * Applies a batch; only when idle. With `commit`, it is the last (or only) part of the transaction and batch->end_lsn
+ * becomes the checkpoint; else the transaction stays open for the parts to come.
+ */
+void pj_applier_apply(struct pj_applier *applier, struct pj_batch *batch, bool commit);
+
+/* Nothing is under way (a transaction between two parts may be open). */
+bool pj_applier_idle(const struct pj_applier *applier);
+bool pj_applier_in_transaction(const struct pj_applier *applier);
+
+#endif

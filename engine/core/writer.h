@@ -1,0 +1,35 @@
+/*
+ * Turns a resolved batch into statements, one at a time, so that the sender can pace them: mirrors, then merges, then
+ * recomputations. Knows what to send, nothing of transactions.
+ */
+#ifndef PJ_CORE_WRITER_H
+#define PJ_CORE_WRITER_H
+
+#include "core/batch.h"
+#include "core/setup.h"
+#include "core/statements.h"
+#include "pg/pipe.h"
+
+struct pj_writer;
+
+struct pj_writer *pj_writer_new(struct pj_setup *setup);
+void pj_writer_free(struct pj_writer *writer);
+
+/* Forgets the dirty keys gathered over the parts of an earlier transaction. */
+void pj_writer_begin_transaction(struct pj_writer *writer);
+
+/*
+ * Runs every projection over a resolved batch. `last`: it ends its transaction, so that the dirty keys of all its parts are
+ * recomputed after it. An error of a module is wrapped with its name.
+ */
+int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool last, struct pj_error *error);
+
+/* Sends the next statement; false when there was none left. */
+bool pj_writer_step(struct pj_writer *writer, struct pj_pipe *pipe);
+
+/* Sends a statement whose parameters are identities: PJ_FETCH_OLD, PJ_DELETE_ROWS. */
+void pj_writer_send_identities(struct pj_writer *writer, struct pj_pipe *pipe, enum pj_mirror_statement which,
+                               const struct pj_table *table, struct pj_row *const *rows, size_t count,
+                               pj_result_fn result, void *context);
+
+#endif
