@@ -1,0 +1,270 @@
+/*
+ * See connect.h. The order matters:
+ *
+ *   1. The read side first: the lock, our former backend ended, the checkpoint row locked. Only then is what it says the
+ *      truth, even where an earlier COMMIT's answer was lost.
+ *   2. The write side's identity, its timeline's history, the slot, against that checkpoint.
+ *   3. START_REPLICATION from the slot's confirmed position, never from the checkpoint: beyond the server's own WAL a
+ *      START_REPLICATION is accepted, and what is committed later is skipped in silence.
+ *
+ * The witness. What is confirmed to the server stays one transaction behind what is applied, so the last applied
+ * transaction is sent again after each reconnect. A server that sends something new without it is not the one we left: a
+ * restored image, or a standby that never had it. Where confirmed_flush has passed it (over an idle stretch the confirmed
+ * position follows the keepalives), nothing can be demanded.
+ */
+#include "core/connect.h"
+
+#include "base/buf.h"
+#include "core/statements.h"
+#include "wire/wal2json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char remedy[] = "what was committed in between cannot be had from the stream any more; the read side goes on "
+                             "serving what it has. Take a new snapshot: stop the daemon, run `pgprojector init --again`, "
+                             "start it";
+
+static int gap(struct pj_error *error)
+{
+    error->code = PJ_EGAP;
+    error->retryable = false;
+    return pj_error_hint(error, "%s", remedy);
+}
+
+/* ------------------------------------------------------------------------------------------------------- read side */
+
+static int lock_read_side(struct pj_session *read, const struct pj_connect_options *options,
+                          struct pj_checkpoint *checkpoint, struct pj_error *error)
+{
+    bool mine;
+    char *holder = NULL;
+    int code = pj_catalog_lock(read, &mine, &holder, error);
+    if (code == PJ_OK && !mine) {
+        /* our own former session may not have ended yet; taking over ends it, and fails where it was another daemon */
+        code = pj_catalog_take_over(read, options->believed_epoch, checkpoint, error);
+        if (code == PJ_OK)
+            code = pj_catalog_lock(read, &mine, NULL, error);
+        if (code == PJ_OK && !mine)
+            code = pj_error_set(error, PJ_ESTALE, "another daemon holds the lock of this read database: %s",
+                                holder ? holder : "unknown");
+        pj_free(holder);
+        return code;
+    }
+    pj_free(holder);
+    return code == PJ_OK ? pj_catalog_take_over(read, options->believed_epoch, checkpoint, error) : code;
+}
+
+static int open_read_side(const struct pj_connect_options *options, struct pj_connections *connections,
+                          struct pj_error *error)
+{
+    struct pj_session *read = options->read;
+    bool installed = false;
+    int code = PJ_OK;
+    if (read) {
+        code = pj_catalog_read(read, &connections->checkpoint, &installed, error);
+    } else {
+        struct pj_session_options session = {
+            .side = PJ_READ, .url = options->deployment->read_url, .purpose = "apply", .stop = options->stop};
+        code = pj_session_open(&read, &session, error);
+        if (code == PJ_OK) {
+            pj_session_set_timeout(read, 30000);
+            code = lock_read_side(read, options, &connections->checkpoint, error);
+        }
+    }
+    if (code == PJ_OK)
+        code = pj_statements_prepare(read, options->setup, error);
+    if (code == PJ_OK)
+        connections->apply = pj_session_detach(read);
+    else
+        pj_session_close(read);
+    return code;
+}
+
+/* ------------------------------------------------------------------------------------------------- the write side */
+
+/*
+ * Reads one line of a timeline history file, "parent <tab> switch point <tab> reason", and returns the next; NULL at the end.
+ */
+static const char *history_line(const char *at, uint32_t *parent, pj_lsn *switch_point)
+{
+    char text[PJ_LSN_TEXT + 1] = "";
+    while (*at) {
+        const char *next = strchr(at, '\n');
+        next = next ? next + 1 : at + strlen(at);
+        char *rest;
+        *parent = (uint32_t)strtoul(at, &rest, 10);
+        size_t length = rest > at && *rest == '\t' ? strcspn(rest + 1, "\t\n") : 0;
+        if (length && length < sizeof text) {
+            memcpy(text, rest + 1, length);
+            text[length] = '\0';
+            if (pj_lsn_parse(text, switch_point))
+                return next;
+        }
+        at = next;
+    }
+    return NULL;
+}
+
+/* Whether `lsn` on timeline `ours` is part of the history of the server's timeline. */
+static bool in_history(const char *history, uint32_t ours, pj_lsn lsn)
+{
+    uint32_t parent;
+    pj_lsn switch_point;
+    while ((history = history_line(history, &parent, &switch_point)))
+        if (parent == ours)
+            return lsn <= switch_point;
+    return false;
+}
+
+static int check_timeline(struct pj_session *replication, const struct pj_source_identity *identity,
+                          const struct pj_checkpoint *checkpoint, struct pj_error *error)
+{
+    if (identity->timeline == checkpoint->timeline)
+        return PJ_OK;
+    char sql[64];
+    snprintf(sql, sizeof sql, "TIMELINE_HISTORY %u", identity->timeline);
+    PGresult *result;
+    int code = pj_session_query_row(replication, &result, sql, 0, NULL, error);
+    if (code != PJ_OK)
+        return pj_error_wrap(error, "timeline history");
+    bool fine = in_history(PQgetvalue(result, 0, 1), checkpoint->timeline, checkpoint->lsn);
+    PQclear(result);
+    if (fine)
+        return PJ_OK;
+    pj_error_set(error, PJ_EGAP, "the write database is on timeline %u, which forked from ours (%u) before the checkpoint %s",
+                 identity->timeline, checkpoint->timeline, PJ_LSN(checkpoint->lsn));
+    return gap(error);
+}
+
+static int check_identity(const struct pj_source_identity *identity, const struct pj_checkpoint *checkpoint,
+                          struct pj_error *error)
+{
+    if (strcmp(identity->system_id, checkpoint->system_id) != 0) {
+        pj_error_set(error, PJ_EGAP, "the write database is another cluster (system identifier %s, ours is %s)",
+                     identity->system_id, checkpoint->system_id);
+        return gap(error);
+    }
+    if (strcmp(identity->database, checkpoint->database) != 0) {
+        pj_error_set(error, PJ_EGAP, "the write database is \"%s\", the checkpoint is of \"%s\"", identity->database,
+                     checkpoint->database);
+        return gap(error);
+    }
+    if (checkpoint->lsn > identity->wal_flush) {
+        pj_error_set(error, PJ_EGAP, "the checkpoint %s is beyond the write database's WAL, which ends at %s: it has lost "
+                     "commits that the read side has", PJ_LSN(checkpoint->lsn), PJ_LSN(identity->wal_flush));
+        return gap(error);
+    }
+    return PJ_OK;
+}
+
+static int check_slot(const struct pj_slot *slot, const struct pj_checkpoint *checkpoint, const struct pj_decoder *decoder,
+                      struct pj_error *error)
+{
+    const char *name = checkpoint->slot;
+    if (!slot->exists)
+        pj_error_set(error, PJ_EGAP, "replication slot %s is gone", name);
+    else if (strcmp(slot->wal_status, "lost") == 0)
+        pj_error_set(error, PJ_EGAP, "replication slot %s has lost WAL that it needs", name);
+    else if (strcmp(slot->plugin, decoder->plugin) != 0 || strcmp(slot->database, checkpoint->database) != 0)
+        pj_error_set(error, PJ_EGAP, "replication slot %s is not ours: plugin %s, database %s", name, slot->plugin,
+                     slot->database);
+    else if (slot->confirmed_flush > checkpoint->lsn)
+        pj_error_set(error, PJ_EGAP, "replication slot %s is confirmed up to %s, the read side stands at %s", name,
+                     PJ_LSN(slot->confirmed_flush), PJ_LSN(checkpoint->lsn));
+    else
+        return PJ_OK;
+    return gap(error);
+}
+
+static int start_replication(struct pj_session *replication, const struct pj_connect_options *options,
+                             const struct pj_connections *connections, struct pj_error *error)
+{
+    const struct pj_setup *setup = options->setup;
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "START_REPLICATION SLOT ");
+    pj_quote_identifier(&sql, connections->checkpoint.slot);
+    pj_buf_printf(&sql, " LOGICAL %s ", PJ_LSN(connections->confirmed));
+    const char *(*names)[2] = pj_alloc((size_t)(setup->ntables + 1) * sizeof *names);
+    for (int i = 0; i < setup->ntables; i++) {
+        names[i][0] = setup->tables[i].schema;
+        /* a partition made later would not be among the names; its whole schema is asked for, and filtered here */
+        names[i][1] = setup->tables[i].partitioned ? NULL : setup->tables[i].name;
+    }
+    pj_wal2json_options(&sql, (const char *const(*)[2])names, setup->ntables);
+    int code = pj_session_exec(replication, sql.data, error);
+    pj_free(names);
+    pj_buf_free(&sql);
+    return code == PJ_OK ? code : pj_error_wrap(error, "START_REPLICATION on slot %s", connections->checkpoint.slot);
+}
+
+static int check_write_side(struct pj_session *write, struct pj_session *replication,
+                            const struct pj_connect_options *options, struct pj_connections *connections,
+                            struct pj_error *error)
+{
+    const struct pj_checkpoint *checkpoint = &connections->checkpoint;
+    struct pj_source_identity identity;
+    struct pj_slot slot;
+    int code = pj_source_identify(replication, &identity, error);
+    if (code == PJ_OK)
+        code = check_identity(&identity, checkpoint, error);
+    if (code == PJ_OK)
+        code = check_timeline(replication, &identity, checkpoint, error);
+    if (code == PJ_OK)
+        code = pj_slot_read(write, checkpoint->slot, &slot, error);
+    if (code == PJ_OK)
+        code = check_slot(&slot, checkpoint, options->decoder, error);
+    if (code == PJ_OK)
+        code = pj_source_compare(write, options->setup->tables, options->setup->ntables, error);
+    if (code != PJ_OK)
+        return code;
+    connections->confirmed = slot.confirmed_flush;
+    connections->witness_expected = checkpoint->witness_xid && slot.confirmed_flush < checkpoint->witness_lsn;
+    return PJ_OK;
+}
+
+static int open_write_side(const struct pj_connect_options *options, struct pj_connections *connections,
+                           struct pj_error *error)
+{
+    struct pj_session *write = NULL, *replication = NULL;
+    struct pj_session_options session = {
+        .side = PJ_WRITE, .url = options->deployment->write_url, .purpose = "check", .stop = options->stop};
+    int code = pj_session_open(&write, &session, error);
+    if (code == PJ_OK) {
+        session.replication = true;
+        session.purpose = "stream";
+        code = pj_session_open(&replication, &session, error);
+    }
+    if (code == PJ_OK) {
+        pj_session_set_timeout(write, 30000);
+        pj_session_set_timeout(replication, 60000);
+        code = check_write_side(write, replication, options, connections, error);
+    }
+    if (code == PJ_OK)
+        code = start_replication(replication, options, connections, error);
+    pj_session_close(write);
+    if (code == PJ_OK)
+        connections->stream = pj_session_detach(replication);
+    else
+        pj_session_close(replication);
+    return code;
+}
+
+int pj_connect_open(const struct pj_connect_options *options, struct pj_connections *connections, struct pj_error *error)
+{
+    memset(connections, 0, sizeof *connections);
+    pj_error_clear(error);
+    int code = open_read_side(options, connections, error);
+    if (code == PJ_OK)
+        code = open_write_side(options, connections, error);
+    if (code != PJ_OK)
+        pj_connect_close(connections);
+    return code;
+}
+
+void pj_connect_close(struct pj_connections *connections)
+{
+    PQfinish(connections->apply);
+    PQfinish(connections->stream);
+    connections->apply = connections->stream = NULL;
+}

@@ -1,0 +1,40 @@
+/*
+ * Opening both ends of the pipeline: the applying session and the replication stream, with every check that must hold before
+ * START_REPLICATION. Blocking; runs on a worker thread.
+ */
+#ifndef PJ_CORE_CONNECT_H
+#define PJ_CORE_CONNECT_H
+
+#include "core/catalog.h"
+#include "core/setup.h"
+
+#include <libpq-fe.h>
+
+struct pj_connect_options {
+    const struct pj_deployment *deployment;
+    const struct pj_setup *setup;
+    const struct pj_decoder *decoder;
+    const struct pj_stop *stop;
+    int64_t believed_epoch;   /* ours; the row's must be the same, or PJ_ESTALE */
+    struct pj_session *read;  /* a session that already holds the lock and was taken over; NULL: open one. Consumed */
+};
+
+struct pj_connections {
+    PGconn *apply;  /* prepared (pj_statements_prepare) */
+    PGconn *stream; /* START_REPLICATION has been answered */
+    struct pj_checkpoint checkpoint;
+    pj_lsn confirmed;       /* the slot's, when it was looked at */
+    bool witness_expected;  /* the last applied transaction must come again, before anything new */
+};
+
+/*
+ * Opens both, or neither. Beyond what sessions report:
+ *   PJ_ESTALE  another daemon has taken over, or holds the lock now
+ *   PJ_EGAP    the stream cannot be continued without a gap (invariant 7); the hint names the remedy
+ *   PJ_ESCHEMA the source's tables are no longer as they were
+ */
+int pj_connect_open(const struct pj_connect_options *options, struct pj_connections *connections,
+                    struct pj_error *error);
+void pj_connect_close(struct pj_connections *connections); /* NULL members are fine */
+
+#endif
