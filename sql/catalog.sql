@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS pgprojector.mirror (
     types       text[] NOT NULL,              -- their types as SQL
     key         text[] NOT NULL,              -- primary key
     identity    text[] NOT NULL,              -- replica identity (the primary key under REPLICA IDENTITY FULL)
+    leaves      oid[] NOT NULL DEFAULT '{}',  -- the partitions that held rows, of a partitioned source
     PRIMARY KEY (schema_name, table_name)
 );
 

@@ -1,0 +1,156 @@
+/*
+ * The mirrors' tables on the read database.
+ *
+ * A mirror has the source's columns and nothing of its rules: no defaults, no checks, no generated columns, no foreign
+ * keys; the source has checked. It carries the primary key, and an index on the replica identity where that is another
+ * one. The latter is not unique: within one batch two rows may swap their identities, and the rows are written one by one.
+ */
+#include "core/mirror.h"
+
+#include "base/mem.h"
+#include "core/source_internal.h"
+#include "sql.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void pj_mirror_columns(struct pj_buf *sql, const struct pj_table *table, const char *prefix)
+{
+    for (int i = 0; i < table->ncolumns; i++) {
+        pj_buf_puts(sql, i ? ", " : "");
+        pj_buf_puts(sql, prefix ? prefix : "");
+        pj_quote_identifier(sql, table->columns[i].name);
+    }
+}
+
+static void column_list(struct pj_buf *sql, const struct pj_table *table, const int *list, int count)
+{
+    for (int i = 0; i < count; i++) {
+        pj_buf_puts(sql, i ? ", " : "");
+        pj_quote_identifier(sql, table->columns[list[i]].name);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------------- create */
+
+static bool among(const int *list, int count, int column)
+{
+    for (int i = 0; i < count; i++)
+        if (list[i] == column)
+            return true;
+    return false;
+}
+
+static void column_definition(struct pj_buf *sql, const struct pj_table *table, int i)
+{
+    const struct pj_table_column *column = &table->columns[i];
+    pj_buf_puts(sql, i ? ",\n    " : "\n    ");
+    pj_quote_identifier(sql, column->name);
+    pj_buf_printf(sql, " %s", column->type_sql);
+    if (column->collation_sql)
+        pj_buf_printf(sql, " COLLATE %s", column->collation_sql);
+    bool identifies = among(table->key, table->nkey, i) ||
+                      (!table->identity_full && among(table->identity, table->nidentity, i));
+    if (identifies && column->not_null)
+        pj_buf_puts(sql, " NOT NULL");
+}
+
+/* CREATE TABLE would say so, too, but not what to do about it; and it would not know a view for what it is. */
+static int refuse_existing(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    const char *params[] = {table->mirror_sql};
+    PGresult *result;
+    int code = pj_session_query_row(read, &result, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", 1, params, error);
+    if (code != PJ_OK)
+        return code;
+    if (PQgetvalue(result, 0, 0)[0] == 't') {
+        pj_error_set(error, PJ_ECONFIG, "read database: %s exists already and was not made by pgprojector", table->mirror_sql);
+        code = pj_error_hint(error, "drop or rename it, or give another database as READ_DATABASE_URL (the write database "
+                                    "itself cannot be the read database)");
+    }
+    PQclear(result);
+    return code;
+}
+
+static void explain_create(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    const char *role = PQuser(pj_session_conn(read));
+    if (strcmp(error->sqlstate, "42501") == 0) {
+        error->code = PJ_ECONFIG;
+        pj_error_hint(error, "GRANT CREATE, USAGE ON SCHEMA %s TO \"%s\" on the read database", table->schema, role);
+    } else if (strcmp(error->sqlstate, "42704") == 0) { /* undefined object: a collation, a type */
+        error->code = PJ_ECONFIG;
+        pj_error_hint(error, "create it on the read database as it is on the write database");
+    }
+}
+
+int pj_mirror_create(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    int code = refuse_existing(read, table, error);
+    if (code != PJ_OK)
+        return code;
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "CREATE TABLE %s (", table->mirror_sql);
+    for (int i = 0; i < table->ncolumns; i++)
+        column_definition(&sql, table, i);
+    pj_buf_puts(&sql, "\n) WITH (fillfactor = 85)");
+    code = pj_session_exec(read, pj_buf_text(&sql), error);
+    pj_buf_free(&sql);
+    if (code == PJ_OK)
+        return pj_session_execf(read, error, "COMMENT ON TABLE %s IS 'Mirror kept by pgprojector; do not write here'",
+                                table->mirror_sql);
+    explain_create(read, table, error);
+    return pj_error_wrap(error, "create mirror %s", table->mirror_sql);
+}
+
+int pj_mirror_add_keys(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "ALTER TABLE %s ADD PRIMARY KEY (", table->mirror_sql);
+    column_list(&sql, table, table->key, table->nkey);
+    pj_buf_puts(&sql, ")");
+    int code = pj_session_exec(read, pj_buf_text(&sql), error);
+    if (code == PJ_OK && !table->identity_is_key && !table->identity_full) {
+        pj_buf_clear(&sql);
+        pj_buf_printf(&sql, "CREATE INDEX ON %s (", table->mirror_sql);
+        column_list(&sql, table, table->identity, table->nidentity);
+        pj_buf_puts(&sql, ")");
+        code = pj_session_exec(read, pj_buf_text(&sql), error);
+    }
+    pj_buf_free(&sql);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "index mirror %s", table->mirror_sql);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- drop */
+
+static int drop_listed(struct pj_session *read, const PGresult *list, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int row = 0; code == PJ_OK && row < PQntuples(list); row++) {
+        struct pj_buf name = {0};
+        pj_quote_identifier(&name, PQgetvalue(list, row, 0));
+        pj_buf_puts(&name, ".");
+        pj_quote_identifier(&name, PQgetvalue(list, row, 1));
+        code = pj_session_execf(read, error, "SET client_min_messages = warning; DROP TABLE IF EXISTS %s",
+                                pj_buf_text(&name));
+        if (code != PJ_OK)
+            pj_error_wrap(error, "drop the unfinished mirror %s", pj_buf_text(&name));
+        pj_buf_free(&name);
+    }
+    return code;
+}
+
+int pj_mirror_drop_all(struct pj_session *read, struct pj_error *error)
+{
+    PGresult *list;
+    int code = pj_session_query(read, &list, "SELECT schema_name, table_name FROM pgprojector.mirror WHERE "
+                                "(SELECT lsn FROM pgprojector.checkpoint) IS NULL", 0, NULL, error);
+    if (code == PJ_OK)
+        code = drop_listed(read, list, error);
+    PQclear(list);
+    if (code == PJ_OK)
+        code = pj_session_exec(read, "DELETE FROM pgprojector.mirror WHERE (SELECT lsn FROM pgprojector.checkpoint) IS NULL",
+                               error);
+    return code;
+}

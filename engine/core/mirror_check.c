@@ -1,0 +1,149 @@
+/*
+ * Are the mirrors still what the stream will write? Asked at each start: somebody may have altered a mirror, or the source
+ * may have changed while no daemon was looking (then the catalog's note of it, pgprojector.mirror, tells).
+ */
+#include "base/mem.h"
+#include "core/mirror.h"
+#include "core/source_internal.h"
+#include "core/textarray.h"
+#include "sql.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char remedy[] = "put it back, or remove the mirror's row from pgprojector.mirror and start anew";
+
+static int find_row(const PGresult *columns, const char *name)
+{
+    for (int row = 0; row < PQntuples(columns); row++)
+        if (strcmp(pj_field(columns, row, "attname"), name) == 0)
+            return row;
+    return -1;
+}
+
+static int check_column(const PGresult *columns, const struct pj_table_column *column, struct pj_error *error)
+{
+    int row = find_row(columns, column->name);
+    if (row < 0)
+        return pj_error_set(error, PJ_ESCHEMA, "column %s is missing", column->name);
+    if (strcmp(pj_field(columns, row, "type_sql"), column->type_sql) != 0)
+        return pj_error_set(error, PJ_ESCHEMA, "column %s has type %s, the source's is %s", column->name,
+                            pj_field(columns, row, "type_sql"), column->type_sql);
+    if (pj_field_true(columns, row, "generated"))
+        return pj_error_set(error, PJ_ESCHEMA, "column %s is generated", column->name);
+    return PJ_OK;
+}
+
+static int check_key(const PGresult *columns, const struct pj_table *table, struct pj_error *error)
+{
+    bool fits = (int)pj_field_uint(columns, 0, "key_count") == table->nkey;
+    for (int i = 0; fits && i < table->nkey; i++) {
+        int row = find_row(columns, table->columns[table->key[i]].name), field = PQfnumber(columns, "key_place");
+        fits = row >= 0 && !PQgetisnull(columns, row, field) && atoi(PQgetvalue(columns, row, field)) == i;
+    }
+    return fits ? PJ_OK : pj_error_set(error, PJ_ESCHEMA, "its primary key is not the source's");
+}
+
+/* A column of its own that must be given a value would refuse every row. */
+static int check_foreign_columns(const PGresult *columns, const struct pj_table *table, struct pj_error *error)
+{
+    for (int row = 0; row < PQntuples(columns); row++) {
+        const char *name = pj_field(columns, row, "attname");
+        if (pj_field_true(columns, row, "demanded") && pj_table_column_index(table, name, strlen(name)) < 0)
+            return pj_error_set(error, PJ_ESCHEMA, "column %s is NOT NULL without a default, and the source has none", name);
+    }
+    return PJ_OK;
+}
+
+static int check_columns(const PGresult *columns, const struct pj_table *table, struct pj_error *error)
+{
+    if (!PQntuples(columns))
+        return pj_error_set(error, PJ_ESCHEMA, "the table is gone");
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < table->ncolumns; i++)
+        code = check_column(columns, &table->columns[i], error);
+    if (code == PJ_OK)
+        code = check_key(columns, table, error);
+    return code == PJ_OK ? check_foreign_columns(columns, table, error) : code;
+}
+
+static int check_table(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    const char *params[] = {table->schema, table->name};
+    PGresult *columns;
+    int code = pj_session_query(read, &columns, pj_sql_mirror_check, 2, params, error);
+    if (code == PJ_OK) {
+        code = check_columns(columns, table, error);
+        if (code != PJ_OK)
+            pj_error_hint(error, "%s", remedy);
+    }
+    PQclear(columns);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
+}
+
+/* ------------------------------------------------------------------------------------------------ the catalog's note */
+
+/* Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. */
+static const char noted_sql[] = "SELECT m.source_oid = $3::oid, m.leaves <@ $4::oid[], $5::oid[] <@ m.leaves "
+                                "FROM pgprojector.mirror m WHERE m.schema_name = $1 AND m.table_name = $2";
+
+static int check_answer(const PGresult *noted, const struct pj_table *table, struct pj_error *error)
+{
+    if (!PQntuples(noted)) {
+        pj_error_set(error, PJ_ESCHEMA, "it is not among the mirrors made at the first start");
+        return pj_error_hint(error, "tables cannot be added to a running deployment yet; start anew on an empty read database");
+    }
+    if (PQgetvalue(noted, 0, 0)[0] != 't') {
+        pj_error_set(error, PJ_ESCHEMA, "the source table %s.%s was dropped and created again, or another took its name",
+                     table->schema, table->name);
+        return pj_error_hint(error, "its former changes did not come in the stream; pgprojector resync makes the mirror exact");
+    }
+    if (PQgetvalue(noted, 0, 1)[0] != 't') {
+        pj_error_set(error, PJ_ESCHEMA, "a partition of the source has been dropped or detached");
+        return pj_error_hint(error, "its rows are still in the mirror; pgprojector resync makes it exact");
+    }
+    if (PQgetvalue(noted, 0, 2)[0] != 't') {
+        pj_error_set(error, PJ_ESCHEMA, "a table has been attached to the source as a partition");
+        return pj_error_hint(error, "rows it had before are not in the mirror; pgprojector resync makes it exact");
+    }
+    return PJ_OK;
+}
+
+static void put_leaves(struct pj_buf *array, const struct pj_table *table, bool attached_only)
+{
+    pj_textarray_begin(array);
+    for (int i = 0; i < table->nleaves; i++)
+        if (table->leaves[i].attached || !attached_only)
+            pj_textarray_add_oid(array, table->leaves[i].oid);
+    pj_textarray_end(array);
+}
+
+static int check_noted(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    char *oid = pj_sprintf("%u", table->oid);
+    struct pj_buf leaves = {0}, attached = {0};
+    put_leaves(&leaves, table, false);
+    put_leaves(&attached, table, true);
+    const char *params[] = {table->schema, table->name, oid, pj_buf_text(&leaves), pj_buf_text(&attached)};
+    PGresult *noted;
+    int code = pj_session_query(read, &noted, noted_sql, 5, params, error);
+    if (code == PJ_OK)
+        code = check_answer(noted, table, error);
+    PQclear(noted);
+    pj_buf_free(&leaves);
+    pj_buf_free(&attached);
+    pj_free(oid);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
+}
+
+int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error)
+{
+    pj_error_clear(error);
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < count; i++) {
+        code = check_noted(read, &tables[i], error);
+        if (code == PJ_OK)
+            code = check_table(read, &tables[i], error);
+    }
+    return code;
+}
