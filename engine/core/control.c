@@ -5,9 +5,9 @@
  *         ^                          |
  *         +---- pause (backoff) <----+ any error: the gate is released at once, the session closed
  *
- * It waits on two descriptors: its session's socket (NOTIFY) and an eventfd on which the state's and the gate's callbacks
- * and pj_control_stop() ring. Ringing for the end is not the session's own stop: the last write must still go through.
- * Only when it does not go through in time does the session get its stop.
+ * It waits on two descriptors: its session's socket (NOTIFY) and an eventfd on which the state's and the gate's
+ * callbacks and pj_control_stop() ring. Ringing for the end is not the session's own stop: the last write must still go
+ * through. Only when it does not go through in time does the session get its stop.
  *
  * The row is singular, but daemons may be two (one in standby, one dying): the row is taken by force only by one that
  * works; any other writes it where it is its own, or where nobody keeps it up any more.
@@ -33,12 +33,12 @@
 #include <unistd.h>
 
 enum {
-    BUSY_MS = 1000,        /* between two writes of the row where something has changed */
-    IDLE_MS = 2000,        /* where nothing has */
-    ANSWER_MS = 2000,      /* how long the server may take for one statement */
-    PAUSE_MS = 250,        /* before the first attempt to reconnect */
+    BUSY_MS = 1000,   /* between two writes of the row where something has changed */
+    IDLE_MS = 2000,   /* where nothing has */
+    ANSWER_MS = 2000, /* how long the server may take for one statement */
+    PAUSE_MS = 250,   /* before the first attempt to reconnect */
     LONGEST_PAUSE_MS = 5000,
-    GRACE_MS = 2400,       /* the last write's time, before it is cut off */
+    GRACE_MS = 2400, /* the last write's time, before it is cut off */
     CUT_OFF_MS = 500
 };
 
@@ -55,20 +55,20 @@ struct pj_control {
     char *read_url;
     struct pj_state *state;
     const struct pj_log *log;
-    struct pj_stop cut_off;    /* the session's stop */
+    struct pj_stop cut_off; /* the session's stop */
     int wake_fd;
     atomic_bool ending;
-    atomic_bool abandoned;     /* the thread must touch nothing but this object any more */
+    atomic_bool abandoned; /* the thread must touch nothing but this object any more */
     char host[256], pid[12], started_at[48];
 
     /* all below: the thread's own */
     struct pj_session *session; /* NULL between connections */
     struct pj_fence_service fence;
-    struct snapshot written;    /* what the row says */
-    uint64_t written_at_us;     /* monotonic; 0: not yet by this session */
-    uint64_t caught_up_at_us;   /* monotonic; 0: never yet */
+    struct snapshot written;  /* what the row says */
+    uint64_t written_at_us;   /* monotonic; 0: not yet by this session */
+    uint64_t caught_up_at_us; /* monotonic; 0: never yet */
     int pause_ms;
-    char complaint[256];        /* the last trouble logged; "" while all is well */
+    char complaint[256]; /* the last trouble logged; "" while all is well */
 };
 
 static void ring(void *context)
@@ -98,8 +98,8 @@ static bool caught_up(const struct snapshot *now)
 }
 
 /*
- * How far the read side is behind, in seconds; -1 where it is not known. The age of the last applied commit says too much
- * after an idle hour, so it is bounded by the time since apply was last seen level with what had been received.
+ * How far the read side is behind, in seconds; -1 where it is not known. The age of the last applied commit says too
+ * much after an idle hour, so it is bounded by the time since apply was last seen level with what had been received.
  */
 static double lag_seconds(struct pj_control *control, const struct snapshot *now)
 {
@@ -166,8 +166,9 @@ static const char row_sql[] =
 static int write_row(struct pj_control *control, const struct snapshot *now, const char *word, struct pj_error *error)
 {
     char *figures = figures_json(control, now);
-    const char *params[] = {control->pid, control->host, PJ_VERSION, control->started_at, word, now->message,
-                            now->hint,    figures,       owns_row(now->phase) ? "true" : "false"};
+    const char *params[] = {control->pid,        control->host, PJ_VERSION,
+                            control->started_at, word,          now->message,
+                            now->hint,           figures,       owns_row(now->phase) ? "true" : "false"};
     PGresult *result;
     int code = pj_session_query(control->session, &result, row_sql, 9, params, error);
     PQclear(result);

@@ -10,11 +10,11 @@
  *      delete the row                                 apply goes on; both snapshots stay
  *
  * The look is the read snapshot's first query and thus its making: what it shows of row and checkpoint is of the very
- * moment that every later query sees. The daemon marks a fence it gives up before it lets go, and a daemon whose session
- * was lost moves the checkpoint with the first batch it applies, so that a look that is satisfied is proof.
+ * moment that every later query sees. The daemon marks a fence it gives up before it lets go, and a daemon whose
+ * session was lost moves the checkpoint with the first batch it applies, so that a look that is satisfied is proof.
  *
- * What can fail is bounded and left as it was found: the row is deleted, the slot goes with its session, and the attempt
- * is made again after a pause. A row that could not be deleted is removed by the daemon a minute later.
+ * What can fail is bounded and left as it was found: the row is deleted, the slot goes with its session, and the
+ * attempt is made again after a pause. A row that could not be deleted is removed by the daemon a minute later.
  */
 #include "core/fence.h"
 
@@ -33,7 +33,7 @@ enum {
     ANSWER_MS = 5000,   /* any other statement */
     STALE_S = 6,        /* a heartbeat comes every 2 s */
     PAUSE_MS = 300,
-    POLL_MS = 200       /* a NOTIFY normally comes first */
+    POLL_MS = 200 /* a NOTIFY normally comes first */
 };
 
 struct attempt {
@@ -204,7 +204,8 @@ static int wait_state(struct attempt *attempt, const char *from, const char *to,
     }
 }
 
-/* ----------------------------------------------------------------------------------------------------- the snapshots */
+/* ----------------------------------------------------------------------------------------------------- the snapshots
+ */
 
 static int export_snapshot(struct attempt *attempt, int number, char snapshot[64], struct pj_error *error)
 {
@@ -240,7 +241,8 @@ static int begin_read(struct attempt *attempt, struct pj_error *error)
     return code == PJ_OK ? pj_session_exec(attempt->read, settings, error) : code;
 }
 
-/* ------------------------------------------------------------------------------------------------------- the attempt */
+/* ------------------------------------------------------------------------------------------------------- the attempt
+ */
 
 static int try_once(struct attempt *attempt, int number, struct pj_error *error)
 {

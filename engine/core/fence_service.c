@@ -49,10 +49,9 @@ static void finish(struct pj_fence_service *service)
 /* Rows in the middle of a conversation whose daemon's side is gone. */
 static int clean(struct pj_fence_service *service, struct pj_session *session, struct pj_error *error)
 {
-    static const char sql[] =
-        "WITH left_over AS (UPDATE pgprojector.fence SET state = 'expired' "
-        "                   WHERE state IN ('held', 'advance', 'reached') RETURNING id) "
-        "SELECT pg_catalog.pg_notify('pgprojector', 'fence') FROM left_over";
+    static const char sql[] = "WITH left_over AS (UPDATE pgprojector.fence SET state = 'expired' "
+                              "                   WHERE state IN ('held', 'advance', 'reached') RETURNING id) "
+                              "SELECT pg_catalog.pg_notify('pgprojector', 'fence') FROM left_over";
     int code = pj_session_exec(session, sql, error);
     service->cleaned = code == PJ_OK;
     return code;

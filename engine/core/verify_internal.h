@@ -1,0 +1,34 @@
+/* What the files of verify share. */
+#ifndef PJ_CORE_VERIFY_INTERNAL_H
+#define PJ_CORE_VERIFY_INTERNAL_H
+
+#include "base/buf.h"
+#include "core/verify.h"
+
+/* The differences of one table: counted all, reported the first few. */
+struct pj_verify_tally {
+    const struct pj_verify_options *options;
+    const char *kind, *name;
+    int64_t differences, shown;
+};
+
+/* One more difference, reported where `key` is given and there is still room. */
+void pj_verify_tally_add(struct pj_verify_tally *tally, const char *fault, const char *key);
+void pj_verify_tally_close(const struct pj_verify_tally *tally, int64_t rows);
+
+/*
+ * Rows that are compared outside the server, by a pass over both tables in the order of their keys' digests. The query
+ * must give: digest of the key (ascending by bytes), digest of the row, key as JSON. Each side fetches a page at a
+ * time.
+ */
+int pj_verify_merge(struct pj_session *write, const char *write_sql, struct pj_session *read, const char *read_sql,
+                    struct pj_verify_tally *tally, struct pj_error *error);
+
+/* Appends "json_build_object('id', k."id")::text"; the prefix may be "". */
+void pj_verify_key_json(struct pj_buf *sql, const char *prefix, const char *const *names, int count);
+
+/* Appends "ROW(k."id", …)::text": a record's output quotes, so that no two different rows have the same text, and NULL
+ * is not ''. */
+void pj_verify_row_text(struct pj_buf *sql, const char *prefix, const char *const *names, int count);
+
+#endif
