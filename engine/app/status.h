@@ -1,0 +1,55 @@
+/* What `status` knows: gathered from both databases, each of which may be down; then printed for people or programs. */
+#ifndef PJ_APP_STATUS_H
+#define PJ_APP_STATUS_H
+
+#include "app/app.h"
+#include "core/catalog.h"
+#include "core/source.h"
+
+#include <jansson.h>
+
+struct pj_status_side {
+    bool reachable;
+    char error[2048]; /* why not, "" otherwise */
+    int code;        /* PJ_OK, or what connecting or asking came to */
+};
+
+struct pj_status {
+    struct pj_status_side write, read;
+
+    /* of the read database */
+    bool installed;
+    struct pj_checkpoint checkpoint;
+    double applied_age_s; /* since the checkpoint was written, by the read database's clock; -1: unknown */
+    bool daemon_known;
+    char state[16], message[1024], hint[1024], host[128], version[32], started_at[40];
+    int pid;
+    double heartbeat_age_s;
+    json_t *figures, *projections, *mirrors; /* owned; NULL where unknown */
+
+    /* of the write database */
+    pj_lsn current_lsn;
+    double commit_age_s; /* since the last applied transaction's commit, by the write database's clock; -1: unknown */
+    char slot_name[64];
+    struct pj_slot slot;
+
+    /* concluded */
+    bool running, healthy;
+    double lag_s;      /* -1: unknown */
+    int64_t lag_bytes; /* -1: unknown */
+    const char *reason; /* why it is not healthy; "" where it is */
+};
+
+void pj_status_gather(const struct pj_app *app, struct pj_status *status);
+void pj_status_free(struct pj_status *status);
+
+/* Draws the conclusions from what was gathered. Pure. */
+void pj_status_conclude(struct pj_status *status);
+
+/* The exit code's reason: PJ_OK, PJ_EUNHEALTHY, PJ_EUNREACHABLE, or a side's PJ_ECONFIG. */
+int pj_status_code(const struct pj_status *status);
+
+void pj_status_print(const struct pj_status *status);
+json_t *pj_status_json(const struct pj_status *status);
+
+#endif

@@ -1,0 +1,177 @@
+/* The two faces of a status: lines for people, one JSON object for programs (its keys are documented in the README). */
+#include "app/status.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --------------------------------------------------------------------------------------------------------- people */
+
+static void print_bytes(char *text, size_t size, int64_t bytes)
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double amount = (double)bytes;
+    int unit = 0;
+    for (; amount >= 1024 && unit < 4; unit++)
+        amount /= 1024;
+    snprintf(text, size, unit ? "%.1f %s" : "%.0f %s", amount, units[unit]);
+}
+
+static void print_side(const char *name, const struct pj_status_side *side)
+{
+    if (!side->reachable)
+        printf("%-12s unreachable: %s\n", name, side->error);
+}
+
+static void print_daemon(const struct pj_status *status)
+{
+    if (!status->daemon_known) {
+        printf("%-12s %s\n", "daemon", status->installed ? "has never run" : "not started: no catalog on the read database");
+        return;
+    }
+    if (status->running)
+        printf("%-12s %s, pid %d on %s, version %s, since %s\n", "daemon", status->state, status->pid, status->host,
+               status->version, status->started_at);
+    else
+        printf("%-12s not running; last seen %.0f s ago as %s, pid %d on %s\n", "daemon", status->heartbeat_age_s,
+               status->state, status->pid, status->host);
+    if (status->message[0])
+        printf("%-12s %s\n", "", status->message);
+    if (status->hint[0])
+        printf("%-12s hint: %s\n", "", status->hint);
+}
+
+static void print_applied(const struct pj_status *status)
+{
+    if (!status->checkpoint.complete) {
+        printf("%-12s nothing: the first start is not complete\n", "applied");
+        return;
+    }
+    printf("%-12s %s", "applied", PJ_LSN(status->checkpoint.lsn));
+    if (status->lag_s < 0) {
+        puts("; lag unknown");
+        return;
+    }
+    char bytes[32];
+    print_bytes(bytes, sizeof bytes, status->lag_bytes);
+    printf("; lag %.1f s, %s\n", status->lag_s, bytes);
+}
+
+static void print_slot(const struct pj_status *status)
+{
+    const struct pj_slot *slot = &status->slot;
+    if (!status->write.reachable || !status->slot_name[0])
+        return;
+    if (!slot->exists) {
+        printf("%-12s %s does not exist on the write database\n", "slot", status->slot_name);
+        return;
+    }
+    char bytes[32];
+    print_bytes(bytes, sizeof bytes, slot->retained_bytes);
+    printf("%-12s %s, %s%s%s, retains %s of WAL", "slot", status->slot_name, slot->active ? "active" : "inactive",
+           slot->wal_status[0] ? ", WAL " : "", slot->wal_status, bytes);
+    if (slot->safe_bytes >= 0) {
+        print_bytes(bytes, sizeof bytes, slot->safe_bytes);
+        printf(" (%s more until it is lost)", bytes);
+    }
+    putchar('\n');
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+static void print_lists(const struct pj_status *status)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(status->projections, i, item)
+        printf("%-12s %s (%s.%s): %s\n", i ? "" : "projections", text_of(item, "name"), text_of(item, "schema"),
+               text_of(item, "table"), text_of(item, "state"));
+    json_array_foreach(status->mirrors, i, item)
+        printf("%-12s %s.%s\n", i ? "" : "mirrors", text_of(item, "schema"), text_of(item, "table"));
+}
+
+void pj_status_print(const struct pj_status *status)
+{
+    printf("%-12s %s%s%s\n", "health", status->healthy ? "healthy" : "not healthy", status->healthy ? "" : ": ",
+           status->reason);
+    print_side("read side", &status->read);
+    print_side("write side", &status->write);
+    if (status->read.reachable) {
+        print_daemon(status);
+        print_applied(status);
+    }
+    print_slot(status);
+    print_lists(status);
+}
+
+/* ------------------------------------------------------------------------------------------------------- programs */
+
+static json_t *lsn_json(pj_lsn lsn)
+{
+    return lsn ? json_string(PJ_LSN(lsn)) : json_null();
+}
+
+static json_t *seconds_json(double seconds)
+{
+    return seconds < 0 ? json_null() : json_real(round(seconds * 1000) / 1000);
+}
+
+static json_t *bytes_json(int64_t bytes)
+{
+    return bytes < 0 ? json_null() : json_integer(bytes);
+}
+
+static json_t *text_json(const char *text)
+{
+    return *text ? json_string(text) : json_null();
+}
+
+static json_t *side_json(const struct pj_status_side *side)
+{
+    return json_pack("{s:b,s:o}", "reachable", side->reachable, "error", text_json(side->error));
+}
+
+static json_t *daemon_json(const struct pj_status *status)
+{
+    if (!status->daemon_known)
+        return json_pack("{s:b,s:n}", "running", 0, "state");
+    return json_pack("{s:b,s:s,s:o,s:o,s:i,s:s,s:s,s:s,s:o,s:O}", "running", status->running, "state", status->state,
+                     "message", text_json(status->message), "hint", text_json(status->hint), "pid", status->pid,
+                     "host", status->host, "version", status->version, "startedAt", status->started_at,
+                     "heartbeatAgeSeconds", seconds_json(status->heartbeat_age_s), "figures",
+                     status->figures ? status->figures : json_null());
+}
+
+static json_t *slot_json(const struct pj_status *status)
+{
+    const struct pj_slot *slot = &status->slot;
+    if (!status->slot_name[0] || !status->write.reachable)
+        return json_pack("{s:o,s:n}", "name", text_json(status->slot_name), "exists");
+    if (!slot->exists)
+        return json_pack("{s:s,s:b}", "name", status->slot_name, "exists", 0);
+    return json_pack("{s:s,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", status->slot_name, "exists", 1, "active",
+                     slot->active, "walStatus", text_json(slot->wal_status), "restartLsn", lsn_json(slot->restart),
+                     "confirmedFlushLsn", lsn_json(slot->confirmed_flush), "retainedBytes",
+                     bytes_json(slot->retained_bytes), "safeBytes", bytes_json(slot->safe_bytes));
+}
+
+static json_t *list_json(json_t *list)
+{
+    return list ? json_incref(list) : json_array();
+}
+
+json_t *pj_status_json(const struct pj_status *status)
+{
+    json_t *replication = json_pack(
+        "{s:b,s:o,s:o,s:o,s:o,s:o}", "initialised", status->checkpoint.complete, "appliedLsn",
+        lsn_json(status->checkpoint.lsn), "currentLsn", lsn_json(status->current_lsn), "lagSeconds",
+        seconds_json(status->lag_s), "lagBytes", bytes_json(status->lag_bytes), "slot", slot_json(status));
+    return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "healthy", status->healthy, "reason",
+                     text_json(status->reason), "write", side_json(&status->write), "read", side_json(&status->read),
+                     "daemon", daemon_json(status), "replication", replication, "projections",
+                     list_json(status->projections), "mirrors", list_json(status->mirrors));
+}

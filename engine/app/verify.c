@@ -1,0 +1,233 @@
+/*
+ * `verify`: a fence gives two sessions that show one and the same commit; under them every mirror is compared with its
+ * source and every projection with its definition, or those that were named.
+ */
+#include "app/app.h"
+#include "app/deployment.h"
+#include "base/mem.h"
+#include "core/catalog.h"
+#include "core/setup.h"
+#include "core/verify.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FENCE_WAIT_MS = 1000, FENCE_ATTEMPTS = 5, STEP_TIMEOUT_MS = 60000 };
+
+struct verification {
+    struct pj_app *app;
+    struct pj_deployment deployment;
+    struct pj_setup setup;
+    struct pj_session *write, *read; /* under the fence */
+    pj_lsn lsn;
+    int64_t rows, differences;
+    json_t *tables, *keys; /* with --json */
+};
+
+/* --------------------------------------------------------------------------------------------------------- names */
+
+static bool names_table(const char *word, const struct pj_table *table)
+{
+    const char *dot = strchr(word, '.');
+    if (!dot)
+        return strcmp(word, table->name) == 0;
+    size_t length = strlen(table->schema);
+    return strncmp(word, table->schema, length) == 0 && word[length] == '.' &&
+           strcmp(word + length + 1, table->name) == 0;
+}
+
+static bool names_projection(const char *word, const struct pj_projection *projection)
+{
+    return projection->target_sql && strcmp(word, projection->module->name) == 0;
+}
+
+static bool wanted_table(const struct pj_app *app, const struct pj_table *table)
+{
+    for (int i = 0; i < app->noperands; i++)
+        if (names_table(app->operands[i], table))
+            return true;
+    return app->noperands == 0;
+}
+
+static bool wanted_projection(const struct pj_app *app, const struct pj_projection *projection)
+{
+    if (!projection->target_sql)
+        return false;
+    for (int i = 0; i < app->noperands; i++)
+        if (names_projection(app->operands[i], projection))
+            return true;
+    return app->noperands == 0;
+}
+
+static bool known(const struct pj_setup *setup, const char *word)
+{
+    for (int i = 0; i < setup->ntables; i++)
+        if (names_table(word, &setup->tables[i]))
+            return true;
+    for (int i = 0; i < setup->nprojections; i++)
+        if (names_projection(word, &setup->projections[i]))
+            return true;
+    return false;
+}
+
+static int check_names(const struct verification *verification, struct pj_error *error)
+{
+    const struct pj_app *app = verification->app;
+    for (int i = 0; i < app->noperands; i++)
+        if (!known(&verification->setup, app->operands[i])) {
+            pj_error_set(error, PJ_ECONFIG, "\"%.60s\" is neither a projection nor a mirrored table", app->operands[i]);
+            return pj_error_hint(error, "`pgprojector status` lists them");
+        }
+    return PJ_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------ reporting */
+
+static void report(void *context, const struct pj_difference *difference)
+{
+    struct verification *verification = context;
+    if (verification->app->options.json) {
+        json_t *key = json_loads(difference->key, 0, NULL);
+        json_array_append_new(verification->keys, json_pack("{s:s,s:o}", "fault", difference->fault, "key",
+                                                            key ? key : json_string(difference->key)));
+        return;
+    }
+    printf("%s %s: %s %s\n", difference->kind, difference->name, difference->fault, difference->key);
+}
+
+static void print_compared(const char *kind, const char *name, int64_t rows, int64_t differences)
+{
+    if (differences)
+        printf("%s %s: %lld rows compared, %lld DIFFERENT\n", kind, name, (long long)rows, (long long)differences);
+    else
+        printf("%s %s: %lld rows compared, no difference\n", kind, name, (long long)rows);
+}
+
+static void compared(void *context, const char *kind, const char *name, int64_t rows, int64_t differences)
+{
+    struct verification *verification = context;
+    verification->rows += rows;
+    verification->differences += differences;
+    if (!verification->app->options.json) {
+        print_compared(kind, name, rows, differences);
+        fflush(stdout);
+        return;
+    }
+    json_t *table = json_pack("{s:s,s:s,s:I,s:I,s:o}", "kind", kind, "name", name, "rows", (json_int_t)rows,
+                              "differences", (json_int_t)differences, "keys", verification->keys);
+    json_array_append_new(verification->tables, table);
+    verification->keys = json_array();
+}
+
+static void conclude(const struct verification *verification)
+{
+    long long rows = (long long)verification->rows, differences = (long long)verification->differences;
+    if (!verification->app->options.json) {
+        if (differences)
+            printf("%lld rows compared, %lld differences at LSN %s\n", rows, differences, PJ_LSN(verification->lsn));
+        else
+            printf("%lld rows compared, no difference at LSN %s\n", rows, PJ_LSN(verification->lsn));
+        return;
+    }
+    json_t *json = json_pack("{s:s,s:I,s:I,s:O}", "lsn", PJ_LSN(verification->lsn), "rows", (json_int_t)rows,
+                             "differences", (json_int_t)differences, "tables", verification->tables);
+    json_dumpf(json, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(json);
+}
+
+/* ------------------------------------------------------------------------------------------------------ comparing */
+
+static int require_complete(struct pj_session *read, struct pj_error *error)
+{
+    struct pj_checkpoint checkpoint;
+    bool installed;
+    int code = pj_catalog_read(read, &checkpoint, &installed, error);
+    if (code != PJ_OK || (installed && checkpoint.complete))
+        return code;
+    pj_error_set(error, PJ_EUNHEALTHY, "nothing to verify yet: the first start is not complete");
+    return pj_error_hint(error, "start the daemon with `pgprojector run`, or see `pgprojector status`");
+}
+
+/* What there is to compare, from sessions of their own: the fence's begin with their snapshots. */
+static int prepare(struct verification *verification, struct pj_error *error)
+{
+    struct pj_session *write = NULL, *read = NULL;
+    int code = pj_app_connect(verification->app, PJ_READ, "verify", STEP_TIMEOUT_MS, &read, error);
+    if (code == PJ_OK)
+        code = require_complete(read, error);
+    if (code == PJ_OK)
+        code = pj_app_connect(verification->app, PJ_WRITE, "verify", STEP_TIMEOUT_MS, &write, error);
+    if (code == PJ_OK)
+        code = pj_setup_open(&verification->setup, &verification->deployment, write, error);
+    if (code == PJ_OK)
+        code = check_names(verification, error);
+    if (code == PJ_OK)
+        code = pj_setup_check_read(&verification->setup, read, error);
+    pj_session_close(write);
+    pj_session_close(read);
+    return code;
+}
+
+static int open_fence(struct verification *verification, struct pj_error *error)
+{
+    struct pj_fence_options options = {
+        .write_url = verification->deployment.write_url,
+        .read_url = verification->deployment.read_url,
+        .wait_ms = FENCE_WAIT_MS,
+        .attempts = FENCE_ATTEMPTS,
+        .stop = &verification->app->stop,
+    };
+    return pj_fence_open(&options, &verification->write, &verification->read, &verification->lsn, error);
+}
+
+static int compare(struct verification *verification, struct pj_error *error)
+{
+    const struct pj_setup *setup = &verification->setup;
+    struct pj_verify_options options = {
+        .keys_shown = verification->app->options.keys,
+        .report = report,
+        .compared = compared,
+        .context = verification,
+    };
+    int64_t ignored = 0; /* compared() sums up */
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < setup->ntables; i++)
+        if (wanted_table(verification->app, &setup->tables[i]))
+            code = pj_verify_mirrors(verification->write, verification->read, &setup->tables[i], 1, &options, &ignored,
+                                     error);
+    for (int i = 0; code == PJ_OK && i < setup->nprojections; i++)
+        if (wanted_projection(verification->app, &setup->projections[i]))
+            code = pj_verify_projection(verification->read, &setup->projections[i], &options, &ignored, error);
+    return code;
+}
+
+static int verify_all(struct verification *verification, struct pj_error *error)
+{
+    int code = prepare(verification, error);
+    if (code == PJ_OK)
+        code = open_fence(verification, error);
+    if (code == PJ_OK)
+        code = compare(verification, error);
+    if (code != PJ_OK)
+        return code;
+    conclude(verification);
+    return verification->differences ? PJ_EDIFFERENT : PJ_OK;
+}
+
+int pj_verify(struct pj_app *app, struct pj_error *error)
+{
+    struct verification verification = {.app = app, .tables = json_array(), .keys = json_array()};
+    int code = pj_deployment_make(&verification.deployment, &app->config, error);
+    if (code == PJ_OK)
+        code = verify_all(&verification, error);
+    pj_session_close(verification.write);
+    pj_session_close(verification.read);
+    pj_setup_close(&verification.setup);
+    pj_deployment_free(&verification.deployment);
+    json_decref(verification.tables);
+    json_decref(verification.keys);
+    return code;
+}
