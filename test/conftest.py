@@ -9,7 +9,9 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from harness.cluster import Scratch  # noqa: E402
+from harness.history import populate  # noqa: E402
 from harness.pair import Pair  # noqa: E402
+from harness.scenes import SEED  # noqa: E402
 from harness.schema import Flavour  # noqa: E402
 
 PLAIN = Flavour(odd=False)
@@ -54,8 +56,17 @@ def pair(make_pair):
 
 
 @pytest.fixture
+def streaming(pair):
+    """The chat schema with something in it, and the daemon caught up."""
+    populate(pair, SEED)
+    pair.start()
+    pair.catch_up()
+    return pair
+
+
+@pytest.fixture
 def own_clusters(scratch):
-    """own_clusters(name, **settings): servers of this test's own, stopped at its end."""
+    """own_clusters(**settings): a server of this test's own, stopped at its end."""
     clusters = []
 
     def make(**settings):

@@ -67,6 +67,11 @@ def run_as_server(*command):
                    cwd="/", **server_user())
 
 
+def initialise(directory):
+    run_as_server(PG_BIN / "initdb", "-D", directory, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
+                  "--auth=trust")
+
+
 def poll(condition, timeout=20.0, what="the condition", interval=0.005):
     """Calls `condition` until it returns something true, and returns that."""
     deadline = time.monotonic() + timeout
@@ -94,8 +99,7 @@ class Scratch:
     def template(self):
         template = self.path / "template"
         if not template.exists():
-            run_as_server(PG_BIN / "initdb", "-D", template, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8",
-                          "--no-sync", "--auth=trust")
+            initialise(template)
         return template
 
     def cluster(self, name, **settings):
@@ -120,7 +124,10 @@ def has_setting(name):
 
 
 class Cluster:
-    """One server. `settings` are added to postgresql.conf; output_plugin_libraries=None leaves the server's default."""
+    """One server. `settings` are added to its configuration; output_plugin_libraries=None leaves the server's default.
+
+    Copies of the template share its system identifier; one that is `fresh` has its own.
+    """
 
     def __init__(self, scratch, name, settings):
         self.name = name
@@ -130,7 +137,10 @@ class Cluster:
         self.process = None
         self.scratch = scratch
         run_as_server("mkdir", self.sockets)
-        run_as_server("cp", "-a", scratch.template(), self.data)
+        if settings.pop("fresh", False):
+            initialise(self.data)
+        else:
+            run_as_server("cp", "-a", scratch.template(), self.data)
         self.configure(**settings)
 
     def configure(self, **settings):

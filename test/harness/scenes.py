@@ -1,0 +1,16 @@
+"""What several tests do with a pair whose daemon streams."""
+import os
+
+SEED = int(os.environ.get("SEED") or 1)
+
+# Inserts that many messages into the first conversation.
+SEND = ("INSERT INTO messages (id, conversation_id, content, created_at) SELECT gen_random_uuid(),"
+        " (SELECT id FROM conversations ORDER BY id LIMIT 1), 'sent', now() FROM generate_series(1, %s)")
+
+
+def contents(pair):
+    """A digest of everything that the stream could change on the read side, the checkpoint included."""
+    return pair.read_query("SELECT md5(string_agg(t, '' ORDER BY t)) FROM (SELECT m::text FROM messages m UNION ALL"
+                           " SELECT s::text FROM conversation_summary s UNION ALL SELECT u::text FROM"
+                           " user_conversation_membership u UNION ALL SELECT lsn::text"
+                           " FROM pgprojector.checkpoint) x (t)")

@@ -1,0 +1,220 @@
+"""The commands: what they print, their exit codes, and that `verify` finds exactly what is wrong."""
+import json
+import time
+
+import pytest
+
+from harness.cluster import poll
+from harness.daemon import command
+from harness.history import populate
+from harness.scenes import SEED, SEND
+from harness.schema import Flavour
+from harness.workload import Workload
+
+VERBS = ("init", "run", "status", "verify", "wait", "doctor", "version")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_command(verb):
+    result = command([verb, "--help"])
+    assert result.code == 0 and verb in result.out and "Exit codes" in result.out and not result.err
+
+
+def test_help_lists_the_commands():
+    result = command(["--help"])
+    assert result.code == 0 and all(verb in result.out for verb in VERBS)
+    assert "WRITE_DATABASE_URL" in result.out
+
+
+def test_version():
+    assert command(["version"]).code == 0
+    assert command(["version", "--json"]).json["version"] in command(["--version"]).out
+
+
+def test_init_is_idempotent(pair):
+    populate(pair, SEED)
+    first = pair.command("init")
+    assert first.code == 0, first
+    (slot,) = pair.slots()
+    before = pair.read_query("SELECT * FROM pgprojector.checkpoint")
+    again = pair.command("init")
+    assert again.code == 0, again
+    assert pair.slots() == [slot] and pair.applied() is not None
+    assert pair.read_query("SELECT instance, slot, lsn FROM pgprojector.checkpoint") == [
+        (before[0][0], before[0][1], before[0][2])]
+    pair.write_query(SEND, (5,))
+    pair.start()
+    pair.assert_same("after init, then run")
+    assert pair.slots() == [slot]
+
+
+def test_init_beside_a_running_daemon(streaming):
+    result = streaming.command("init")
+    assert result.code == 0, result
+    streaming.write_query(SEND, (5,))
+    streaming.assert_same()
+
+
+def test_the_slot_is_named_after_the_read_database(streaming):
+    instance = streaming.read_value("SELECT instance FROM pgprojector.checkpoint")
+    assert streaming.slots() == [f"pgprojector_{instance}"]
+
+
+def test_mirrors_have_their_read_indexes(streaming):
+    found = " ".join(row[0] for row in streaming.read_query("SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"))
+    for index in ("messages USING btree (conversation_id, sequence_number DESC)", "WHERE (deleted_at IS NULL)",
+                  "messages USING btree (sender_id, created_at DESC)", "messages USING btree (created_at DESC)",
+                  "conversations USING btree (tenant_id, updated_at DESC)"):
+        assert index in found
+
+
+# --------------------------------------------------------------------------------------------------------- status
+
+def test_status_of_a_streaming_daemon(streaming):
+    result = streaming.command("status")
+    assert result.code == 0 and "streaming" in result.out, result
+    result = streaming.command("status", "--json")
+    assert result.code == 0 and "streaming" in json.dumps(result.json), result
+    assert streaming.slots()[0] in result.out
+    assert result.json["replication"]["healthy"] is True and 0 <= result.json["replication"]["lagSeconds"] < 5
+
+
+def test_status_without_a_daemon(streaming):
+    streaming.daemon.stop()
+    assert streaming.command("status").code == 4
+    assert streaming.command("status", "--json").json["replication"]["healthy"] is False
+
+
+def test_status_before_init(pair):
+    result = pair.command("status")
+    assert result.code == 4 and "init" in result.out + result.err or "run" in result.out + result.err, result
+
+
+def test_status_of_a_killed_daemon(streaming):
+    """Its row still says "streaming"; the heartbeat tells."""
+    streaming.daemon.kill()
+    streaming.write_query(SEND, (10,))
+    poll(lambda: streaming.command("status").code == 4, timeout=15, what="status without a daemon", interval=0.2)
+
+
+# ----------------------------------------------------------------------------------------------------------- wait
+
+def test_wait(streaming):
+    streaming.write_query(SEND, (1000,))
+    assert streaming.command("wait", "--timeout", "10").code == 0
+    assert streaming.read_value("SELECT count(*) FROM messages") == streaming.write_value("SELECT count(*) FROM messages")
+    assert streaming.command("wait", "--lsn", "0/1", "--json").code == 0
+    result = streaming.command("wait", "--lsn", "FFFF/0", "--timeout", "1", "--json")
+    assert result.code == 4 and 0.9 < result.seconds < 5 and result.json, result
+
+
+# --------------------------------------------------------------------------------------------------------- doctor
+
+def test_doctor_finds_nothing_wrong(streaming):
+    result = streaming.command("doctor")
+    assert result.code == 0, result
+    assert streaming.command("doctor", "--json").json
+
+
+def test_doctor_before_init(pair):
+    result = pair.command("doctor")
+    assert result.code == 0, result
+    assert pair.slots() == []
+
+
+def test_doctor_names_what_is_wrong(pair):
+    pair.write_query("ALTER TABLE messages REPLICA IDENTITY NOTHING")
+    result = pair.command("doctor")
+    assert result.code == 1 and "messages" in result.out + result.err, result
+    pair.write_url = pair.write.url("no_such_db")
+    result = pair.command("doctor", "--json")
+    assert result.code == 1 and "no_such_db" in result.out, result
+
+
+# --------------------------------------------------------------------------------------------------------- verify
+
+def test_verify_finds_nothing(streaming):
+    result = streaming.command("verify")
+    assert result.code == 0, result
+    result = streaming.command("verify", "--json")
+    assert result.code == 0 and "conversation_summary" in result.out, result
+
+
+def test_verify_without_a_daemon(streaming):
+    streaming.daemon.stop()
+    result = streaming.command("verify")
+    assert result.code == 4, result
+
+
+ONE = {"messages": "(SELECT id FROM messages ORDER BY id LIMIT 1)",
+       "conversations": "(SELECT id FROM conversations ORDER BY id LIMIT 1)"}
+CORRUPTIONS = {
+    "a changed value in a mirror": ("messages", "id", "UPDATE messages SET content = 'sown' WHERE id = {one} RETURNING id"),
+    "a row missing in a mirror": ("messages", "id", "DELETE FROM messages WHERE id = {one} RETURNING id"),
+    "a row too many in a mirror": ("users", "id", "INSERT INTO users VALUES (gen_random_uuid(), 'x', 'x') RETURNING id"),
+    "NULL instead of empty": ("users", "id", "UPDATE users SET display_name = nullif(display_name, '') WHERE id = (SELECT"
+                              " id FROM users WHERE display_name = '' LIMIT 1) RETURNING id"),
+    "a changed count": ("conversation_summary", "id", "UPDATE conversation_summary SET message_count = message_count + 1"
+                        " WHERE id = {one} RETURNING id"),
+    "a time that is off by a microsecond": (
+        "conversation_summary", "id", "UPDATE conversation_summary SET last_message_at = '2001-01-01 00:00:00.000001+00'"
+        " WHERE id = {one} RETURNING id"),
+    "a row missing in a target": ("user_conversation_membership", "user_id", "DELETE FROM user_conversation_membership"
+                                  " WHERE ctid = (SELECT min(ctid) FROM user_conversation_membership) RETURNING user_id"),
+    "a row too many in a target": ("conversation_summary", "id", "INSERT INTO conversation_summary (id, message_count)"
+                                   " VALUES (gen_random_uuid(), 0) RETURNING id"),
+}
+
+
+@pytest.mark.parametrize("what", CORRUPTIONS)
+def test_verify_finds(streaming, what):
+    """Each corruption by its key, in the table where it was sown, and exit code 5."""
+    table, column, sql = CORRUPTIONS[what]
+    if what.startswith("NULL"):
+        streaming.write_query("INSERT INTO users VALUES (gen_random_uuid(), 'empty', '')")
+        streaming.catch_up()
+    one = ONE["messages" if table == "messages" else "conversations"]
+    (key,) = streaming.read_query(sql.format(one=one))[0]
+    result = streaming.command("verify", "--json")
+    assert result.code == 5, result
+    assert key in result.out and f'"{column}"' in result.out.replace("\\", ""), result
+    text = streaming.command("verify", table)
+    assert text.code == 5 and key in text.out and table in text.out, text
+
+
+def test_verify_counts_all_and_shows_some(streaming):
+    streaming.write_query(SEND, (500,))
+    streaming.catch_up()
+    changed = len(streaming.read_query("UPDATE messages SET content = 'sown' WHERE content = 'sent' RETURNING 1"))
+    result = streaming.command("verify", "messages", "--keys", "3")
+    assert result.code == 5 and str(changed) in result.out, result
+    assert len(result.out.splitlines()) < 20
+
+
+@pytest.mark.parametrize("flavour", [Flavour(), Flavour(identity="index", renamed=True)], ids=["plain", "renamed"])
+def test_verify_under_load(make_pair, flavour):
+    """20 times, with writers that never rest: no false alarm. The writers' own waits bound the load, not the test."""
+    pair = make_pair(flavour)
+    populate(pair, SEED)
+    pair.start()
+    workload = Workload(pair, SEED, writers=2, pace=0.002).start()
+    try:
+        for _ in range(10):
+            result = pair.command("verify")
+            assert result.code == 0, result
+    finally:
+        workload.stop()
+    pair.assert_same()
+
+
+# ------------------------------------------------------------------------------------------------------- stopping
+
+def test_sigterm_under_load(streaming):
+    """Exit code 0 within 10 s; what was applied is confirmed; the next start goes on from there."""
+    workload = Workload(streaming, SEED, writers=2).start()
+    for _ in range(3):
+        time.sleep(0.2)
+        assert streaming.daemon.stop() == 0
+        streaming.start()
+    workload.stop()
+    streaming.assert_same()

@@ -1,0 +1,169 @@
+"""Gaps in the stream that cannot be ruled out: the daemon halts, names the remedy, and changes nothing.
+
+Invariant 7 of the design. Each case ends with what the read side showed before still there.
+"""
+import psycopg2
+import pytest
+
+from harness.cluster import poll
+from harness.history import populate
+from harness.pair import Pair, lsn
+from harness.scenes import SEED, SEND, contents
+from harness.schema import Flavour
+
+PLAIN = Flavour(odd=False)
+
+
+def assert_halts(pair, *words):
+    """The daemon halts, says why and what to do, and nothing is written from then on."""
+    state, message, hint = pair.daemon.await_state("halted", timeout=30)
+    text = f"{message} {hint}".lower()
+    assert "resync" in hint.lower() or "resync" in message.lower(), f"no remedy named: {message} / {hint}"
+    for word in words:
+        assert word.lower() in text, f"{word!r} is not in: {message} / {hint}"
+    return state
+
+
+def test_a_dropped_slot(streaming):
+    pair = streaming
+    pair.daemon.stop()
+    (slot,) = pair.slots()
+    pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+    pair.write_query(SEND, (10,))
+    before = contents(pair)
+    pair.daemon.start()
+    assert_halts(pair, slot)
+    assert pair.slots() == [], "a slot was silently made anew beside a checkpoint"
+    assert contents(pair) == before
+    assert pair.command("status").code == 4
+
+
+def test_a_slot_dropped_and_made_again(streaming):
+    pair = streaming
+    pair.daemon.stop()
+    (slot,) = pair.slots()
+    pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+    pair.write_query(SEND, (10,))
+    pair.write_query("SELECT pg_create_logical_replication_slot(%s, 'wal2json')", (slot,))
+    pair.write_query(SEND, (10,))
+    before = pair.applied()
+    pair.daemon.start()
+    assert_halts(pair, slot)
+    assert pair.applied() == before
+
+
+def test_a_slot_advanced_by_hand(streaming):
+    pair = streaming
+    pair.daemon.stop()
+    (slot,) = pair.slots()
+    pair.write_query(SEND, (10,))
+    pair.write_query("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", (slot,))
+    pair.write_query(SEND, (10,))
+    before = pair.applied()
+    pair.daemon.start()
+    assert_halts(pair, slot)
+    assert pair.applied() == before
+
+
+def test_a_slot_of_another_plugin(streaming):
+    pair = streaming
+    pair.daemon.stop()
+    (slot,) = pair.slots()
+    pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+    pair.write_query("SELECT pg_create_logical_replication_slot(%s, 'test_decoding')", (slot,))
+    pair.daemon.start()
+    assert_halts(pair, "test_decoding")
+
+
+def test_a_slot_dropped_while_it_streams(streaming):
+    pair = streaming
+    (slot,) = pair.slots()
+
+    def dropped():
+        pair.write_query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid > 0"
+                         " AND slot_name = %s", (slot,))
+        try:
+            pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+            return True
+        except psycopg2.errors.ObjectInUse:
+            return False
+    poll(dropped, what="the slot to be free for a moment", interval=0.001)
+    assert_halts(pair, slot)
+    assert pair.slots() == []
+
+
+def test_another_server_in_the_place_of_the_write_database(streaming, own_clusters):
+    """Of another system identifier, with the same tables, and a slot of the same name."""
+    pair = streaming
+    pair.daemon.stop()
+    (slot,) = pair.slots()
+    other = own_clusters(fresh=True)
+    other.create_database(pair.name)
+    other.query(pair.name, PLAIN.ddl())
+    other.query(pair.name, "SELECT pg_create_logical_replication_slot(%s, 'wal2json')", (slot,))
+    theirs = str(other.value("postgres", "SELECT system_identifier FROM pg_control_system()"))
+    before = pair.applied()
+    pair.write_url = other.url(pair.name)
+    pair.daemon.start()
+    assert_halts(pair, theirs)
+    assert pair.applied() == before
+
+
+def restored(pair, image, more):
+    """Puts the write server's image back and, for `more`, writes on until its WAL is ahead of the checkpoint again."""
+    pair.daemon.stop()
+    pair.write.stop()
+    pair.write.replace_data(image)
+    pair.write.start()
+    if more:
+        before = pair.applied()
+        while pair.written() <= before + (1 << 20):
+            pair.write_query(SEND, (1000,))
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["behind", "written on until ahead"])
+def test_the_write_server_restored_from_an_older_image(own_clusters, ahead):
+    """Its identifier, timeline and slot are right; only its history is another one."""
+    write, read = own_clusters(), own_clusters()
+    with Pair(write, read, "restored", PLAIN) as pair:
+        populate(pair, SEED)
+        pair.start()
+        pair.catch_up()
+        pair.daemon.stop()
+        write.stop()
+        image = write.copy_data(f"{write.name}.image")
+        write.start()
+        pair.start()
+        pair.write_query(SEND, (500,))
+        pair.catch_up()
+        before = pair.read_value("SELECT count(*) FROM messages")
+        restored(pair, image, ahead)
+        pair.daemon.start()
+        assert_halts(pair)
+        assert pair.read_value("SELECT count(*) FROM messages") == before
+
+
+def test_the_read_server_restored_from_an_older_image(own_clusters):
+    """What it has lost, the slot has confirmed: that cannot be had again from the stream."""
+    write, read = own_clusters(), own_clusters()
+    with Pair(write, read, "older", PLAIN) as pair:
+        populate(pair, SEED)
+        pair.start()
+        pair.catch_up()
+        pair.daemon.stop()
+        read.stop()
+        image = read.copy_data(f"{read.name}.image")
+        read.start()
+        pair.start()
+        checkpoint = pair.applied()
+        for _ in range(3):
+            pair.write_query(SEND, (500,))
+            pair.catch_up()
+        poll(lambda: lsn(pair.write_value("SELECT confirmed_flush_lsn::text FROM pg_replication_slots")) > checkpoint,
+             what="the slot's confirmation")
+        pair.daemon.stop()
+        read.stop()
+        read.replace_data(image)
+        read.start()
+        pair.daemon.start()
+        assert_halts(pair)
