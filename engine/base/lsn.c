@@ -4,19 +4,17 @@
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
+/* One to eight hexadecimal digits; not strtoul(), which takes "0x1" and signs too. */
 static bool parse_half(const char **text, uint32_t *half)
 {
-    if (!isxdigit((unsigned char)**text))
-        return false;
-    char *end;
-    unsigned long value = strtoul(*text, &end, 16);
-    if (end - *text > 8)
-        return false;
-    *text = end;
-    *half = (uint32_t)value;
-    return true;
+    int digits = 0;
+    *half = 0;
+    for (; isxdigit((unsigned char)**text); (*text)++, digits++) {
+        int c = tolower((unsigned char)**text);
+        *half = *half << 4 | (uint32_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return digits >= 1 && digits <= 8;
 }
 
 bool pj_lsn_parse(const char *text, pj_lsn *lsn)

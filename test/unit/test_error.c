@@ -1,0 +1,77 @@
+#include "base/error.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+Test(error, reads_from_the_outside_in)
+{
+    struct pj_error error;
+    cr_assert_eq(pj_error_set(&error, PJ_EDATA, "column %d", 7), PJ_EDATA);
+    cr_assert_eq(pj_error_wrap(&error, "table %s", "t"), PJ_EDATA);
+    cr_assert_eq(pj_error_wrap(&error, "batch"), PJ_EDATA);
+    cr_assert_str_eq(error.message, "batch: table t: column 7");
+}
+
+Test(error, set_forgets_what_was_before)
+{
+    struct pj_error error;
+    pj_error_set(&error, PJ_EFAIL, "first");
+    pj_error_hint(&error, "do that");
+    strcpy(error.sqlstate, "57P01");
+    error.retryable = true;
+    pj_error_set(&error, PJ_EGAP, "second");
+    cr_assert_eq(error.code, PJ_EGAP);
+    cr_assert_str_empty(error.hint);
+    cr_assert_str_empty(error.sqlstate);
+    cr_assert_not(error.retryable);
+}
+
+Test(error, may_quote_itself)
+{
+    struct pj_error error;
+    pj_error_set(&error, PJ_EFAIL, "inner");
+    pj_error_set(&error, PJ_EGAP, "outer (%s)", error.message);
+    cr_assert_str_eq(error.message, "outer (inner)");
+}
+
+Test(error, marks_what_did_not_fit)
+{
+    struct pj_error error;
+    char text[sizeof error.message + 10];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    pj_error_set(&error, PJ_EFAIL, "%s", text);
+    cr_assert_eq(strlen(error.message), sizeof error.message - 1);
+    cr_assert_str_eq(error.message + sizeof error.message - 4, "\xe2\x80\xa6");
+    pj_error_wrap(&error, "context");
+    cr_assert_eq(strncmp(error.message, "context: xxx", 12), 0);
+    cr_assert_str_eq(error.message + sizeof error.message - 4, "\xe2\x80\xa6");
+}
+
+Test(error, keeps_code_and_hint_when_wrapped)
+{
+    struct pj_error error;
+    pj_error_set(&error, PJ_ESCHEMA, "no such column");
+    cr_assert_eq(pj_error_hint(&error, "run %s", "doctor"), PJ_ESCHEMA);
+    pj_error_wrap(&error, "start");
+    cr_assert_str_eq(error.hint, "run doctor");
+    cr_assert_eq(error.code, PJ_ESCHEMA);
+}
+
+Test(error, codes_have_the_exit_codes_of_the_contract)
+{
+    cr_assert_eq(pj_code_exit(PJ_OK), 0);
+    cr_assert_eq(pj_code_exit(PJ_ECONFIG), 2);
+    cr_assert_eq(pj_code_exit(PJ_EUNREACHABLE), 3);
+    cr_assert_eq(pj_code_exit(PJ_EUNHEALTHY), 4);
+    cr_assert_eq(pj_code_exit(PJ_EDIFFERENT), 5);
+    cr_assert_eq(pj_code_exit(PJ_EDEADLETTER), 6);
+    cr_assert_eq(pj_code_exit(PJ_EGAP), 1);
+    cr_assert_eq(pj_code_exit(-12345), 1);
+}
+
+Test(error, codes_have_names)
+{
+    cr_assert_str_eq(pj_code_name(PJ_EGAP), "PJ_EGAP");
+    cr_assert_str_eq(pj_code_name(99), "PJ_E?");
+}
