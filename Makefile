@@ -1,10 +1,16 @@
 # pgprojector. `make help` lists what there is.
+#
+# One file, not recursive but where a goal first installs what it needs (test, demo) or builds another flavour (lint, fuzz).
+# Each flavour has a build directory of its own: build, build-clang, build-address-undefined …
 
-CC        ?= gcc
-SAN       ?=
-BUILD     := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+ifeq ($(origin CC),default)
+CC        := gcc
+endif
 comma     := ,
+SAN       ?=
+BUILD     := build$(if $(findstring clang,$(notdir $(CC))),-clang)$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 PREFIX    ?= /usr/local
+DESTDIR   ?=
 PG_BIN    ?= /usr/lib/postgresql/15/bin
 PYTHON    ?= /usr/bin/python3
 VERSION   := 0.1.0
@@ -14,8 +20,9 @@ DEPS      := build-essential pkg-config libpq-dev libuv1-dev libjansson-dev libi
              libcriterion-dev postgresql-15 postgresql-15-wal2json python3 python3-psycopg2 python3-pytest
 LINT_DEPS := clang clang-format clang-tidy
 
-# The goals that need no compiled dependencies work before `make deps`.
-ifneq ($(filter-out help deps lint-deps clean,$(or $(MAKECMDGOALS),all)),)
+# Goals that need no installed libraries work, and parse this file, before `make deps`.
+BARE      := help deps lint-deps clean test demo bench soak
+ifneq ($(filter-out $(BARE),$(or $(MAKECMDGOALS),all)),)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 endif
@@ -23,32 +30,73 @@ endif
 WARNINGS  := -Wall -Wextra -Werror -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 HARDENING := -fstack-protector-strong -fPIE $(if $(SAN),,-D_FORTIFY_SOURCE=2)
 CFLAGS    ?= -O2 -g
+SANITIZE  := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 ALL_CFLAGS := -std=c17 -D_GNU_SOURCE -DPJ_VERSION='"$(VERSION)"' $(WARNINGS) $(HARDENING) $(CFLAGS) \
-              -Iengine -Iengine/include -I$(BUILD)/gen $(PKG_CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
-ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now $(LDFLAGS) $(if $(SAN),-fsanitize=$(SAN))
-MODULE_CFLAGS := -std=c17 $(WARNINGS) $(CFLAGS) -fPIC -fvisibility=hidden -Iengine/include $(if $(SAN),-fsanitize=$(SAN))
+              -Iengine -Iengine/include -I$(BUILD)/gen $(PKG_CFLAGS) $(SANITIZE)
+ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now $(LDFLAGS) $(SANITIZE)
+ALL_LIBS  := $(PKG_LIBS) -lm -ldl -lpthread
+MODULE_CFLAGS := -std=c17 $(WARNINGS) $(CFLAGS) -fPIC -fvisibility=hidden -Iengine/include $(SANITIZE)
+MODULE_LDFLAGS := -shared $(if $(SAN),,-Wl,-z,defs) $(LDFLAGS)
 
 LAYERS    := base wire pg host core app
 SOURCES   := $(foreach layer,$(LAYERS),$(wildcard engine/$(layer)/*.c))
 OBJECTS   := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/sql.o
 LIB       := $(BUILD)/libengine.a
 PROGRAM   := $(BUILD)/pgprojector
-MODULES   := $(foreach dir,$(wildcard projections/*/),$(BUILD)/projections/$(notdir $(dir:%/=%)).so)
+MODULE_NAMES := $(patsubst projections/%/,%,$(dir $(wildcard projections/*/*.c)))
+MODULES   := $(patsubst %,$(BUILD)/projections/%.so,$(sort $(MODULE_NAMES)))
 SQL       := $(wildcard sql/*.sql)
-UNIT_SRC  := $(wildcard test/unit/*.c)
-UNIT      := $(UNIT_SRC:test/unit/%.c=$(BUILD)/test/%)
+UNIT      := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(wildcard test/unit/*.c))
+BENCH     := $(patsubst test/bench/%.c,$(BUILD)/bench/%,$(wildcard test/bench/*.c))
+FUZZ      := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/*.c))
+C_FILES   := $(wildcard engine/*/*.[ch] projections/*/*.[ch] test/*/*.[ch])
 
 .DELETE_ON_ERROR:
 .SECONDARY:
+.PHONY: all help deps lint-deps unit test test-unit test-integration lint lint-format lint-layers lint-tidy lint-clang \
+        demo bench bench-tools soak fuzz fuzz-programs install uninstall clean
 
 all: $(PROGRAM) $(MODULES)        ## the daemon and the shipped projection modules (default)
+
+help:                             ## this list
+	@echo 'Goals (make GOAL [VARIABLE=value]):'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r goal text; do \
+	  printf '  %-17s %s\n' "$$goal" "$$text"; done
+	@echo 'Variables: CC=gcc|clang  SAN=address,undefined  CFLAGS="-O2 -g"  PREFIX=/usr/local  DESTDIR='
+
+# ------------------------------------------------------------------------------------------------------------ installing
+
+# Asks for sudo only where something is missing and we are not root. Debian's PostgreSQL package would create and start a
+# server of its own: where none of its packages is there yet, it is told not to, just for this installation.
+define install_packages
+	@missing=; for package in $(1); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	command -v apt-get > /dev/null || { echo "please install the equivalents of:$$missing" >&2; exit 1; }; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "installing:$$missing"; \
+	quiet=/etc/postgresql-common/createcluster.d/pgprojector-build.conf; \
+	if [ ! -e /etc/postgresql-common/createcluster.conf ]; then \
+	  $$sudo mkdir -p $${quiet%/*} && echo 'create_main_cluster = false' | $$sudo tee $$quiet > /dev/null; fi; \
+	$$sudo apt-get update -qq && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	code=$$?; $$sudo rm -f $$quiet; exit $$code
+endef
+
+deps:                             ## install what building and testing need (Debian 12 packages)
+	$(call install_packages,$(DEPS))
+
+lint-deps:                        ## install what `make lint` and `make fuzz` need
+	$(call install_packages,$(LINT_DEPS))
+
+# -------------------------------------------------------------------------------------------------------------- building
 
 $(LIB): $(filter-out $(BUILD)/engine/app/main.o,$(OBJECTS))
 	rm -f $@
 	$(AR) rcs $@ $^
 
 $(PROGRAM): $(BUILD)/engine/app/main.o $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -ldl -lpthread
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ALL_LIBS)
 
 $(BUILD)/%.o: %.c | $(BUILD)/gen/sql.h
 	@mkdir -p $(@D)
@@ -68,14 +116,108 @@ $(BUILD)/gen/sql.o: $(BUILD)/gen/sql.c $(BUILD)/gen/sql.h
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 define module_rule
-$(BUILD)/projections/$(1).so: $(wildcard projections/$(1)/*.c) engine/include/pgprojector.h
+$(BUILD)/projections/$(1).so: $(wildcard projections/$(1)/*.[ch]) engine/include/pgprojector.h
 	@mkdir -p $$(@D)
-	$(CC) $(MODULE_CFLAGS) -shared -Wl,-z,defs -o $$@ $$(filter %.c,$$^)
+	$$(CC) $$(MODULE_CFLAGS) $$(MODULE_LDFLAGS) -o $$@ $$(filter %.c,$$^)
 endef
-$(foreach dir,$(wildcard projections/*/),$(eval $(call module_rule,$(notdir $(dir:%/=%)))))
+$(foreach name,$(sort $(MODULE_NAMES)),$(eval $(call module_rule,$(name))))
 
 $(BUILD)/test/%: test/unit/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Wno-error -Itest/unit -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(PKG_LIBS) -lcriterion -ldl -lpthread
+	$(CC) $(ALL_CFLAGS) -Itest -Itest/unit -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS) -lcriterion
 
--include $(OBJECTS:.o=.d) $(BUILD)/engine/app/main.d $(UNIT:%=%.d)
+$(BUILD)/bench/%: test/bench/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Itest -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
+
+$(BUILD)/fuzz/%: test/fuzz/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -Itest -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
+
+# --------------------------------------------------------------------------------------------------------------- testing
+
+unit: $(UNIT)
+
+test: deps                        ## everything: builds, unit tests, integration tests on private servers (≤ 15 min)
+	+$(MAKE) --no-print-directory all unit
+	@code=0; $(MAKE) --no-print-directory test-unit || code=1; \
+	$(MAKE) --no-print-directory test-integration || code=1; exit $$code
+
+test-unit: unit                   ## the unit tests alone
+	@test/run unit $(UNIT)
+
+test-integration: all             ## the integration tests alone; TESTS="-k name" chooses, SEED=n repeats a history
+	@PG_BIN=$(PG_BIN) PYTHON=$(PYTHON) PGPROJECTOR=$(abspath $(PROGRAM)) test/run integration $(TESTS)
+
+soak: deps                        ## random histories, SEEDS=1000 of them from FIRST=0, for at most MINUTES=60
+	+$(MAKE) --no-print-directory all
+	PG_BIN=$(PG_BIN) $(PYTHON) test/integration/soak.py $(foreach name,SEEDS FIRST MINUTES WRITERS TRANSACTIONS,$(if \
+	  $($(name)),$(name)=$($(name))))
+
+demo: deps                        ## two servers, a load, the daemon, a live view; DEMO_SECONDS=30, 0: until Ctrl-C
+	+@$(MAKE) --no-print-directory all
+	@PG_BIN=$(PG_BIN) DEMO_SECONDS=$(or $(DEMO_SECONDS),30) $(PYTHON) test/demo/demo.py
+
+bench-tools: $(BENCH)
+
+bench: deps                       ## catch up on 300,000 transactions, beside pg_recvlogical to /dev/null
+	+@$(MAKE) --no-print-directory all bench-tools
+	@PG_BIN=$(PG_BIN) $(PYTHON) test/bench/bench.py
+
+fuzz-programs: $(FUZZ)
+
+FUZZ_SECONDS ?= 60
+fuzz:                             ## fuzz the decoders with clang's libFuzzer, FUZZ_SECONDS=60 each
+	+$(MAKE) --no-print-directory CC=clang SAN=address,undefined CFLAGS='-O1 -g -fsanitize=fuzzer-no-link' \
+	  fuzz-programs FUZZ_RUN=1
+	@for program in build-clang-address-undefined/fuzz/*; do name=$${program##*/}; case $$name in *.d|corpus) continue;; esac; \
+	  mkdir -p build-clang-address-undefined/corpus/$$name test/fuzz/corpus/$$name; echo "fuzz $$name"; \
+	  $$program -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -print_final_stats=1 \
+	    build-clang-address-undefined/corpus/$$name test/fuzz/corpus/$$name || exit 1; done
+
+# --------------------------------------------------------------------------------------------------------------- linting
+
+lint: lint-layers lint-format lint-clang lint-tidy ## layers, format, a build by clang, clang-tidy
+
+lint-layers:                      ## no file includes from a higher layer
+	@$(PYTHON) test/lint/layers.py
+
+lint-format:                      ## clang-format agrees with every C file
+	@clang-format --dry-run -Werror $(C_FILES)
+
+lint-clang:                       ## clang has nothing to warn of
+	+@$(MAKE) --no-print-directory CC=clang all unit bench-tools
+
+lint-tidy: $(BUILD)/gen/sql.h     ## clang-tidy, with the checks of .clang-tidy
+	@printf '%s\n' $(SOURCES) $(wildcard projections/*/*.c) | xargs -P 2 -n 4 sh -c \
+	  'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -DPJ_VERSION=\"$(VERSION)\" -Iengine -Iengine/include \
+	   -I$(BUILD)/gen $(PKG_CFLAGS) 2>/dev/null' tidy
+
+# ------------------------------------------------------------------------------------------------------------ installing
+
+bindir     = $(DESTDIR)$(PREFIX)/bin
+moduledir  = $(DESTDIR)$(PREFIX)/lib/pgprojector/modules
+includedir = $(DESTDIR)$(PREFIX)/include
+pcdir      = $(DESTDIR)$(PREFIX)/lib/pkgconfig
+sharedir   = $(DESTDIR)$(PREFIX)/share/pgprojector
+
+install: all                      ## into PREFIX=/usr/local (under DESTDIR): program, modules, header, .pc, module.mk
+	install -d $(bindir) $(moduledir) $(includedir) $(pcdir) $(sharedir)
+	install -m 755 $(PROGRAM) $(bindir)/pgprojector
+	install -m 755 $(MODULES) $(moduledir)
+	install -m 644 engine/include/pgprojector.h $(includedir)/pgprojector.h
+	install -m 644 projections/module.mk $(sharedir)/module.mk
+	@printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' 'moduledir=$${prefix}/lib/pgprojector/modules' \
+	  'modulemk=$${prefix}/share/pgprojector/module.mk' '' 'Name: pgprojector' \
+	  'Description: keeps read models on one PostgreSQL right, by following another one' 'Version: $(VERSION)' \
+	  'Cflags: -I$${includedir}' > $(pcdir)/pgprojector.pc
+
+uninstall:                        ## takes it away again; modules of others stay
+	rm -f $(bindir)/pgprojector $(patsubst %,$(moduledir)/%,$(notdir $(MODULES))) $(includedir)/pgprojector.h \
+	  $(pcdir)/pgprojector.pc $(sharedir)/module.mk
+	-rmdir $(sharedir) $(moduledir) $(DESTDIR)$(PREFIX)/lib/pgprojector 2>/dev/null
+
+clean:                            ## removes all that was built
+	rm -rf build build-clang build-address-undefined build-clang-address-undefined $(BUILD)
+
+-include $(wildcard $(OBJECTS:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d) $(FUZZ:%=%.d))
