@@ -22,8 +22,7 @@
 #include <string.h>
 
 static const char remedy[] = "what was committed in between cannot be had from the stream any more; the read side goes on "
-                             "serving what it has. Take a new snapshot: stop the daemon, run `pgprojector init --again`, "
-                             "start it";
+                             "serving what it has. Stop the daemon, run `pgprojector resync` and start it again";
 
 static int gap(struct pj_error *error)
 {

@@ -169,7 +169,7 @@ static void put_mirror_statement(struct pj_buf *sql, enum pj_mirror_statement wh
 static const char session_settings[] = "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; "
                                        "SET enable_seqscan = off; SET enable_hashjoin = off; "
                                        "SET enable_mergejoin = off; SET jit = off; SET statement_timeout = 0; "
-                                       "SET lock_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'";
+                                       "SET lock_timeout = 0; SET idle_in_transaction_session_timeout = '60s'";
 
 /* pg_lsn has no cast from bigint; as an offset from 0/0 it has all 64 bits. */
 static const char fence_sql[] = "SELECT epoch FROM pgprojector.checkpoint WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric "
