@@ -396,7 +396,7 @@ static int collect(struct pj_session *session, uint64_t deadline, PGresult **las
     *last = NULL;
     int code = flush_out(session, deadline, error);
     while (code == PJ_OK) {
-        PGresult *result;
+        PGresult *result = NULL;
         code = next_result(session, deadline, &result, error);
         if (code != PJ_OK || !result)
             break;
