@@ -22,6 +22,9 @@ struct pj_projection_source {
     const struct pj_table *table;
     int width;    /* values apply() gets of a row */
     int *columns; /* for each of them, the index into table->columns */
+    char *relation_sql;    /* what {table} stands for in a query: the mirror, or a subselect that renames its columns */
+    char **renames;        /* pairs: column as declared, actual column */
+    int nrenames;          /* pairs */
 };
 
 struct pj_projection {
@@ -40,7 +43,7 @@ struct pj_projection {
     char **merge_sql;         /* one a stream; parameters: one array a stream column */
     char *recompute_routing_sql; /* $1: array of routing keys */
     char *recompute_full_sql; /* one array a key column; NULL where the key has one column */
-    char *recompute_all_sql;  /* no parameters */
+    char *recompute_all_sql;  /* no parameters; to be planned with the server's own planner settings (hash joins on) */
     char *definition_sql;     /* the whole definition as a plain SELECT */
 };
 

@@ -1,0 +1,28 @@
+/* The SQL of a projection, made of its module's texts. Private to core/projection*.c and core/target.c. */
+#ifndef PJ_CORE_PROJECTION_SQL_H
+#define PJ_CORE_PROJECTION_SQL_H
+
+#include "core/projection.h"
+
+/* Splits "table", "schema.table" or "\"Odd.Schema\".\"T\"" into two texts that the caller frees. */
+void pj_name_split(const char *name, const char *default_schema, char **schema, char **table);
+
+/* What {table} stands for; the caller frees. */
+char *pj_relation_sql(const struct pj_projection_source *source);
+
+/* Fills definition_sql and merge_sql: all that needs no knowledge of the target's types. */
+int pj_projection_build_sql(struct pj_projection *projection, struct pj_error *error);
+
+/* Fills the recompute texts. `columns`: the target's columns, in its order; key_types and key_kinds are set. */
+int pj_projection_build_recompute(struct pj_projection *projection, const char *const *columns, int count,
+                                  struct pj_error *error);
+
+/* The SQL type as which keys and delta columns of a kind are sent: "pg_catalog.uuid"; "pg_catalog.text" for PJ_ANY. */
+const char *pj_kind_sql(enum pj_type kind);
+
+/* Appends "TABLE (…) WHERE …", the rest of CREATE INDEX ON, for one of the module's mirror indexes; *source (index of a
+ * source) is the one whose mirror it is on. */
+int pj_projection_index_sql(const struct pj_projection *projection, const char *text, struct pj_buf *sql, int *source,
+                            struct pj_error *error);
+
+#endif

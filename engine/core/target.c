@@ -1,0 +1,413 @@
+/*
+ * A projection's table on the read database: created from the definition's result columns, filled from it, and at each
+ * start compared with what the module says now. What the table was built from (module version, md5 of the definition with
+ * the options in it) stands in pgprojector.projection; a module that says something else has to be rebuilt first, for its
+ * deltas would be added to rows of another meaning.
+ */
+#include "base/mem.h"
+#include "core/projection.h"
+#include "core/projection_sql.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int failed(const struct pj_projection *projection, struct pj_error *error)
+{
+    return pj_error_wrap(error, "projection %s", projection->module->name);
+}
+
+/* An error of the module's SQL is a mistake in the module or in its configuration; a lost connection is not. */
+static int bad_sql(struct pj_error *error, const char *what)
+{
+    bool of_the_text = strncmp(error->sqlstate, "42", 2) == 0 || strncmp(error->sqlstate, "22", 2) == 0;
+    if (of_the_text)
+        error->code = PJ_ECONFIG;
+    return pj_error_wrap(error, "%s", what);
+}
+
+/* Runs a text of any length. */
+static int run(struct pj_session *read, struct pj_buf *sql, struct pj_error *error)
+{
+    int code = pj_session_exec(read, pj_buf_text(sql), error);
+    pj_buf_free(sql);
+    return code;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- create */
+
+static int table_exists(struct pj_session *read, const char *quoted_name, bool *exists, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query_row(read, &result, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", 1, &quoted_name,
+                                    error);
+    *exists = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    return code;
+}
+
+/* The state in which our own catalog row has this very table; "" where it has none. */
+static int recorded_state(struct pj_session *read, const struct pj_projection *projection, char state[16],
+                          struct pj_error *error)
+{
+    const char *params[] = {projection->module->name, projection->target_schema, projection->target_name};
+    PGresult *result;
+    int code = pj_session_query(read, &result,
+                                "SELECT state FROM pgprojector.projection "
+                                "WHERE name = $1 AND target_schema = $2 AND target_table = $3",
+                                3, params, error);
+    state[0] = '\0';
+    if (code == PJ_OK && PQntuples(result) == 1) {
+        strncpy(state, PQgetvalue(result, 0, 0), 15);
+        state[15] = '\0';
+    }
+    PQclear(result);
+    return code;
+}
+
+/* A table of that name may be there if it is a leftover of a build of ours; then it goes. */
+static int clear_the_way(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    bool exists;
+    char state[16];
+    int code = table_exists(read, projection->target_sql, &exists, error);
+    if (code != PJ_OK || !exists)
+        return code;
+    code = recorded_state(read, projection, state, error);
+    if (code != PJ_OK)
+        return code;
+    if (strcmp(state, "building") == 0)
+        return pj_session_execf(read, error, "DROP TABLE %s", projection->target_sql);
+    pj_error_set(error, PJ_ECONFIG, "there is already a table %s on the read database, and pgprojector did not make it",
+                 projection->target_sql);
+    return pj_error_hint(error, "drop or rename it; it is not touched");
+}
+
+static int set_not_null(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "ALTER TABLE %s ", projection->target_sql);
+    for (int i = 0; i < projection->nkey; i++) {
+        pj_buf_puts(&sql, i ? ", ALTER COLUMN " : "ALTER COLUMN ");
+        pj_quote_identifier(&sql, projection->module->key[i]);
+        pj_buf_puts(&sql, " SET NOT NULL");
+    }
+    int code = run(read, &sql, error);
+    return code == PJ_OK ? PJ_OK : bad_sql(error, "the definition's result lacks a column of the key");
+}
+
+/* Enters the table as one that is being built. */
+static int record(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    const struct pj_module *module = projection->module;
+    char version[16];
+    snprintf(version, sizeof version, "%u", module->version);
+    struct pj_buf key = {0};
+    pj_buf_puts(&key, "{");
+    for (int i = 0; i < projection->nkey; i++) {
+        pj_buf_puts(&key, i ? "," : "");
+        pj_quote_identifier(&key, module->key[i]);
+    }
+    pj_buf_puts(&key, "}");
+    const char *params[] = {module->name,       version,      projection->target_schema, projection->target_name,
+                            pj_buf_text(&key), projection->definition_sql};
+    PGresult *result;
+    int code = pj_session_query(read, &result,
+                                "INSERT INTO pgprojector.projection AS p "
+                                "(name, module_version, target_schema, target_table, key, definition, state) "
+                                "VALUES ($1, $2::bigint, $3, $4, $5::text[], md5($6), 'building') "
+                                "ON CONFLICT (name) DO UPDATE SET module_version = excluded.module_version, "
+                                "target_schema = excluded.target_schema, target_table = excluded.target_table, "
+                                "key = excluded.key, definition = excluded.definition, state = 'building', since = now()",
+                                6, params, error);
+    PQclear(result);
+    pj_buf_free(&key);
+    return code;
+}
+
+static int create(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    int fillfactor = projection->module->fillfactor ? projection->module->fillfactor : 100;
+    pj_buf_printf(&sql, "CREATE TABLE %s WITH (fillfactor = %d) AS\n%s\nWITH NO DATA", projection->target_sql,
+                  fillfactor, projection->definition_sql);
+    int code = run(read, &sql, error);
+    return code == PJ_OK ? PJ_OK : bad_sql(error, "the definition is refused");
+}
+
+int pj_projection_create_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+{
+    pj_error_clear(error);
+    if (!projection->target_sql)
+        return PJ_OK;
+    int code = clear_the_way(read, projection, error);
+    if (code == PJ_OK)
+        code = create(read, projection, error);
+    if (code == PJ_OK)
+        code = set_not_null(read, projection, error);
+    if (code == PJ_OK)
+        code = record(read, projection, error);
+    return code == PJ_OK ? PJ_OK : failed(projection, error);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ fill */
+
+static int add_primary_key(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "ALTER TABLE %s ADD PRIMARY KEY (", projection->target_sql);
+    for (int i = 0; i < projection->nkey; i++) {
+        pj_buf_puts(&sql, i ? ", " : "");
+        pj_quote_identifier(&sql, projection->module->key[i]);
+    }
+    pj_buf_puts(&sql, ")");
+    int code = run(read, &sql, error);
+    return code == PJ_OK ? PJ_OK : bad_sql(error, "the definition's result has rows that share a key, or has none");
+}
+
+static int add_indexes(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    const char *const *indexes = projection->module->target_indexes;
+    for (int i = 0; indexes && indexes[i]; i++) {
+        int code = pj_session_execf(read, error, "CREATE INDEX ON %s %s", projection->target_sql, indexes[i]);
+        if (code != PJ_OK)
+            return bad_sql(error, indexes[i]);
+    }
+    return PJ_OK;
+}
+
+static int fill(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "INSERT INTO %s\n%s", projection->target_sql, projection->definition_sql);
+    int code = run(read, &sql, error);
+    if (code != PJ_OK)
+        return bad_sql(error, "filling from the definition");
+    code = add_primary_key(read, projection, error);
+    if (code == PJ_OK)
+        code = add_indexes(read, projection, error);
+    if (code == PJ_OK)
+        code = pj_session_execf(read, error, "ANALYZE %s", projection->target_sql);
+    return code;
+}
+
+/* Grouping and sorting a whole table wants more memory than a server's default. */
+int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+{
+    pj_error_clear(error);
+    if (!projection->target_sql)
+        return PJ_OK;
+    int code = pj_session_exec(read, "SET work_mem = '128MB'; SET maintenance_work_mem = '256MB'", error);
+    if (code == PJ_OK)
+        code = fill(read, projection, error);
+    if (code == PJ_OK)
+        code = pj_session_exec(read, "RESET work_mem; RESET maintenance_work_mem", error);
+    return code == PJ_OK ? PJ_OK : failed(projection, error);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- check */
+
+static enum pj_type kind_of(unsigned long type_oid)
+{
+    static const struct {
+        unsigned oid;
+        enum pj_type kind;
+    } kinds[] = {{16, PJ_BOOL}, {17, PJ_BYTEA},  {20, PJ_INT8},      {21, PJ_INT2},        {23, PJ_INT4},  {25, PJ_TEXT},
+                 {1042, PJ_TEXT}, {1043, PJ_TEXT}, {1082, PJ_DATE}, {1114, PJ_TIMESTAMP}, {1184, PJ_TIMESTAMPTZ},
+                 {2950, PJ_UUID}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i].oid == type_oid)
+            return kinds[i].kind;
+    return PJ_ANY;
+}
+
+/* The module and its definition as they were when the table was built. */
+static int check_recorded(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    const char *params[] = {projection->module->name, projection->definition_sql};
+    PGresult *result;
+    int code = pj_session_query(read, &result,
+                                "SELECT module_version, definition = md5($2), "
+                                "pg_catalog.quote_ident(target_schema) || '.' || pg_catalog.quote_ident(target_table) "
+                                "FROM pgprojector.projection WHERE name = $1",
+                                2, params, error);
+    if (code != PJ_OK)
+        return code;
+    if (PQntuples(result) == 0) {
+        pj_error_set(error, PJ_ECONFIG, "it has not been built on this read database");
+        pj_error_hint(error, "a projection that is added later has to be built first; or start on an empty read database");
+    } else if (strtoul(PQgetvalue(result, 0, 0), NULL, 10) != projection->module->version) {
+        pj_error_set(error, PJ_ECONFIG, "rebuild needed: its table was built by version %s of the module, this is version %u",
+                     PQgetvalue(result, 0, 0), projection->module->version);
+        pj_error_hint(error, "install version %s of the module, or rebuild the projection", PQgetvalue(result, 0, 0));
+    } else if (PQgetvalue(result, 0, 1)[0] != 't') {
+        pj_error_set(error, PJ_ECONFIG, "rebuild needed: its table was built from another definition, by the same "
+                                        "version %u of the module", projection->module->version);
+        pj_error_hint(error, "an option, a table or a column name has changed, or the definition without its version: "
+                             "put it back, or rebuild the projection");
+    }
+    PQclear(result);
+    return error->code;
+}
+
+/* The target's columns and, for each, its place in the key (0: none), type name and base type. */
+static int read_columns(struct pj_session *read, const struct pj_projection *projection, PGresult **result,
+                        struct pj_error *error)
+{
+    const char *params[] = {projection->target_sql};
+    int code = pj_session_query(
+        read, result,
+        "SELECT a.attname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname), "
+        "       CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, "
+        "       coalesce(pg_catalog.array_position(i.indkey::pg_catalog.int2[], a.attnum), -1) "
+        "FROM pg_catalog.pg_attribute a "
+        "JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "
+        "JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace "
+        "LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary "
+        "WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+        1, params, error);
+    if (code == PJ_OK && PQntuples(*result) == 0) {
+        PQclear(*result);
+        *result = NULL;
+        pj_error_set(error, PJ_ECONFIG, "its table %s is gone", projection->target_sql);
+        code = pj_error_hint(error, "rebuild the projection");
+    }
+    return code;
+}
+
+static int fill_key(struct pj_projection *projection, const PGresult *columns, struct pj_error *error)
+{
+    if (!projection->key_types) {
+        projection->key_types = pj_alloc((size_t)projection->nkey * sizeof *projection->key_types);
+        projection->key_kinds = pj_alloc((size_t)projection->nkey * sizeof *projection->key_kinds);
+    }
+    for (int i = 0; i < projection->nkey; i++) {
+        int row = 0;
+        while (row < PQntuples(columns) && strcmp(PQgetvalue(columns, row, 0), projection->module->key[i]) != 0)
+            row++;
+        if (row == PQntuples(columns) || atoi(PQgetvalue(columns, row, 3)) != i) {
+            pj_error_set(error, PJ_ECONFIG, "column %s of %s is not number %d of its primary key",
+                         projection->module->key[i], projection->target_sql, i + 1);
+            return pj_error_hint(error, "rebuild the projection");
+        }
+        pj_free(projection->key_types[i]);
+        projection->key_types[i] = pj_strdup(PQgetvalue(columns, row, 1));
+        projection->key_kinds[i] = kind_of(strtoul(PQgetvalue(columns, row, 2), NULL, 10));
+    }
+    return PJ_OK;
+}
+
+/* Routing keys travel in the form of the source's column, so the target's must have that form, too. */
+static int check_routing_kinds(const struct pj_projection *projection, struct pj_error *error)
+{
+    for (int i = 0; i < projection->nsources; i++) {
+        const struct pj_projection_source *source = &projection->sources[i];
+        const char *key = projection->module->sources[i].key;
+        for (int j = 0; key && j < source->nrenames; j++)
+            if (strcmp(source->renames[2 * j], key) == 0) {
+                key = source->renames[2 * j + 1];
+                break;
+            }
+        int index = key ? pj_table_column_index(source->table, key, strlen(key)) : -1;
+        if (index >= 0 && source->table->columns[index].type != projection->key_kinds[0]) {
+            pj_error_set(error, PJ_ECONFIG, "key column %s of %s is of type %s, but %s.%s, which carries the key, is %s",
+                         projection->module->key[0], projection->target_sql, projection->key_types[0],
+                         source->table->name, key, source->table->columns[index].type_sql);
+            return pj_error_hint(error, "cast one of them in the definition");
+        }
+    }
+    return PJ_OK;
+}
+
+static int build(struct pj_projection *projection, const PGresult *columns, struct pj_error *error)
+{
+    int count = PQntuples(columns);
+    const char **names = pj_alloc((size_t)count * sizeof *names);
+    for (int i = 0; i < count; i++)
+        names[i] = PQgetvalue(columns, i, 0);
+    int code = pj_projection_build_recompute(projection, names, count, error);
+    pj_free(names);
+    return code;
+}
+
+int pj_projection_check_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+{
+    pj_error_clear(error);
+    if (!projection->target_sql)
+        return PJ_OK;
+    PGresult *columns = NULL;
+    int code = check_recorded(read, projection, error);
+    if (code == PJ_OK)
+        code = read_columns(read, projection, &columns, error);
+    if (code == PJ_OK)
+        code = fill_key(projection, columns, error);
+    if (code == PJ_OK)
+        code = check_routing_kinds(projection, error);
+    if (code == PJ_OK)
+        code = build(projection, columns, error);
+    PQclear(columns);
+    return code == PJ_OK ? PJ_OK : failed(projection, error);
+}
+
+/* -------------------------------------------------------------------------------------------------- mirror indexes */
+
+/*
+ * A name that tells what the index is on, with a digest of its text at the end: two modules that ask for the same index
+ * get one, and starting again finds it. At most 63 bytes.
+ */
+static void index_name(const struct pj_table *table, const char *text, char name[64])
+{
+    size_t length = 0;
+    const char *columns = strchr(text, '(');
+    const char *const parts[] = {table->name, columns ? columns : ""};
+    for (int i = 0; i < 2; i++)
+        for (const char *at = parts[i]; *at && length < 54; at++) {
+            bool word = (*at >= 'a' && *at <= 'z') || (*at >= '0' && *at <= '9');
+            if (word || (length > 0 && name[length - 1] != '_'))
+                name[length++] = word ? *at : '_';
+        }
+    while (length > 0 && name[length - 1] == '_')
+        length--;
+    snprintf(name + length, 64 - length, "_%08x", (unsigned)XXH3_64bits(text, strlen(text)));
+}
+
+static int create_index(struct pj_session *read, const struct pj_table *table, const char *text, struct pj_error *error)
+{
+    char name[64];
+    index_name(table, text, name);
+    struct pj_buf qualified = {0};
+    pj_quote_identifier(&qualified, table->schema);
+    pj_buf_puts(&qualified, ".");
+    pj_quote_identifier(&qualified, name);
+    bool exists;
+    int code = table_exists(read, pj_buf_text(&qualified), &exists, error);
+    pj_buf_free(&qualified);
+    if (code == PJ_OK && !exists) {
+        struct pj_buf sql = {0};
+        pj_buf_puts(&sql, "CREATE INDEX ");
+        pj_quote_identifier(&sql, name);
+        pj_buf_printf(&sql, " ON %s", text);
+        code = run(read, &sql, error);
+    }
+    return code == PJ_OK ? PJ_OK : bad_sql(error, text);
+}
+
+int pj_projection_create_mirror_indexes(struct pj_session *read, const struct pj_projection *projection,
+                                        struct pj_error *error)
+{
+    pj_error_clear(error);
+    const char *const *indexes = projection->module->mirror_indexes;
+    int code = PJ_OK;
+    for (int i = 0; indexes && indexes[i] && code == PJ_OK; i++) {
+        struct pj_buf sql = {0};
+        int source = 0;
+        code = pj_projection_index_sql(projection, indexes[i], &sql, &source, error);
+        if (code == PJ_OK)
+            code = create_index(read, projection->sources[source].table, pj_buf_text(&sql), error);
+        pj_buf_free(&sql);
+    }
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "module %s: mirror index", projection->module->name);
+}
