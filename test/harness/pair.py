@@ -77,7 +77,10 @@ class Pair:
 
     def applied(self):
         """The checkpoint as a number; None before the first start is complete."""
-        return lsn(self.read_value("SELECT pgprojector.applied_lsn()::text"))
+        try:
+            return lsn(self.read_value("SELECT pgprojector.applied_lsn()::text"))
+        except (psycopg2.errors.InvalidSchemaName, psycopg2.errors.UndefinedFunction, psycopg2.errors.UndefinedTable):
+            return None
 
     def written(self):
         return lsn(self.write_value("SELECT pg_current_wal_insert_lsn()::text"))

@@ -19,6 +19,11 @@ EXPECTED = (psycopg2.errors.UniqueViolation, psycopg2.errors.DeadlockDetected, p
             psycopg2.errors.DuplicateTable, psycopg2.errors.InFailedSqlTransaction, psycopg2.errors.QueryCanceled)
 
 
+def lost(error):
+    """Whether it was the connection that failed, not a statement."""
+    return error.pgcode is None or isinstance(error, psycopg2.OperationalError)
+
+
 class Transaction:
     """A transaction as drawn: steps of statements, each maybe in a savepoint that is kept or rolled back; an ending."""
 
@@ -54,7 +59,7 @@ class Writer(threading.Thread):
                 done += 1
                 if self.workload.pace:
                     time.sleep(self.workload.pace)
-            self.finish_prepared()
+            self.end_prepared()
         except Exception as error:  # pylint: disable=broad-except
             self.failure = error
         finally:
@@ -69,8 +74,8 @@ class Writer(threading.Thread):
             self.perform(transaction, number)
         except EXPECTED:
             self.roll_back()
-        except psycopg2.OperationalError:
-            if not self.workload.tolerant:
+        except psycopg2.Error as error:
+            if not (lost(error) and self.workload.tolerant):
                 raise
             self.conn = None
             time.sleep(0.02)
@@ -119,6 +124,18 @@ class Writer(threading.Thread):
         self.workload.statements.append((self.number, cursor.mogrify(sql, params or None)))
         cursor.execute(sql, params or None)
 
+    def end_prepared(self):
+        """The same, but a lost connection is made anew where the workload is tolerant."""
+        for _ in range(20):
+            try:
+                return self.finish_prepared()
+            except psycopg2.Error as error:
+                if not (lost(error) and self.workload.tolerant):
+                    raise
+                self.conn = None
+                time.sleep(0.1)
+        raise TimeoutError("prepared transactions cannot be ended")
+
     def finish_prepared(self):
         """Outside any transaction. A gid stays listed until its end is certain."""
         if self.prepared and self.conn is None:
@@ -156,8 +173,7 @@ class Workload:
         """Where a writer, between two transactions, waits while the workload is paused."""
         if not self.pausing:
             return
-        with contextlib.suppress(psycopg2.Error):
-            writer.finish_prepared()
+        writer.end_prepared()
         with self.condition:
             self.parked.add(writer)
             self.condition.notify_all()

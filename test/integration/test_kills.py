@@ -21,10 +21,10 @@ def fill(pair, messages=MANY):
     """Enough rows that a first start takes a while."""
     pair.write_query(
         "INSERT INTO messages (id, conversation_id, sequence_number, content, created_at)"
-        " SELECT md5('fill' || i)::uuid, md5('c' || i % 50)::uuid, i, 'message ' || i,"
+        " SELECT md5('fill' || i)::uuid, md5('c' || i %% 50)::uuid, i, 'message ' || i,"
         " timestamptz '2024-05-05' + i * interval '1 s' FROM generate_series(1, %s) i;"
         " INSERT INTO conversations (id, title) SELECT md5('c' || i)::uuid, 'c' || i FROM generate_series(0, 49) i;"
-        " INSERT INTO user_conversations SELECT md5('u' || i)::uuid, md5('c' || i % 50)::uuid, now(),"
+        " INSERT INTO user_conversations SELECT md5('u' || i)::uuid, md5('c' || i %% 50)::uuid, now(),"
         " timestamptz '2024-05-05 06:00' FROM generate_series(0, 499) i", (messages,))
 
 
