@@ -37,7 +37,7 @@ enum {
     IDLE_MS = 2000,   /* where nothing has */
     ANSWER_MS = 2000, /* how long the server may take for one statement */
     PAUSE_MS = 250,   /* before the first attempt to reconnect */
-    LONGEST_PAUSE_MS = 5000,
+    LONGEST_PAUSE_MS = 2000,
     GRACE_MS = 2400, /* the last write's time, before it is cut off */
     CUT_OFF_MS = 500
 };
@@ -56,6 +56,7 @@ struct pj_control {
     struct pj_state *state;
     const struct pj_log *log;
     struct pj_stop cut_off; /* the session's stop */
+    struct pj_stop ended;   /* asked by the thread when it is done */
     int wake_fd;
     atomic_bool ending;
     atomic_bool abandoned; /* the thread must touch nothing but this object any more */
@@ -317,6 +318,7 @@ static void *run(void *context)
     say_last(control);
     pj_session_close(control->session);
     control->session = NULL;
+    pj_stop_ask(&control->ended);
     return NULL;
 }
 
@@ -351,6 +353,7 @@ static void dispose(struct pj_control *control)
     if (control->wake_fd >= 0)
         close(control->wake_fd);
     pj_stop_close(&control->cut_off);
+    pj_stop_close(&control->ended);
     pj_free(control->read_url);
     pj_free(control);
 }
@@ -366,11 +369,14 @@ int pj_control_start(struct pj_control **out, const char *read_url, struct pj_st
     control->log = log;
     control->fence.gate = gate;
     control->pause_ms = PAUSE_MS;
-    control->cut_off.fd = -1;
+    control->cut_off.fd = control->ended.fd = -1;
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     who_am_i(control);
-    int code = control->wake_fd < 0 ? pj_error_set(error, PJ_EFAIL, "eventfd: %s", strerror(errno))
-                                    : pj_stop_init(&control->cut_off, error);
+    int code = control->wake_fd < 0 ? pj_error_set(error, PJ_EFAIL, "eventfd: %s", strerror(errno)) : PJ_OK;
+    if (code == PJ_OK)
+        code = pj_stop_init(&control->cut_off, error);
+    if (code == PJ_OK)
+        code = pj_stop_init(&control->ended, error);
     if (code != PJ_OK) {
         dispose(control);
         return code;
@@ -390,13 +396,11 @@ int pj_control_start(struct pj_control **out, const char *read_url, struct pj_st
 
 static bool joined_within(struct pj_control *control, int milliseconds)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += milliseconds / 1000;
-    until.tv_nsec += (long)(milliseconds % 1000) * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    return pthread_clockjoin_np(control->thread, NULL, CLOCK_MONOTONIC, &until) == 0;
+    struct pj_error ignored;
+    if (pj_stop_sleep(&control->ended, milliseconds, &ignored) == PJ_OK)
+        return false;
+    pthread_join(control->thread, NULL);
+    return true;
 }
 
 /*

@@ -70,6 +70,8 @@ static int check_daemon(const struct attempt *attempt, struct pj_error *error)
     const char *params[] = {seconds};
     PGresult *result;
     int code = pj_session_query(attempt->control, &result, sql, 1, params, error);
+    if (strcmp(error->sqlstate, "42P01") == 0)
+        return not_running(error, "the read database has no catalog of pgprojector yet");
     if (code != PJ_OK)
         return code;
     const char *state = PQntuples(result) ? PQgetvalue(result, 0, 0) : "stopped";
@@ -215,8 +217,10 @@ static int export_snapshot(struct attempt *attempt, int number, char snapshot[64
                           &attempt->lsn, snapshot, error);
 }
 
-/* Not only for safety: a role under row security would compare what it may see, and find no difference. */
-static const char settings[] = "SET LOCAL row_security = off; SET LOCAL cursor_tuple_fraction = 1";
+/* A role under row security would compare what it may see, and find no difference: off means an error instead. A long
+ * comparison is wanted, whatever the servers' time limits. */
+static const char settings[] = "SET LOCAL row_security = off; SET LOCAL statement_timeout = 0; "
+                               "SET LOCAL idle_in_transaction_session_timeout = 0";
 
 static int begin_write(struct attempt *attempt, const char *snapshot, struct pj_error *error)
 {
