@@ -109,8 +109,23 @@ static void bound_memory(struct pj_intake *intake)
     }
 }
 
-static int truncate(struct pj_intake *intake, const struct pj_row_change *change, enum pj_intake_outcome *outcome)
+/* A truncated partitioned table comes as the root, then its leaves. A leaf alone leaves the mirror's other rows in place,
+ * and which rows were the leaf's the mirror does not know. */
+static int truncate_leaf(struct pj_intake *intake, const struct pj_row_change *change, struct pj_error *error)
 {
+    if (intake->batch->tables[change->table->index].truncated)
+        return PJ_OK;
+    pj_error_set(error, PJ_ESCHEMA, "partition %s.%s of %s.%s was truncated by itself, which the mirror cannot follow",
+                 change->schema, change->name, change->table->schema, change->table->name);
+    return pj_error_hint(error, "stop the daemon, run `pgprojector resync` and start it again; use DELETE on partitions");
+}
+
+static int truncate(struct pj_intake *intake, const struct pj_row_change *change, enum pj_intake_outcome *outcome,
+                    struct pj_error *error)
+{
+    const struct pj_table *table = change->table;
+    if (strcmp(table->name, change->name) != 0 || strcmp(table->schema, change->schema) != 0)
+        return truncate_leaf(intake, change, error);
     if (pj_batch_truncate(intake->batch, change->table))
         return PJ_OK;
     if (intake->skip_to)
@@ -128,7 +143,7 @@ static int row_change(struct pj_intake *intake, const struct pj_row_change *chan
     if (!change->table || intake->discarding)
         return PJ_OK;
     if (change->action == PJ_TRUNCATE)
-        return truncate(intake, change, outcome);
+        return truncate(intake, change, outcome, error);
     return pj_batch_change(intake->batch, change, error);
 }
 

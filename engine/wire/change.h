@@ -38,7 +38,7 @@ struct pj_row_change {
      * else NULL. */
     struct pj_value *old_values;
 
-    const char *schema, *name; /* UNKNOWN_RELATION: NUL-terminated, in the arena */
+    const char *schema, *name; /* UNKNOWN_RELATION, TRUNCATE: as the stream names it; NUL-terminated, in the arena */
 };
 
 /*

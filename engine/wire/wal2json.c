@@ -229,7 +229,7 @@ static int read_name(struct message *message, struct pj_json_span *name)
 /* Both names at once, if wal2json wrote them as it did in a message before. */
 static bool match_relation(struct message *message)
 {
-    if (has(message, KEY_SCHEMA) || has(message, KEY_TABLE))
+    if (has(message, KEY_SCHEMA) || has(message, KEY_TABLE) || message->change->action == PJ_TRUNCATE)
         return false;
     const struct pj_wal2json_relation *relation =
         pj_wal2json_relations_match(message->relations, &message->reader.json);
@@ -363,10 +363,10 @@ static int finish_change(struct message *message)
     struct pj_row_change *change = message->change;
     if (!has(message, KEY_SCHEMA) || !has(message, KEY_TABLE))
         return malformed(message, "(before this) \"schema\" and \"table\"");
+    change->schema = message->schema_name;
+    change->name = message->table_name;
     if (!message->relation) {
         change->action = PJ_UNKNOWN_RELATION;
-        change->schema = message->schema_name;
-        change->name = message->table_name;
         return PJ_OK;
     }
     return finish_row(message);
