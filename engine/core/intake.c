@@ -113,8 +113,9 @@ static void bound_memory(struct pj_intake *intake)
  * and which rows were the leaf's the mirror does not know. */
 static int truncate_leaf(struct pj_intake *intake, const struct pj_row_change *change, struct pj_error *error)
 {
-    if (intake->batch->tables[change->table->index].truncated)
-        return PJ_OK;
+    const struct pj_table_rows *rows = &intake->batch->tables[change->table->index];
+    if (rows->truncated && !rows->count)
+        return PJ_OK; /* the root was, just before */
     pj_error_set(error, PJ_ESCHEMA, "partition %s.%s of %s.%s was truncated by itself, which the mirror cannot follow",
                  change->schema, change->name, change->table->schema, change->table->name);
     return pj_error_hint(error, "stop the daemon, run `pgprojector resync` and start it again; use DELETE on partitions");
