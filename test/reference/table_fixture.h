@@ -59,4 +59,37 @@ static const struct fixture_column fixture_all[] = {
     {"at", PJ_TIMESTAMPTZ, false}, {"v\"q \xc3\xa9\\\n", PJ_UUID, false}, {"second", PJ_INT4, true},
     {0}};
 
+/* The tables that the messages in test/fuzz/corpus/ speak of, under their names in the stream: public.messages, its
+ * partition public.p"art, public.conversations, public.all, public.full (REPLICA IDENTITY FULL), public.ignored (known,
+ * of no concern). */
+enum { FIXTURE_MESSAGES, FIXTURE_CONVERSATIONS, FIXTURE_ALL, FIXTURE_FULL, FIXTURE_TABLES };
+
+struct fixture_map {
+    struct pj_table *tables[FIXTURE_TABLES];
+    struct pj_relmap *map;
+};
+
+static inline struct fixture_map fixture_map_new(void)
+{
+    struct fixture_map fixture = {.map = pj_relmap_new()};
+    fixture.tables[FIXTURE_MESSAGES] = fixture_table(FIXTURE_MESSAGES, "public", "messages", fixture_messages);
+    fixture.tables[FIXTURE_CONVERSATIONS] =
+        fixture_table(FIXTURE_CONVERSATIONS, "public", "conversations", fixture_conversations);
+    fixture.tables[FIXTURE_ALL] = fixture_table(FIXTURE_ALL, "public", "all", fixture_all);
+    fixture.tables[FIXTURE_FULL] = fixture_table(FIXTURE_FULL, "public", "full", fixture_all);
+    fixture.tables[FIXTURE_FULL]->identity_full = true;
+    for (int i = 0; i < FIXTURE_TABLES; i++)
+        pj_relmap_put(fixture.map, "public", fixture.tables[i]->name, fixture.tables[i]);
+    pj_relmap_put(fixture.map, "public", "p\"art", fixture.tables[FIXTURE_MESSAGES]);
+    pj_relmap_put(fixture.map, "public", "ignored", NULL);
+    return fixture;
+}
+
+static inline void fixture_map_free(struct fixture_map *fixture)
+{
+    pj_relmap_free(fixture->map);
+    for (int i = 0; i < FIXTURE_TABLES; i++)
+        fixture_table_free(fixture->tables[i]);
+}
+
 #endif

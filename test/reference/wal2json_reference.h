@@ -218,6 +218,15 @@ static inline enum reference_verdict reference_decode(const struct pj_relmap *ma
 
 /* ------------------------------------------------------------------------------------------------------- comparing */
 
+/* Whether the number "-0" stands somewhere: jansson makes 0 of it, the scanner does not take it for an integer. */
+static inline bool reference_minus_zero(const char *message, size_t length)
+{
+    for (size_t i = 1; i + 2 < length; i++)
+        if (memcmp(message + i, "-0", 2) == 0 && strchr(": \t\r\n", message[i - 1]) && !strchr(".eE", message[i + 2]))
+            return true;
+    return false;
+}
+
 static inline bool reference_same_value(struct pj_value scanned, struct pj_value reference, enum pj_type type)
 {
     if (pj_equal(scanned, reference))
