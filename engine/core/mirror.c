@@ -132,7 +132,7 @@ static int drop_listed(struct pj_session *read, const PGresult *list, struct pj_
         pj_quote_identifier(&name, PQgetvalue(list, row, 0));
         pj_buf_puts(&name, ".");
         pj_quote_identifier(&name, PQgetvalue(list, row, 1));
-        code = pj_session_execf(read, error, "SET client_min_messages = warning; DROP TABLE IF EXISTS %s",
+        code = pj_session_execf(read, error, "SET LOCAL client_min_messages = warning; DROP TABLE IF EXISTS %s",
                                 pj_buf_text(&name));
         if (code != PJ_OK)
             pj_error_wrap(error, "drop the unfinished mirror %s", pj_buf_text(&name));
