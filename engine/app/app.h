@@ -9,9 +9,9 @@
 /* Options of single verbs; see options.c for which verb takes which. */
 struct pj_verb_options {
     bool help, json, watch;
-    int keys;         /* verify: differing keys shown of each table */
-    pj_lsn lsn;       /* wait: 0: the write database's current one */
-    int wait_ms;      /* init, wait: how long */
+    int keys;    /* verify: differing keys shown of each table */
+    pj_lsn lsn;  /* wait: 0: the write database's current one */
+    int wait_ms; /* init, wait: how long */
     bool wait_given;
 };
 

@@ -11,8 +11,8 @@ struct pj_backoff {
 
 void pj_backoff_reset(struct pj_backoff *backoff);
 
-/* The next wait in milliseconds: around 500, then twice as long each time up to 30 s, each half to one and a half of it,
- * never more than 30 s. */
+/* The next wait in milliseconds: around 500, then twice as long each time up to 30 s, each half to one and a half of
+ * it, never more than 30 s. */
 int pj_backoff_next(struct pj_backoff *backoff);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * See config.h. Every value is kept as text together with where it came from and its rank; reading flags, environment and
- * file is then nothing but pj_config_set() in any order, and pj_config_resolve() can name the culprit of a wrong value.
+ * See config.h. Every value is kept as text together with where it came from and its rank; reading flags, environment
+ * and file is then nothing but pj_config_set() in any order, and pj_config_resolve() can name the culprit of a wrong
+ * value.
  */
 #include "app/config.h"
 
@@ -102,8 +103,10 @@ static int missing_url(enum pj_setting_id id, struct pj_error *error)
 {
     const struct pj_setting_info *info = pj_setting_info(id);
     pj_error_set(error, PJ_ECONFIG, "%s is not set", info->variable);
-    return pj_error_hint(error, "set %s=postgresql://user@host:5432/database in the environment, or %s in a file given "
-                                "by -c FILE", info->variable, info->key);
+    return pj_error_hint(error,
+                         "set %s=postgresql://user@host:5432/database in the environment, or %s in a file given "
+                         "by -c FILE",
+                         info->variable, info->key);
 }
 
 static int check_slot(const struct pj_config *config, struct pj_error *error)

@@ -14,7 +14,8 @@
     X(PJ_SET_WRITE_URL, "write_database_url", NULL, "WRITE_DATABASE_URL", NULL,                                        \
       "connection string of the write database")                                                                       \
     X(PJ_SET_READ_URL, "read_database_url", NULL, "READ_DATABASE_URL", NULL, "connection string of the read database") \
-    X(PJ_SET_SLOT, "slot", "slot", "PGPROJECTOR_SLOT", NULL, "replication slot (default: made from the read database's id)") \
+    X(PJ_SET_SLOT, "slot", "slot", "PGPROJECTOR_SLOT", NULL,                                                           \
+      "replication slot (default: made from the read database's id)")                                                  \
     X(PJ_SET_SCHEMA, "schema", "schema", "PGPROJECTOR_SCHEMA", "public", "schema of the modules' unqualified tables")  \
     X(PJ_SET_MODULE_DIR, "module_dir", "module-dir", "PGPROJECTOR_MODULE_DIR", NULL, "directory of the modules")       \
     X(PJ_SET_MODULES, "modules", "modules", "PGPROJECTOR_MODULES", NULL, "comma list of modules (default: all there)") \

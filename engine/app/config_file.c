@@ -82,8 +82,9 @@ static int take_setting(struct reading *reading, const char *key, const char *va
             return 1;
         }
         if (reading->seen[id])
-            return complain(reading, reading->indented ? "an indented line continues the value of"
-                                                       : "a second value for", key, NULL);
+            return complain(reading,
+                            reading->indented ? "an indented line continues the value of" : "a second value for", key,
+                            NULL);
         reading->seen[id] = true;
         pj_config_set(reading->config, (enum pj_setting_id)id, PJ_RANK_FILE, value, origin);
         return 1;
@@ -118,8 +119,7 @@ static struct pj_config_module *module_section(struct pj_config *config, const c
     return module;
 }
 
-static int take_entry(struct reading *reading, const char *name, const char *key, const char *value,
-                      const char *origin)
+static int take_entry(struct reading *reading, const char *name, const char *key, const char *value, const char *origin)
 {
     if (reading->indented)
         return complain(reading, "an indented line continues the value of", key, NULL);
@@ -128,8 +128,7 @@ static int take_entry(struct reading *reading, const char *name, const char *key
         if (strcmp(module->entries[i].key, key) == 0)
             return complain(reading, "a second value for", key, NULL);
     module->entries = pj_realloc(module->entries, sizeof *module->entries * (size_t)(module->nentries + 1));
-    module->entries[module->nentries++] =
-        (struct pj_config_entry){pj_strdup(key), pj_strdup(value), pj_strdup(origin)};
+    module->entries[module->nentries++] = (struct pj_config_entry){pj_strdup(key), pj_strdup(value), pj_strdup(origin)};
     return 1;
 }
 

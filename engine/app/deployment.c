@@ -1,9 +1,9 @@
 /*
  * See deployment.h.
  *
- * Where modules are: a program run from the build tree finds projections/ beside itself, an installed one PREFIX/bin finds
- * PREFIX/lib/pgprojector/modules; module_dir overrides both. Without a list, every NAME.so there is deployed, in the
- * order of their names.
+ * Where modules are: a program run from the build tree finds projections/ beside itself, an installed one PREFIX/bin
+ * finds PREFIX/lib/pgprojector/modules; module_dir overrides both. Without a list, every NAME.so there is deployed, in
+ * the order of their names.
  */
 #include "app/deployment.h"
 
@@ -159,8 +159,7 @@ static int check_entry(const struct pj_config_entry *entry, const char *module, 
                : unknown_key(entry, "not an option", module, options, entry->key, error);
 }
 
-static int check_entries(const struct pj_config_module *section, const struct pj_module *module,
-                         struct pj_error *error)
+static int check_entries(const struct pj_config_module *section, const struct pj_module *module, struct pj_error *error)
 {
     int ntables = pj_module_source_count(module), noptions = pj_module_option_count(module);
     const char **tables = pj_alloc(sizeof *tables * (size_t)(ntables + 1));

@@ -24,7 +24,7 @@ struct pj_doctor {
     struct pj_setup setup;
     bool setup_open, initialised;
     struct pj_checkpoint checkpoint;
-    char write_id[128], read_id[128]; /* system identifier and database */
+    char write_id[128], read_id[128];    /* system identifier and database */
     int64_t write_skew_us, read_skew_us; /* of the server's clock against ours */
 };
 

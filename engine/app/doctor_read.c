@@ -29,7 +29,8 @@ static void check_server(struct pj_doctor *doctor, const PGresult *row)
     pj_doctor_add(doctor, utf8 ? PJ_FINE : PJ_FAIL, "read: encoding",
                   utf8 ? NULL : "create the read database WITH ENCODING 'UTF8'", "%s", field(row, "encoding"));
     if (is_true(row, "standby"))
-        pj_doctor_add(doctor, PJ_FAIL, "read: primary", "point READ_DATABASE_URL at the primary", "the server is a standby");
+        pj_doctor_add(doctor, PJ_FAIL, "read: primary", "point READ_DATABASE_URL at the primary",
+                      "the server is a standby");
     if (is_true(row, "read_only"))
         pj_doctor_add(doctor, PJ_FAIL, "read: writable", "ALTER ROLE … SET default_transaction_read_only = off",
                       "default_transaction_read_only is on");
@@ -47,7 +48,8 @@ static void check_privileges(struct pj_doctor *doctor, const PGresult *row)
 {
     const char *schema = pj_config_get(&doctor->app->config, PJ_SET_SCHEMA);
     if (is_true(row, "has_catalog") && !is_true(row, "owns_catalog"))
-        pj_doctor_add(doctor, PJ_FAIL, "read: catalog", "run as the role that owns schema pgprojector, or be granted it",
+        pj_doctor_add(doctor, PJ_FAIL, "read: catalog",
+                      "run as the role that owns schema pgprojector, or be granted it",
                       "schema pgprojector belongs to another role");
     else if (!is_true(row, "has_catalog") && !is_true(row, "may_create_schema"))
         pj_doctor_add(doctor, PJ_FAIL, "read: catalog", "GRANT CREATE ON DATABASE … TO …",
@@ -107,7 +109,8 @@ static void check_catalog(struct pj_doctor *doctor)
 static void check_slot(struct pj_doctor *doctor, const struct pj_status *status)
 {
     const struct pj_slot *slot = &status->slot;
-    const char *remedy = "the read database must be copied anew: drop schema pgprojector and the mirrors, and start again";
+    const char *remedy =
+        "the read database must be copied anew: drop schema pgprojector and the mirrors, and start again";
     if (!slot->exists)
         pj_doctor_add(doctor, PJ_FAIL, "slot", remedy, "%s does not exist", status->slot_name);
     else if (strcmp(slot->wal_status, "lost") == 0)

@@ -18,17 +18,20 @@ static void check_numbers(struct pj_doctor *doctor, const struct pj_table *table
             pj_buf_printf(&names, "%s%s", names.length ? ", " : "", table->columns[i].name);
     }
     if (names.length)
-        pj_doctor_add(doctor, PJ_WARN, "table: numbers",
-                      "where these can hold NaN or Infinity, refuse them: ADD CHECK (c NOT IN ('NaN', 'Infinity', '-Infinity'))",
-                      "%s.%s (%s): wal2json sends NaN and Infinity as NULL", table->schema, table->name,
-                      pj_buf_text(&names));
+        pj_doctor_add(
+            doctor, PJ_WARN, "table: numbers",
+            "where these can hold NaN or Infinity, refuse them: ADD CHECK (c NOT IN ('NaN', 'Infinity', '-Infinity'))",
+            "%s.%s (%s): wal2json sends NaN and Infinity as NULL", table->schema, table->name, pj_buf_text(&names));
     pj_buf_free(&names);
 }
 
 static void check_table(struct pj_doctor *doctor, const struct pj_table *table)
 {
-    pj_doctor_add(doctor, PJ_FINE, "table", NULL, "%s.%s: %d columns, replica identity %s%s", table->schema, table->name,
-                  table->ncolumns, table->identity_full ? "FULL" : table->identity_is_key ? "primary key" : "another index",
+    pj_doctor_add(doctor, PJ_FINE, "table", NULL, "%s.%s: %d columns, replica identity %s%s", table->schema,
+                  table->name, table->ncolumns,
+                  table->identity_full     ? "FULL"
+                  : table->identity_is_key ? "primary key"
+                                           : "another index",
                   table->partitioned ? ", partitioned" : "");
     check_numbers(doctor, table);
 }
@@ -39,9 +42,7 @@ static bool listed(const json_t *names, const char *name)
 {
     size_t i;
     const json_t *item;
-    json_array_foreach(names, i, item)
-        if (strcmp(json_string_value(item), name) == 0)
-            return true;
+    json_array_foreach(names, i, item) if (strcmp(json_string_value(item), name) == 0) return true;
     return false;
 }
 

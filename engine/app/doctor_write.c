@@ -59,7 +59,8 @@ static void check_role(struct pj_doctor *doctor, const PGresult *row)
 {
     const char *role = field(row, "role");
     if (!is_true(row, "replication"))
-        pj_doctor_add(doctor, PJ_FAIL, "write: role", "ALTER ROLE … REPLICATION", "%s has no REPLICATION attribute", role);
+        pj_doctor_add(doctor, PJ_FAIL, "write: role", "ALTER ROLE … REPLICATION", "%s has no REPLICATION attribute",
+                      role);
     else if (is_true(row, "superuser"))
         pj_doctor_add(doctor, PJ_WARN, "write: role", "use a role with REPLICATION, and SELECT on the mirrored tables",
                       "%s is a superuser", role);
@@ -92,8 +93,9 @@ static void check_limits(struct pj_doctor *doctor, const PGresult *row)
     const char *keep = field(row, "keep_size");
     bool endless = strcmp(keep, "-1") == 0;
     pj_doctor_add(doctor, endless ? PJ_WARN : PJ_FINE, "write: retained WAL",
-                  endless ? "set max_slot_wal_keep_size to what the disk can spare: a slot that nobody reads would fill it"
-                          : NULL,
+                  endless
+                      ? "set max_slot_wal_keep_size to what the disk can spare: a slot that nobody reads would fill it"
+                      : NULL,
                   "max_slot_wal_keep_size is %s", endless ? "-1: no limit" : keep);
     int timeout = atoi(field(row, "sender_timeout_ms"));
     if (timeout > 0 && timeout < 10000)
@@ -107,8 +109,9 @@ static void check_limits(struct pj_doctor *doctor, const PGresult *row)
 static void check_open_transactions(struct pj_doctor *doctor, const PGresult *row)
 {
     if (*field(row, "prepared"))
-        pj_doctor_add(doctor, PJ_WARN, "write: prepared", "COMMIT PREPARED or ROLLBACK PREPARED what nobody will finish",
-                      "prepared transactions older than a minute hold up slots and `verify`: %s", field(row, "prepared"));
+        pj_doctor_add(
+            doctor, PJ_WARN, "write: prepared", "COMMIT PREPARED or ROLLBACK PREPARED what nobody will finish",
+            "prepared transactions older than a minute hold up slots and `verify`: %s", field(row, "prepared"));
     if (*field(row, "open_transactions"))
         pj_doctor_add(doctor, PJ_WARN, "write: transactions", "end them before a first start or a `verify`",
                       "open for more than a minute: %s", field(row, "open_transactions"));

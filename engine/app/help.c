@@ -4,7 +4,8 @@
 #include <stdio.h>
 
 static const char run_text[] =
-    "Runs the daemon: waits for both databases, creates what is missing (catalog, slot, mirrors, projections; the first\n"
+    "Runs the daemon: waits for both databases, creates what is missing (catalog, slot, mirrors, projections; the "
+    "first\n"
     "start copies a snapshot), then streams until SIGTERM or SIGINT. A second signal ends it at once, which is safe.\n"
     "Where another daemon serves the read database, it stands by and takes over when that one is gone.\n"
     "\n"
@@ -16,8 +17,10 @@ static const char run_text[] =
     "      pgprojector run\n";
 
 static const char init_text[] =
-    "Does what the first start of `run` does, without streaming: checks both databases, creates catalog and slot, copies\n"
-    "the snapshot, builds the projections. Done already, it says so and changes nothing. The slot keeps WAL on the write\n"
+    "Does what the first start of `run` does, without streaming: checks both databases, creates catalog and slot, "
+    "copies\n"
+    "the snapshot, builds the projections. Done already, it says so and changes nothing. The slot keeps WAL on the "
+    "write\n"
     "database until a daemon runs.\n"
     "\n"
     "Options:\n"
@@ -43,8 +46,10 @@ static const char status_text[] =
     "  pgprojector status --json | jq .replication.lagSeconds\n";
 
 static const char verify_text[] =
-    "Compares, at one and the same commit of the write database, every mirror with its source table and every projection\n"
-    "with its definition. The daemon must be running; it holds still for some milliseconds, then goes on while rows are\n"
+    "Compares, at one and the same commit of the write database, every mirror with its source table and every "
+    "projection\n"
+    "with its definition. The daemon must be running; it holds still for some milliseconds, then goes on while rows "
+    "are\n"
     "compared. Without a NAME everything is verified; a NAME is a projection or a mirrored table.\n"
     "\n"
     "Options:\n"
@@ -58,7 +63,8 @@ static const char verify_text[] =
     "  pgprojector verify messages conversation_summary\n";
 
 static const char wait_text[] =
-    "Waits until the read database shows what the write database has committed by now, or by a given LSN. The same from\n"
+    "Waits until the read database shows what the write database has committed by now, or by a given LSN. The same "
+    "from\n"
     "SQL, on the read database or a standby of it: SELECT pgprojector.wait_for(lsn, '5 s').\n"
     "\n"
     "Options:\n"
@@ -84,18 +90,20 @@ static const char doctor_text[] =
     "Example:\n"
     "  pgprojector -c chat.ini doctor\n";
 
-static const char version_text[] = "Shows the versions of the program, of the module ABI and of the libraries it runs with.\n"
-                                   "\n"
-                                   "Options:\n"
-                                   "  --json          one JSON object\n"
-                                   "\n"
-                                   "Exit codes: 0.\n";
+static const char version_text[] =
+    "Shows the versions of the program, of the module ABI and of the libraries it runs with.\n"
+    "\n"
+    "Options:\n"
+    "  --json          one JSON object\n"
+    "\n"
+    "Exit codes: 0.\n";
 
 const struct pj_verb pj_verbs[] = {
     {"run", "run the daemon", "", run_text, pj_run, true, 0},
     {"init", "create slot, mirrors and projections, without streaming", "[--wait TIME]", init_text, pj_init, true, 0},
     {"status", "state, lag, slot, projections", "[--json] [--watch]", status_text, pj_status, true, 0},
-    {"verify", "compare both databases at one commit", "[NAME ...] [--keys N] [--json]", verify_text, pj_verify, true, -1},
+    {"verify", "compare both databases at one commit", "[NAME ...] [--keys N] [--json]", verify_text, pj_verify, true,
+     -1},
     {"wait", "wait until the read database has caught up", "[--lsn LSN] [--timeout TIME] [--json]", wait_text, pj_wait,
      true, 0},
     {"doctor", "check servers, roles, tables, modules", "[--json]", doctor_text, pj_doctor, false, 0},
@@ -132,7 +140,8 @@ static void print_program(void)
          "  -V, --version      versions\n");
     print_settings();
     puts("\n"
-         "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 a database is unreachable, 4 unhealthy or lagging,\n"
+         "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 a database is unreachable, 4 unhealthy or "
+         "lagging,\n"
          "5 differences found.");
 }
 

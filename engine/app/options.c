@@ -1,6 +1,6 @@
 /*
- * See options.h. getopt_long permutes, so that global flags and a verb's own may stand on either side of the verb; which
- * verb takes which option is looked up when the verb is known.
+ * See options.h. getopt_long permutes, so that global flags and a verb's own may stand on either side of the verb;
+ * which verb takes which option is looked up when the verb is known.
  */
 #include "app/options.h"
 
@@ -11,8 +11,18 @@
 #include <stdio.h>
 #include <string.h>
 
-enum option_value { OPT_FILE = 'c', OPT_HELP = 'h', OPT_VERSION = 'V', OPT_JSON = 256, OPT_WATCH, OPT_KEYS, OPT_LSN,
-                    OPT_TIMEOUT, OPT_WAIT, OPT_SETTING /* + enum pj_setting_id */ };
+enum option_value {
+    OPT_FILE = 'c',
+    OPT_HELP = 'h',
+    OPT_VERSION = 'V',
+    OPT_JSON = 256,
+    OPT_WATCH,
+    OPT_KEYS,
+    OPT_LSN,
+    OPT_TIMEOUT,
+    OPT_WAIT,
+    OPT_SETTING /* + enum pj_setting_id */
+};
 
 /* The options of single verbs, with the verbs that take them. */
 static const struct verb_option {
@@ -95,8 +105,9 @@ static int take_option(struct pj_app *app, int value, const char *argument, stru
                    ? PJ_OK
                    : bad_value("keys", argument, "a number from 0 to 1000000", error);
     case OPT_LSN:
-        return pj_lsn_parse(argument, &app->options.lsn) ? PJ_OK
-                                                         : bad_value("lsn", argument, "an LSN such as 16/B374D848", error);
+        return pj_lsn_parse(argument, &app->options.lsn)
+                   ? PJ_OK
+                   : bad_value("lsn", argument, "an LSN such as 16/B374D848", error);
     case OPT_TIMEOUT:
         return take_duration("timeout", argument, app, error);
     case OPT_WAIT:
@@ -111,15 +122,12 @@ static int take_option(struct pj_app *app, int value, const char *argument, stru
 
 static int fill_options(struct option *options)
 {
-    static const struct option fixed[] = {{"config", required_argument, NULL, OPT_FILE},
-                                          {"help", no_argument, NULL, OPT_HELP},
-                                          {"version", no_argument, NULL, OPT_VERSION},
-                                          {"json", no_argument, NULL, OPT_JSON},
-                                          {"watch", no_argument, NULL, OPT_WATCH},
-                                          {"keys", required_argument, NULL, OPT_KEYS},
-                                          {"lsn", required_argument, NULL, OPT_LSN},
-                                          {"timeout", required_argument, NULL, OPT_TIMEOUT},
-                                          {"wait", required_argument, NULL, OPT_WAIT}};
+    static const struct option fixed[] = {
+        {"config", required_argument, NULL, OPT_FILE}, {"help", no_argument, NULL, OPT_HELP},
+        {"version", no_argument, NULL, OPT_VERSION},   {"json", no_argument, NULL, OPT_JSON},
+        {"watch", no_argument, NULL, OPT_WATCH},       {"keys", required_argument, NULL, OPT_KEYS},
+        {"lsn", required_argument, NULL, OPT_LSN},     {"timeout", required_argument, NULL, OPT_TIMEOUT},
+        {"wait", required_argument, NULL, OPT_WAIT}};
     int count = sizeof fixed / sizeof *fixed;
     memcpy(options, fixed, sizeof fixed);
     for (int id = 0; id < PJ_SETTING_COUNT; id++)

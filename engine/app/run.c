@@ -16,8 +16,7 @@ static void say_hello(const struct pj_start *start)
     char *write_url = pj_conninfo_redacted(start->deployment.write_url);
     char *read_url = pj_conninfo_redacted(start->deployment.read_url);
     pj_log(&start->app->log, PJ_LOG_INFO, "pgprojector %s, pid %d, %d modules; write database: %s; read database: %s",
-           PJ_VERSION, (int)getpid(), start->deployment.nmodules, write_url ? write_url : "",
-           read_url ? read_url : "");
+           PJ_VERSION, (int)getpid(), start->deployment.nmodules, write_url ? write_url : "", read_url ? read_url : "");
     pj_free(write_url);
     pj_free(read_url);
 }
@@ -35,8 +34,6 @@ static int stream(struct pj_start *start, struct pj_error *error)
         .log = &start->app->log,
     };
     start->read = NULL; /* the pipeline's from now on */
-    pj_log(&start->app->log, PJ_LOG_INFO, "streaming from slot %s, applied up to %s", start->checkpoint.slot,
-           PJ_LSN(start->checkpoint.lsn));
     return pj_pipeline_run(&options, error);
 }
 

@@ -39,8 +39,7 @@ static void *wait_for_signals(void *context)
     return NULL;
 }
 
-int pj_signals_start(struct pj_signals *signals, struct pj_stop *stop, const struct pj_log *log,
-                     struct pj_error *error)
+int pj_signals_start(struct pj_signals *signals, struct pj_stop *stop, const struct pj_log *log, struct pj_error *error)
 {
     signals->stop = stop;
     signals->log = log;

@@ -1,10 +1,9 @@
 /*
  * See start.h. Two stages, each repeated with backoff while its database is down:
  *
- *   read side    connect, install the catalog, take the daemon's lock (or stand by until it is free), take over: raise the
- *                epoch, read the checkpoint
- *   write side   connect, check what streaming needs, load modules, read and bind the tables; where there is no complete
- *                checkpoint run the first start; check mirrors and targets
+ *   read side    connect, install the catalog, take the daemon's lock (or stand by until it is free), take over: raise
+ * the epoch, read the checkpoint write side   connect, check what streaming needs, load modules, read and bind the
+ * tables; where there is no complete checkpoint run the first start; check mirrors and targets
  *
  * The read session, and with it the lock, is kept while the write database is waited for. The control thread, which
  * writes the daemon's row, runs only while the lock is held: a daemon standing by must not write over the active one's.
@@ -66,7 +65,8 @@ static bool worth_waiting(const struct pj_error *error)
     return error->retryable || error->code == PJ_EUNREACHABLE;
 }
 
-/* Logs each cause once, and waits; PJ_OK: try again. Else the error stays what it was, or says that a stop was asked. */
+/* Logs each cause once, and waits; PJ_OK: try again. Else the error stays what it was, or says that a stop was asked.
+ */
 static int wait_for_better(struct pj_start *start, struct pj_error *error)
 {
     if (!worth_waiting(error))
@@ -97,7 +97,8 @@ static void waited_enough(struct pj_start *start)
 static int refuse_second_init(const char *holder, struct pj_error *error)
 {
     pj_error_set(error, PJ_EFAIL, "another daemon is at work on this read database: %s", holder);
-    return pj_error_hint(error, "where `pgprojector run` has been started, `init` is not needed; see `pgprojector status`");
+    return pj_error_hint(error,
+                         "where `pgprojector run` has been started, `init` is not needed; see `pgprojector status`");
 }
 
 /* Polls for the lock. While another daemon has it, nothing is written. */

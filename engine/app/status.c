@@ -5,7 +5,8 @@
  *   - the checkpoint stands at the last applied transaction (its witness): the age of that commit, by the clock of the
  *     write database, which stamped it;
  *   - the checkpoint is ahead of the witness: a keepalive carried it there, when everything before was applied; so the
- *     source was caught up with when the checkpoint was written: its age, by the clock of the read database, which stamped it.
+ *     source was caught up with when the checkpoint was written: its age, by the clock of the read database, which
+ * stamped it.
  *
  * No two clocks are compared, and it grows when the daemon is dead, as it should.
  */
@@ -109,9 +110,11 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
 static int ask_age(struct pj_session *read, struct pj_status *status, struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query_row(read, &result,
-                                    "SELECT coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - applied_at), -1) "
-                                    "FROM pgprojector.checkpoint", 0, NULL, error);
+    int code =
+        pj_session_query_row(read, &result,
+                             "SELECT coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - applied_at), -1) "
+                             "FROM pgprojector.checkpoint",
+                             0, NULL, error);
     if (code == PJ_OK)
         status->applied_age_s = strtod(PQgetvalue(result, 0, 0), NULL);
     PQclear(result);
@@ -166,7 +169,9 @@ static void gather_write(const struct pj_app *app, struct pj_status *status)
 {
     const char *configured = pj_config_get(&app->config, PJ_SET_SLOT);
     snprintf(status->slot_name, sizeof status->slot_name, "%s",
-             status->checkpoint.slot[0] ? status->checkpoint.slot : configured ? configured : "");
+             status->checkpoint.slot[0] ? status->checkpoint.slot
+             : configured               ? configured
+                                        : "");
     struct pj_error error;
     struct pj_session *write;
     int code = open_side(app, PJ_WRITE, &write, &error);
@@ -230,9 +235,8 @@ void pj_status_conclude(struct pj_status *status)
     status->lag_s = lag_seconds(status);
     status->lag_bytes = -1;
     if (status->lag_s >= 0)
-        status->lag_bytes = status->current_lsn > status->checkpoint.lsn
-                                ? (int64_t)(status->current_lsn - status->checkpoint.lsn)
-                                : 0;
+        status->lag_bytes =
+            status->current_lsn > status->checkpoint.lsn ? (int64_t)(status->current_lsn - status->checkpoint.lsn) : 0;
     status->reason = unhealthy_because(status);
     status->healthy = !*status->reason;
 }

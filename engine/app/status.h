@@ -11,7 +11,7 @@
 struct pj_status_side {
     bool reachable;
     char error[2048]; /* why not, "" otherwise */
-    int code;        /* PJ_OK, or what connecting or asking came to */
+    int code;         /* PJ_OK, or what connecting or asking came to */
 };
 
 struct pj_status {
@@ -35,8 +35,8 @@ struct pj_status {
 
     /* concluded */
     bool running, healthy;
-    double lag_s;      /* -1: unknown */
-    int64_t lag_bytes; /* -1: unknown */
+    double lag_s;       /* -1: unknown */
+    int64_t lag_bytes;  /* -1: unknown */
     const char *reason; /* why it is not healthy; "" where it is */
 };
 

@@ -26,7 +26,8 @@ static void print_side(const char *name, const struct pj_status_side *side)
 static void print_daemon(const struct pj_status *status)
 {
     if (!status->daemon_known) {
-        printf("%-12s %s\n", "daemon", status->installed ? "has never run" : "not started: no catalog on the read database");
+        printf("%-12s %s\n", "daemon",
+               status->installed ? "has never run" : "not started: no catalog on the read database");
         return;
     }
     if (status->running)
@@ -140,10 +141,9 @@ static json_t *daemon_json(const struct pj_status *status)
     if (!status->daemon_known)
         return json_pack("{s:b,s:n}", "running", 0, "state");
     return json_pack("{s:b,s:s,s:o,s:o,s:i,s:s,s:s,s:s,s:o,s:O}", "running", status->running, "state", status->state,
-                     "message", text_json(status->message), "hint", text_json(status->hint), "pid", status->pid,
-                     "host", status->host, "version", status->version, "startedAt", status->started_at,
-                     "heartbeatAgeSeconds", seconds_json(status->heartbeat_age_s), "figures",
-                     status->figures ? status->figures : json_null());
+                     "message", text_json(status->message), "hint", text_json(status->hint), "pid", status->pid, "host",
+                     status->host, "version", status->version, "startedAt", status->started_at, "heartbeatAgeSeconds",
+                     seconds_json(status->heartbeat_age_s), "figures", status->figures ? status->figures : json_null());
 }
 
 static json_t *slot_json(const struct pj_status *status)
@@ -166,10 +166,10 @@ static json_t *list_json(json_t *list)
 
 json_t *pj_status_json(const struct pj_status *status)
 {
-    json_t *replication = json_pack(
-        "{s:b,s:o,s:o,s:o,s:o,s:o}", "initialised", status->checkpoint.complete, "appliedLsn",
-        lsn_json(status->checkpoint.lsn), "currentLsn", lsn_json(status->current_lsn), "lagSeconds",
-        seconds_json(status->lag_s), "lagBytes", bytes_json(status->lag_bytes), "slot", slot_json(status));
+    json_t *replication =
+        json_pack("{s:b,s:o,s:o,s:o,s:o,s:o}", "initialised", status->checkpoint.complete, "appliedLsn",
+                  lsn_json(status->checkpoint.lsn), "currentLsn", lsn_json(status->current_lsn), "lagSeconds",
+                  seconds_json(status->lag_s), "lagBytes", bytes_json(status->lag_bytes), "slot", slot_json(status));
     return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "healthy", status->healthy, "reason",
                      text_json(status->reason), "write", side_json(&status->write), "read", side_json(&status->read),
                      "daemon", daemon_json(status), "replication", replication, "projections",

@@ -40,8 +40,7 @@ static bool amount(const char *text, const struct unit *units, uint64_t *value)
 
 bool pj_value_duration(const char *text, int *milliseconds)
 {
-    static const struct unit units[] = {{"ms", 1},         {"s", 1000},      {"min", 60 * 1000},
-                                        {"h", 3600 * 1000}, {NULL, 0}};
+    static const struct unit units[] = {{"ms", 1}, {"s", 1000}, {"min", 60 * 1000}, {"h", 3600 * 1000}, {NULL, 0}};
     static const struct unit none[] = {{"", 1}, {NULL, 0}};
     uint64_t value;
     if (amount(text, none, &value)) {
@@ -56,9 +55,9 @@ bool pj_value_duration(const char *text, int *milliseconds)
 
 bool pj_value_bytes(const char *text, size_t *bytes)
 {
-    static const struct unit units[] = {{"", 1},          {"B", 1},         {"K", 1 << 10},   {"kB", 1 << 10},
-                                        {"KiB", 1 << 10}, {"M", 1 << 20},   {"MB", 1 << 20},  {"MiB", 1 << 20},
-                                        {"G", 1 << 30},   {"GB", 1 << 30},  {"GiB", 1 << 30}, {NULL, 0}};
+    static const struct unit units[] = {{"", 1},          {"B", 1},        {"K", 1 << 10},   {"kB", 1 << 10},
+                                        {"KiB", 1 << 10}, {"M", 1 << 20},  {"MB", 1 << 20},  {"MiB", 1 << 20},
+                                        {"G", 1 << 30},   {"GB", 1 << 30}, {"GiB", 1 << 30}, {NULL, 0}};
     uint64_t value;
     if (!amount(text, units, &value))
         return false;

@@ -16,9 +16,10 @@ bool pj_value_bytes(const char *text, size_t *bytes);
 bool pj_value_int(const char *text, int least, int most, int *number);
 
 /*
- * Takes the next name off a comma list. A name is SQL's: parts joined by dots, each a bare word (folded to lower case) or
- * "quoted" with "" for a quote. Returns 1 with *schema (NULL where the name has one part) and *name, to be freed; 0 at
- * the end of the list; -1 where the text is none, *at then being where it went wrong. `at` starts at the list's beginning.
+ * Takes the next name off a comma list. A name is SQL's: parts joined by dots, each a bare word (folded to lower case)
+ * or "quoted" with "" for a quote. Returns 1 with *schema (NULL where the name has one part) and *name, to be freed; 0
+ * at the end of the list; -1 where the text is none, *at then being where it went wrong. `at` starts at the list's
+ * beginning.
  */
 int pj_value_next_name(const char **at, char **schema, char **name);
 

@@ -2,12 +2,12 @@
  * `verify`: a fence gives two sessions that show one and the same commit; under them every mirror is compared with its
  * source and every projection with its definition, or those that were named.
  */
+#include "core/verify.h"
 #include "app/app.h"
 #include "app/deployment.h"
 #include "base/mem.h"
 #include "core/catalog.h"
 #include "core/setup.h"
-#include "core/verify.h"
 
 #include <jansson.h>
 #include <stdio.h>

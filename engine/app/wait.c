@@ -56,9 +56,9 @@ static int poll_applied(struct pj_app *app, struct pj_session *read, pj_lsn targ
 
 static void print_json(pj_lsn target, pj_lsn applied, uint64_t waited_us)
 {
-    json_t *json = json_pack("{s:b,s:s,s:o,s:f}", "reached", applied >= target, "targetLsn", PJ_LSN(target),
-                             "appliedLsn", applied ? json_string(PJ_LSN(applied)) : json_null(), "waitedSeconds",
-                             (double)waited_us / 1e6);
+    json_t *json =
+        json_pack("{s:b,s:s,s:o,s:f}", "reached", applied >= target, "targetLsn", PJ_LSN(target), "appliedLsn",
+                  applied ? json_string(PJ_LSN(applied)) : json_null(), "waitedSeconds", (double)waited_us / 1e6);
     json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(json);

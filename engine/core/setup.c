@@ -1,8 +1,8 @@
 /*
  * See setup.h. A deployment meets its databases in this order: load the modules; gather the tables that modules and
- * configuration want; read those from the write database's catalog; bind each module to them. All of that needs the write
- * database alone, so that a first start can find every fault before it leaves anything behind. The read side is checked
- * afterwards, when its tables exist.
+ * configuration want; read those from the write database's catalog; bind each module to them. All of that needs the
+ * write database alone, so that a first start can find every fault before it leaves anything behind. The read side is
+ * checked afterwards, when its tables exist.
  */
 #include "core/setup.h"
 
@@ -48,13 +48,13 @@ static void want_configured(struct wanted_list *list, const struct pj_deployment
         if (listed(list, table))
             continue;
         list->tables = pj_realloc(list->tables, sizeof *list->tables * (size_t)(list->count + 1));
-        list->tables[list->count++] = (struct pj_wanted_table){
-            pj_strdup(table->schema), pj_strdup(table->name), pj_strdup(table->wanted_by)};
+        list->tables[list->count++] =
+            (struct pj_wanted_table){pj_strdup(table->schema), pj_strdup(table->name), pj_strdup(table->wanted_by)};
     }
 }
 
-static int gather_wanted(const struct pj_setup *setup, const struct pj_deployment *deployment,
-                         struct wanted_list *list, struct pj_error *error)
+static int gather_wanted(const struct pj_setup *setup, const struct pj_deployment *deployment, struct wanted_list *list,
+                         struct pj_error *error)
 {
     want_configured(list, deployment);
     for (int i = 0; i < setup->nloaded; i++) {
