@@ -112,23 +112,55 @@ static bool read_text(const char *text, size_t length, struct pj_arena *arena, s
     return true;
 }
 
-/* The value of a lower-case hexadecimal digit plus one; 0 for any other byte. */
-static const unsigned char hex_plus_one[256] = {
-    ['0'] = 1, ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
-    ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-};
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint16_t pairs8 __attribute__((vector_size(16)));
+typedef uint8_t bytes8 __attribute__((vector_size(8)));
+
+static bool any_bit(bytes16 bytes)
+{
+    uint64_t halves[2];
+    memcpy(halves, &bytes, sizeof halves);
+    return (halves[0] | halves[1]) != 0;
+}
+
+/*
+ * 8 bytes from 16 lower-case digits, all at once. A letter has bit 6 set; its value is its low four bits plus nine. The
+ * digits are right if each value is below 16, at least 10 for the letters and for no other, and gives the digit back.
+ */
+static bool parse_16_digits(const char *text, unsigned char *bytes)
+{
+    bytes16 digits;
+    memcpy(&digits, text, sizeof digits);
+    bytes16 letter = digits >> 6 & 1;
+    bytes16 value = (digits & 15) + letter * 9;
+    bytes16 wrong = value >> 4 | (((value + 6) >> 4 & 1) ^ letter) | ((value + '0' + letter * ('a' - '0' - 10)) ^ digits);
+    pairs8 pairs;
+    memcpy(&pairs, &value, sizeof pairs);
+    bytes8 packed = __builtin_convertvector(pairs << 4 | pairs >> 8, bytes8);
+    memcpy(bytes, &packed, sizeof packed);
+    return !any_bit(wrong);
+}
+
+static int hex_value(char c)
+{
+    if (is_digit(c))
+        return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 
 /* `count` bytes from twice as many digits. */
 static bool parse_hex(const char *text, size_t count, unsigned char *bytes)
 {
-    unsigned wrong = 0;
-    for (size_t i = 0; i < count; i++) {
-        unsigned high = (unsigned)hex_plus_one[(unsigned char)text[2 * i]] - 1;
-        unsigned low = (unsigned)hex_plus_one[(unsigned char)text[2 * i + 1]] - 1;
-        wrong |= high | low; /* no digit: all bits set */
-        bytes[i] = (unsigned char)(high << 4 | (low & 15));
+    for (; count >= 8; count -= 8, text += 16, bytes += 8)
+        if (!parse_16_digits(text, bytes))
+            return false;
+    for (; count > 0; count--, text += 2, bytes++) {
+        int high = hex_value(text[0]), low = hex_value(text[1]);
+        if (high < 0 || low < 0)
+            return false;
+        *bytes = (unsigned char)(high << 4 | low);
     }
-    return wrong < 16;
+    return true;
 }
 
 static bool read_bytea(const char *text, size_t length, struct pj_arena *arena, struct pj_value *value)
@@ -148,9 +180,14 @@ static bool read_uuid(const char *text, size_t length, struct pj_arena *arena, s
 {
     if (length != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-')
         return false;
+    char digits[32];
+    memcpy(digits, text, 8);
+    memcpy(digits + 8, text + 9, 4);
+    memcpy(digits + 12, text + 14, 4);
+    memcpy(digits + 16, text + 19, 4);
+    memcpy(digits + 20, text + 24, 12);
     unsigned char *bytes = pj_arena_alloc(arena, 16);
-    if (!parse_hex(text, 4, bytes) || !parse_hex(text + 9, 2, bytes + 4) || !parse_hex(text + 14, 2, bytes + 6) ||
-        !parse_hex(text + 19, 2, bytes + 8) || !parse_hex(text + 24, 6, bytes + 10))
+    if (!parse_16_digits(digits, bytes) || !parse_16_digits(digits + 16, bytes + 8))
         return false;
     set(value, bytes, 16);
     return true;
@@ -240,14 +277,13 @@ static bool finish_date(struct rest *rest, const struct date *date, int64_t *day
     return date->day <= month_days(year, date->month);
 }
 
-/* "HH:MM:SS", with up to six digits behind a point where the fraction is not zero. */
-static bool take_time(struct rest *rest, int64_t *us)
+/* ":SS", with up to six digits behind a point where the fraction is not zero; added to *us. */
+static bool take_seconds(struct rest *rest, int64_t *us)
 {
-    int hours, minutes, seconds;
-    if (!take_two(rest, 0, 23, &hours) || !take(rest, ':') || !take_two(rest, 0, 59, &minutes) || !take(rest, ':') ||
-        !take_two(rest, 0, 59, &seconds))
+    int seconds;
+    if (!take(rest, ':') || !take_two(rest, 0, 59, &seconds))
         return false;
-    *us = ((int64_t)hours * 3600 + minutes * 60 + seconds) * 1000000;
+    *us += (int64_t)seconds * 1000000;
     if (!take(rest, '.'))
         return true;
     int64_t unit = 100000;
@@ -287,12 +323,52 @@ static bool read_date(const char *text, size_t length, struct pj_arena *arena, s
     return true;
 }
 
+/*
+ * "2026-01-31 12:34", the part before the seconds as nearly all timestamps have it, all at once: less the pattern, each
+ * digit is at most 9, each separator 0. What does not fit is left to the readers that know longer years.
+ */
+static bool take_minutes(struct rest *rest, struct date *date, int64_t *us)
+{
+    static const bytes16 pattern = {'0', '0', '0', '0', '-', '0', '0', '-', '0', '0', ' ', '0', '0', ':', '0', '0'};
+    static const bytes16 most = {9, 9, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9};
+    bytes16 digits;
+    if (rest->end - rest->at < 16)
+        return false;
+    memcpy(&digits, rest->at, sizeof digits);
+    digits -= pattern;
+    if (any_bit((bytes16)(digits > most)))
+        return false;
+    unsigned char d[16];
+    memcpy(d, &digits, sizeof d);
+    int hours = d[11] * 10 + d[12], minutes = d[14] * 10 + d[15];
+    date->year = d[0] * 1000 + d[1] * 100 + d[2] * 10 + d[3];
+    date->month = d[5] * 10 + d[6];
+    date->day = d[8] * 10 + d[9];
+    if (date->year == 0 || date->month < 1 || date->month > 12 || date->day < 1 || hours > 23 || minutes > 59)
+        return false;
+    *us = ((int64_t)hours * 3600 + minutes * 60) * 1000000;
+    rest->at += 16;
+    return true;
+}
+
+static bool take_date_and_minutes(struct rest *rest, struct date *date, int64_t *us)
+{
+    int hours, minutes;
+    if (take_minutes(rest, date, us))
+        return true;
+    if (!take_date(rest, date) || !take(rest, ' ') || !take_two(rest, 0, 23, &hours) || !take(rest, ':') ||
+        !take_two(rest, 0, 59, &minutes))
+        return false;
+    *us = ((int64_t)hours * 3600 + minutes * 60) * 1000000;
+    return true;
+}
+
 static bool parse_timestamp(const char *text, size_t length, bool zoned, int64_t *us)
 {
     struct rest rest = {text, text + length};
     struct date date;
     int64_t days, time, offset = 0;
-    if (!take_date(&rest, &date) || !take(&rest, ' ') || !take_time(&rest, &time) ||
+    if (!take_date_and_minutes(&rest, &date, &time) || !take_seconds(&rest, &time) ||
         (zoned && !take_offset(&rest, &offset)) || !finish_date(&rest, &date, &days))
         return false;
     /* the last day may lie outside by its offset alone, and a date far beyond must not overflow */
