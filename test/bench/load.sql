@@ -140,12 +140,12 @@ BEGIN
 END $$;
 
 -- One transaction of the paced load: what `pgbench -R` calls. A call is one round trip and one commit.
-CREATE PROCEDURE bench.one(slip integer) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE bench.one(drawn integer) LANGUAGE plpgsql AS $$
 DECLARE
-    room  bigint := (SELECT conversation FROM bench.slip WHERE n = slip);
+    room  bigint := (SELECT conversation FROM bench.slip WHERE n = drawn);
     users bigint := (SELECT s.users FROM bench.size s);
 BEGIN
-    CALL bench.send(gen_random_uuid(), bench.id('conversation', room), bench.member(room, 1 + slip % 10, users),
+    CALL bench.send(gen_random_uuid(), bench.id('conversation', room), bench.member(room, 1 + drawn % 10, users),
                     nextval('bench.number'));
 END $$;
 
@@ -160,10 +160,10 @@ END $$;
 -- A message of the probe (probe.c): in the given conversation, or in one drawn as under load.
 CREATE PROCEDURE bench.probe(number bigint, sender uuid, room uuid) LANGUAGE plpgsql AS $$
 DECLARE
-    slip integer := floor(random() * 65536);
+    drawn integer := floor(random() * 65536);
 BEGIN
     IF room IS NULL THEN
-        room := bench.id('conversation', (SELECT conversation FROM bench.slip WHERE n = slip));
+        room := bench.id('conversation', (SELECT conversation FROM bench.slip WHERE n = drawn));
     END IF;
     CALL bench.send(gen_random_uuid(), room, sender, number);
 END $$;

@@ -43,6 +43,7 @@ class Recording:
 
 class Rig:
     name = "bench"
+    read_settings = SETTINGS
 
     def __init__(self):
         self.scratch = Scratch()
