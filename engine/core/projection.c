@@ -161,13 +161,14 @@ static int bind_column(const struct pj_projection_source *source, const struct p
         return PJ_OK;
     pj_error_set(error, PJ_ECONFIG, "table %s.%s has no column \"%s\"", source->table->schema, source->table->name,
                  actual);
-    return pj_error_hint(error, "where the column has another name, say so in the module's section: column.%s.%s = NAME",
+    return pj_error_hint(error,
+                         "where the column has another name, say so in the module's section: column.%s.%s = NAME",
                          declared->table, column);
 }
 
 static const char *type_name(enum pj_type type)
 {
-    static const char *const names[] = {"any",  "boolean", "smallint",  "integer",     "bigint", "text",
+    static const char *const names[] = {"any",   "boolean", "smallint",  "integer",     "bigint", "text",
                                         "bytea", "date",    "timestamp", "timestamptz", "uuid"};
     return names[type];
 }

@@ -2,14 +2,14 @@
  * From a module's SQL texts to statements.
  *
  * The heart is the recompute statement: make the target's rows of some keys equal to the definition, writing only rows
- * that differ. For a definition with {keys(…)} it runs the definition once for each key, as a LATERAL subselect in which
- * {keys(a)} is the plain condition "a = the key": each part of the definition then finds its rows by index, whatever the
- * planner believes about the number of keys. (Restricted by "a = ANY ($1)" instead, a definition that joins two grouped
- * parts became a nested loop over both: quadratic, minutes for 150,000 keys.) A definition without {keys(…)} cannot profit
- * from that; it is run once, and its result filtered.
+ * that differ. For a definition with {keys(…)} it runs the definition once for each key, as a LATERAL subselect in
+ * which {keys(a)} is the plain condition "a = the key": each part of the definition then finds its rows by index,
+ * whatever the planner believes about the number of keys. (Restricted by "a = ANY ($1)" instead, a definition that
+ * joins two grouped parts became a nested loop over both: quadratic, minutes for 150,000 keys.) A definition without
+ * {keys(…)} cannot profit from that; it is run once, and its result filtered.
  *
- * Rows to delete are found by EXCEPT, not by NOT EXISTS: that stays linear where the session has hash joins switched off,
- * as the applying one has. Values are compared as record images (*=, *<>), never by "=" (1.0 = 1.00).
+ * Rows to delete are found by EXCEPT, not by NOT EXISTS: that stays linear where the session has hash joins switched
+ * off, as the applying one has. Values are compared as record images (*=, *<>), never by "=" (1.0 = 1.00).
  */
 #include "core/projection_sql.h"
 
@@ -23,9 +23,9 @@ enum keys_mode { KEYS_REFUSED, KEYS_ALL, KEYS_EACH };
 struct expansion {
     const struct pj_projection *projection;
     enum keys_mode mode;
-    int nkeys;          /* KEYS_EACH: how many of the key's columns are given: 1, or all */
+    int nkeys; /* KEYS_EACH: how many of the key's columns are given: 1, or all */
     bool keys_seen;
-    bool index;         /* {table} is the bare table, and `source` is noted */
+    bool index; /* {table} is the bare table, and `source` is noted */
     int source;
     const struct pj_stream *stream; /* {delta} is this one's */
 };
@@ -33,9 +33,9 @@ struct expansion {
 const char *pj_kind_sql(enum pj_type kind)
 {
     static const char *const names[] = {
-        "pg_catalog.text",  "pg_catalog.bool", "pg_catalog.int2",      "pg_catalog.int4",        "pg_catalog.int8",
-        "pg_catalog.text",  "pg_catalog.bytea", "pg_catalog.date",     "pg_catalog.timestamp",   "pg_catalog.timestamptz",
-        "pg_catalog.uuid",
+        "pg_catalog.text",      "pg_catalog.bool",        "pg_catalog.int2",  "pg_catalog.int4",
+        "pg_catalog.int8",      "pg_catalog.text",        "pg_catalog.bytea", "pg_catalog.date",
+        "pg_catalog.timestamp", "pg_catalog.timestamptz", "pg_catalog.uuid",
     };
     return names[kind];
 }
@@ -65,7 +65,8 @@ static void expand_delta(const struct pj_stream *stream, struct pj_buf *sql)
     int count = pj_stream_column_count(stream);
     pj_buf_puts(sql, "(SELECT * FROM ROWS FROM (");
     for (int i = 0; i < count; i++)
-        pj_buf_printf(sql, "%spg_catalog.unnest($%d::%s[])", i ? ", " : "", i + 1, pj_kind_sql(stream->columns[i].type));
+        pj_buf_printf(sql, "%spg_catalog.unnest($%d::%s[])", i ? ", " : "", i + 1,
+                      pj_kind_sql(stream->columns[i].type));
     pj_buf_puts(sql, ") AS pj_delta(");
     for (int i = 0; i < count; i++) {
         pj_buf_puts(sql, i ? ", " : "");
@@ -92,8 +93,8 @@ static int expand_table(struct expansion *expansion, const char *name, struct pj
         if (strcmp(projection->module->sources[i].table, name) != 0)
             continue;
         expansion->source = i;
-        pj_buf_puts(sql, expansion->index ? projection->sources[i].table->mirror_sql
-                                          : projection->sources[i].relation_sql);
+        pj_buf_puts(sql,
+                    expansion->index ? projection->sources[i].table->mirror_sql : projection->sources[i].relation_sql);
         return PJ_OK;
     }
     return pj_error_set(error, PJ_ECONFIG, "{%s}: not one of the module's sources", name);

@@ -1,8 +1,8 @@
 /*
  * A projection's table on the read database: created from the definition's result columns, filled from it, and at each
- * start compared with what the module says now. What the table was built from (module version, md5 of the definition with
- * the options in it) stands in pgprojector.projection; a module that says something else has to be rebuilt first, for its
- * deltas would be added to rows of another meaning.
+ * start compared with what the module says now. What the table was built from (module version, md5 of the definition
+ * with the options in it) stands in pgprojector.projection; a module that says something else has to be rebuilt first,
+ * for its deltas would be added to rows of another meaning.
  */
 #include "base/mem.h"
 #include "core/projection.h"
@@ -42,8 +42,8 @@ static int run(struct pj_session *read, struct pj_buf *sql, struct pj_error *err
 static int table_exists(struct pj_session *read, const char *quoted_name, bool *exists, struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query_row(read, &result, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", 1, &quoted_name,
-                                    error);
+    int code =
+        pj_session_query_row(read, &result, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", 1, &quoted_name, error);
     *exists = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
     return code;
@@ -112,17 +112,22 @@ static int record(struct pj_session *read, const struct pj_projection *projectio
         pj_quote_identifier(&key, module->key[i]);
     }
     pj_buf_puts(&key, "}");
-    const char *params[] = {module->name,       version,      projection->target_schema, projection->target_name,
-                            pj_buf_text(&key), projection->definition_sql};
+    const char *params[] = {module->name,
+                            version,
+                            projection->target_schema,
+                            projection->target_name,
+                            pj_buf_text(&key),
+                            projection->definition_sql};
     PGresult *result;
-    int code = pj_session_query(read, &result,
-                                "INSERT INTO pgprojector.projection AS p "
-                                "(name, module_version, target_schema, target_table, key, definition, state) "
-                                "VALUES ($1, $2::bigint, $3, $4, $5::text[], md5($6), 'building') "
-                                "ON CONFLICT (name) DO UPDATE SET module_version = excluded.module_version, "
-                                "target_schema = excluded.target_schema, target_table = excluded.target_table, "
-                                "key = excluded.key, definition = excluded.definition, state = 'building', since = now()",
-                                6, params, error);
+    int code =
+        pj_session_query(read, &result,
+                         "INSERT INTO pgprojector.projection AS p "
+                         "(name, module_version, target_schema, target_table, key, definition, state) "
+                         "VALUES ($1, $2::bigint, $3, $4, $5::text[], md5($6), 'building') "
+                         "ON CONFLICT (name) DO UPDATE SET module_version = excluded.module_version, "
+                         "target_schema = excluded.target_schema, target_table = excluded.target_table, "
+                         "key = excluded.key, definition = excluded.definition, state = 'building', since = now()",
+                         6, params, error);
     PQclear(result);
     pj_buf_free(&key);
     return code;
@@ -215,9 +220,9 @@ static enum pj_type kind_of(unsigned long type_oid)
     static const struct {
         unsigned oid;
         enum pj_type kind;
-    } kinds[] = {{16, PJ_BOOL}, {17, PJ_BYTEA},  {20, PJ_INT8},      {21, PJ_INT2},        {23, PJ_INT4},  {25, PJ_TEXT},
-                 {1042, PJ_TEXT}, {1043, PJ_TEXT}, {1082, PJ_DATE}, {1114, PJ_TIMESTAMP}, {1184, PJ_TIMESTAMPTZ},
-                 {2950, PJ_UUID}};
+    } kinds[] = {{16, PJ_BOOL},   {17, PJ_BYTEA},       {20, PJ_INT8},          {21, PJ_INT2},
+                 {23, PJ_INT4},   {25, PJ_TEXT},        {1042, PJ_TEXT},        {1043, PJ_TEXT},
+                 {1082, PJ_DATE}, {1114, PJ_TIMESTAMP}, {1184, PJ_TIMESTAMPTZ}, {2950, PJ_UUID}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (kinds[i].oid == type_oid)
             return kinds[i].kind;
@@ -238,14 +243,18 @@ static int check_recorded(struct pj_session *read, const struct pj_projection *p
         return code;
     if (PQntuples(result) == 0) {
         pj_error_set(error, PJ_ECONFIG, "it has not been built on this read database");
-        pj_error_hint(error, "a projection that is added later has to be built first; or start on an empty read database");
+        pj_error_hint(error,
+                      "a projection that is added later has to be built first; or start on an empty read database");
     } else if (strtoul(PQgetvalue(result, 0, 0), NULL, 10) != projection->module->version) {
-        pj_error_set(error, PJ_ECONFIG, "rebuild needed: its table was built by version %s of the module, this is version %u",
+        pj_error_set(error, PJ_ECONFIG,
+                     "rebuild needed: its table was built by version %s of the module, this is version %u",
                      PQgetvalue(result, 0, 0), projection->module->version);
         pj_error_hint(error, "install version %s of the module, or rebuild the projection", PQgetvalue(result, 0, 0));
     } else if (PQgetvalue(result, 0, 1)[0] != 't') {
-        pj_error_set(error, PJ_ECONFIG, "rebuild needed: its table was built from another definition, by the same "
-                                        "version %u of the module", projection->module->version);
+        pj_error_set(error, PJ_ECONFIG,
+                     "rebuild needed: its table was built from another definition, by the same "
+                     "version %u of the module",
+                     projection->module->version);
         pj_error_hint(error, "an option, a table or a column name has changed, or the definition without its version: "
                              "put it back, or rebuild the projection");
     }
@@ -313,7 +322,8 @@ static int check_routing_kinds(const struct pj_projection *projection, struct pj
             }
         int index = key ? pj_table_column_index(source->table, key, strlen(key)) : -1;
         if (index >= 0 && source->table->columns[index].type != projection->key_kinds[0]) {
-            pj_error_set(error, PJ_ECONFIG, "key column %s of %s is of type %s, but %s.%s, which carries the key, is %s",
+            pj_error_set(error, PJ_ECONFIG,
+                         "key column %s of %s is of type %s, but %s.%s, which carries the key, is %s",
                          projection->module->key[0], projection->target_sql, projection->key_types[0],
                          source->table->name, key, source->table->columns[index].type_sql);
             return pj_error_hint(error, "cast one of them in the definition");

@@ -58,7 +58,7 @@ static int check_component(const char *path, struct pj_error *error)
 static int check_path(char *path, struct pj_error *error)
 {
     int code = check_component(path, error);
-    for (char *slash; code == PJ_OK && (slash = strrchr(path, '/')); ) {
+    for (char *slash; code == PJ_OK && (slash = strrchr(path, '/'));) {
         *slash = '\0';
         code = check_component(*path ? path : "/", error);
     }

@@ -128,7 +128,8 @@ static int check_no_target(const struct check *check)
     const struct pj_module *module = check->module;
     if (module->key || module->target_indexes || module->definition || module->streams || module->apply ||
         module->fillfactor)
-        return REFUSE(check, "target is NULL, but key, target_indexes, fillfactor, definition, streams or apply is set");
+        return REFUSE(check,
+                      "target is NULL, but key, target_indexes, fillfactor, definition, streams or apply is set");
     return PJ_OK;
 }
 

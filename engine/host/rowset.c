@@ -1,6 +1,6 @@
 /*
- * An open-addressing hash over rows that stand in one growing array. This is the hot path: a message's change passes here
- * two or three times, so combining works in place, and a batch's memory is kept for the next.
+ * An open-addressing hash over rows that stand in one growing array. This is the hot path: a message's change passes
+ * here two or three times, so combining works in place, and a batch's memory is kept for the next.
  */
 #define XXH_INLINE_ALL
 #define XXH_STATIC_LINKING_ONLY

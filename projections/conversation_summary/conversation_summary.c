@@ -1,6 +1,6 @@
 /*
- * conversation_summary - a row for every conversation: its own columns, and how many live messages it has, the time of the
- * latest and the highest sequence number. Live: deleted_at IS NULL.
+ * conversation_summary - a row for every conversation: its own columns, and how many live messages it has, the time of
+ * the latest and the highest sequence number. Live: deleted_at IS NULL.
  *
  * How the deltas work. A message that comes to life in a conversation is "added", one that dies there is "removed"; an
  * edit of its time or number, or a move to another conversation, is both. All that a batch does to a conversation is
@@ -9,8 +9,8 @@
  *     maximum:  what was added can only raise it. What was removed matters only where it was (or shared) the maximum;
  *               unless something added is at least as great, it is then looked up anew, by index, in the mirror as it
  *               is after the batch.
- * A changed conversation (updated_at changes with every message) goes into the same row as a mere flag: the merge copies
- * its columns from the mirror, whatever their types and NULLs are. So a summary row is written once a batch.
+ * A changed conversation (updated_at changes with every message) goes into the same row as a mere flag: the merge
+ * copies its columns from the mirror, whatever their types and NULLs are. So a summary row is written once a batch.
  *
  * Conversations that appear or vanish are marked dirty: they may have messages already, or still.
  */
@@ -57,7 +57,8 @@ static const char *const target_indexes[] = {"(tenant_id)", NULL};
 
 static const char *const key[] = {"id", NULL};
 
-/* Grouped, the whole of 3 million messages takes 0.6 s; by a LATERAL subselect for each of 150,000 conversations, 4.9 s. */
+/* Grouped, the whole of 3 million messages takes 0.6 s; by a LATERAL subselect for each of 150,000 conversations, 4.9
+ * s. */
 static const char definition[] =
     "SELECT c.id, c.title, c.type, c.tenant_id, c.created_at, c.updated_at,\n"
     "       coalesce(s.message_count, 0) AS message_count, s.last_message_at, s.last_sequence_number\n"
@@ -98,7 +99,8 @@ static const char merge[] =
     "    message_count = t.message_count + d.n,\n"
     "    last_message_at = CASE\n"
     "        WHEN d.removed_at >= t.last_message_at AND (d.added_at >= t.last_message_at) IS NOT TRUE\n"
-    "        THEN (SELECT max(m.created_at) FROM {messages} AS m WHERE m.conversation_id = t.id AND m.deleted_at IS NULL)\n"
+    "        THEN (SELECT max(m.created_at) FROM {messages} AS m WHERE m.conversation_id = t.id AND m.deleted_at IS "
+    "NULL)\n"
     "        ELSE greatest(t.last_message_at, d.added_at) END,\n"
     "    last_sequence_number = CASE\n"
     "        WHEN d.removed_sequence >= t.last_sequence_number\n"

@@ -2,17 +2,17 @@
  * user_conversation_membership - a row for every membership whose conversation exists, with the conversation's columns
  * and the number of its live messages (deleted_at IS NULL) created after the member's last_read_at.
  *
- * How the deltas work. A batch's messages of one conversation are combined into one row: the change n of their number, and
- * the least and greatest time among all that were added or removed. The merge then looks at each member:
+ * How the deltas work. A batch's messages of one conversation are combined into one row: the change n of their number,
+ * and the least and greatest time among all that were added or removed. The merge then looks at each member:
  *     last_read_at before all of them:  they all count, unread_count + n.
  *     last_read_at at or after the last: none counts, the member is not touched.
  *     in between:                        counted anew, by index, in the mirror as it is after the batch.
  * Members whose own row changed in the batch are dirty one by one: they are recomputed after the merges. The
- * conversation's columns are copied from the mirror, but only when one of those shown here has changed: updated_at, which
- * changes with every message, must not touch ten thousand members.
+ * conversation's columns are copied from the mirror, but only when one of those shown here has changed: updated_at,
+ * which changes with every message, must not touch ten thousand members.
  *
- * What is compared with created_at is not last_read_at itself but coalesce(last_read_at, …), by the option null_last_read:
- * `none` makes it NULL, and nothing is later than NULL; `all` makes it -infinity.
+ * What is compared with created_at is not last_read_at itself but coalesce(last_read_at, …), by the option
+ * null_last_read: `none` makes it NULL, and nothing is later than NULL; `all` makes it -infinity.
  */
 #include "pgprojector.h"
 
@@ -71,9 +71,12 @@ static const struct pj_option options[] = {
     {NULL, NULL, NULL},
 };
 
+/* The planner reduces the CASE to the branch of the option's value; the last one fails, with its text, when it is run.
+ */
 #define READ_UNTIL(row)                                                                                                \
-    "coalesce(" row ".last_read_at, CASE {option:null_last_read} WHEN 'none' THEN NULL\n"                               \
-    "             WHEN 'all' THEN '-infinity' ELSE {option:null_last_read} END::pg_catalog.timestamptz)"
+    "coalesce(" row ".last_read_at, CASE {option:null_last_read} WHEN 'none' THEN NULL\n"                              \
+    "             WHEN 'all' THEN '-infinity'::pg_catalog.timestamptz\n"                                               \
+    "             ELSE ('option null_last_read must be none or all'::pg_catalog.text)::pg_catalog.timestamptz END)"
 
 /*
  * A count for each member, by index. Measured for 3 million messages, last_read_at spread from nothing to all read:
@@ -90,8 +93,8 @@ static const char definition[] =
     "    SELECT count(*) AS unread_count FROM {messages} AS m\n"
     "    WHERE m.conversation_id = uc.conversation_id AND m.deleted_at IS NULL\n"
     "      AND m.created_at > " READ_UNTIL("uc") "\n"
-    ") AS u\n"
-    "WHERE {keys(uc.conversation_id, uc.user_id)}";
+                                                 ") AS u\n"
+                                                 "WHERE {keys(uc.conversation_id, uc.user_id)}";
 
 /* ------------------------------------------------------------------------------------------------------- deltas */
 
@@ -109,13 +112,14 @@ static const struct pj_stream_column unread_columns[] = {
 static const char merge_unread[] =
     "UPDATE {target} AS t SET unread_count = CASE\n"
     "    WHEN " READ_UNTIL("t") " < d.min_at THEN t.unread_count + d.n\n"
-    "    ELSE (SELECT count(*) FROM {messages} AS m\n"
-    "          WHERE m.conversation_id = t.conversation_id AND m.deleted_at IS NULL\n"
-    "            AND m.created_at > " READ_UNTIL("t") ") END\n"
-    "FROM {delta} AS d\n"
-    "WHERE t.conversation_id = d.conversation_id\n"
-    "  AND " READ_UNTIL("t") " < d.max_at\n"
-    "  AND (d.n <> 0 OR " READ_UNTIL("t") " >= d.min_at)";
+                                "    ELSE (SELECT count(*) FROM {messages} AS m\n"
+                                "          WHERE m.conversation_id = t.conversation_id AND m.deleted_at IS NULL\n"
+                                "            AND m.created_at > " READ_UNTIL(
+                                    "t") ") END\n"
+                                         "FROM {delta} AS d\n"
+                                         "WHERE t.conversation_id = d.conversation_id\n"
+                                         "  AND " READ_UNTIL("t") " < d.max_at\n"
+                                                                  "  AND (d.n <> 0 OR " READ_UNTIL("t") " >= d.min_at)";
 
 static const struct pj_stream_column image_columns[] = {
     {"conversation_id", PJ_UUID, PJ_KEY},
