@@ -28,7 +28,8 @@ enum { TAKE_OVER_WAIT_MS = 10000 };
 
 static int install(struct pj_session *read, struct pj_error *error)
 {
-    int code = pj_session_execf(read, error, "SELECT pg_catalog.pg_advisory_xact_lock(%d, %d)", LOCK_CLASS, LOCK_INSTALL);
+    int code =
+        pj_session_execf(read, error, "SELECT pg_catalog.pg_advisory_xact_lock(%d, %d)", LOCK_CLASS, LOCK_INSTALL);
     if (code == PJ_OK)
         code = pj_session_exec(read, "SET LOCAL client_min_messages = warning", error);
     return code == PJ_OK ? pj_session_exec(read, pj_sql_catalog, error) : code;
@@ -106,8 +107,8 @@ int pj_catalog_read(struct pj_session *read, struct pj_checkpoint *checkpoint, b
     memset(checkpoint, 0, sizeof *checkpoint);
     *installed = false;
     PGresult *result;
-    int code = pj_session_query_row(read, &result, "SELECT pg_catalog.to_regclass('pgprojector.checkpoint') IS NOT NULL", 0,
-                                    NULL, error);
+    int code = pj_session_query_row(
+        read, &result, "SELECT pg_catalog.to_regclass('pgprojector.checkpoint') IS NOT NULL", 0, NULL, error);
     if (code != PJ_OK)
         return code;
     *installed = PQgetvalue(result, 0, 0)[0] == 't';
@@ -137,14 +138,15 @@ int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct p
     char *sql = pj_sprintf("SELECT pg_catalog.pg_try_advisory_lock(%d, %d)", LOCK_CLASS, LOCK_DAEMON);
     PGresult *result;
     *mine = false;
-    *holder = NULL;
+    if (holder)
+        *holder = NULL;
     int code = pj_session_query_row(read, &result, sql, 0, NULL, error);
     pj_free(sql);
     if (code != PJ_OK)
         return pj_error_wrap(error, "take the daemon's lock");
     *mine = PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
-    if (!*mine)
+    if (!*mine && holder)
         *holder = describe_holder(read);
     return PJ_OK;
 }
@@ -182,7 +184,8 @@ static int raise_epoch(struct pj_session *read, int64_t believed_epoch, struct p
                        struct pj_error *error)
 {
     static const char sql[] =
-        "UPDATE pgprojector.checkpoint SET epoch = epoch + 1, backend_pid = pg_catalog.pg_backend_pid(), backend_start = "
+        "UPDATE pgprojector.checkpoint SET epoch = epoch + 1, backend_pid = pg_catalog.pg_backend_pid(), backend_start "
+        "= "
         "(SELECT a.backend_start FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid())";
     int code = read_row(read, "FOR UPDATE", checkpoint, error);
     if (code != PJ_OK)
@@ -212,8 +215,8 @@ int pj_catalog_take_over(struct pj_session *read, int64_t believed_epoch, struct
 /* --------------------------------------------------------------------------------------------------- first start */
 
 /* Runs an UPDATE of the checkpoint that must find exactly the row it expects. */
-static int update_row(struct pj_session *read, const char *sql, int count, const char *const *params, const char *unless,
-                      struct pj_error *error)
+static int update_row(struct pj_session *read, const char *sql, int count, const char *const *params,
+                      const char *unless, struct pj_error *error)
 {
     PGresult *result;
     int code = pj_session_query(read, &result, sql, count, params, error);
@@ -229,8 +232,10 @@ int pj_catalog_intend_slot(struct pj_session *read, const char *slot, const stru
     char timeline[16];
     snprintf(timeline, sizeof timeline, "%u", identity->timeline);
     const char *params[] = {slot, identity->system_id, timeline, identity->database};
-    int code = update_row(read, "UPDATE pgprojector.checkpoint SET slot = $1, system_id = $2, timeline = $3, database = $4 "
-                          "WHERE lsn IS NULL", 4, params, "the first start is already complete", error);
+    int code = update_row(read,
+                          "UPDATE pgprojector.checkpoint SET slot = $1, system_id = $2, timeline = $3, database = $4 "
+                          "WHERE lsn IS NULL",
+                          4, params, "the first start is already complete", error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "note the intended slot %s", slot);
 }
 
@@ -273,8 +278,10 @@ static int enter_mirror(struct pj_session *read, const struct pj_table *table, s
     char *identity = columns_array(table, table->identity, table->nidentity);
     const char *params[] = {table->schema, table->name, oid, columns, types, key, identity, leaves};
     PGresult *result;
-    int code = pj_session_query(read, &result, "INSERT INTO pgprojector.mirror (schema_name, table_name, source_oid, columns, "
-                                "types, key, identity, leaves) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", 8, params, error);
+    int code = pj_session_query(read, &result,
+                                "INSERT INTO pgprojector.mirror (schema_name, table_name, source_oid, columns, "
+                                "types, key, identity, leaves) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                                8, params, error);
     PQclear(result);
     pj_free(columns);
     pj_free(types);
@@ -299,11 +306,13 @@ int pj_catalog_complete(struct pj_session *read, pj_lsn lsn, const struct pj_sou
     snprintf(timeline, sizeof timeline, "%u", identity->timeline);
     snprintf(believed, sizeof believed, "%lld", (long long)epoch);
     const char *params[] = {PJ_LSN(lsn), identity->system_id, timeline, identity->database, believed};
-    int code = update_row(read, "UPDATE pgprojector.checkpoint SET lsn = $1, system_id = $2, timeline = $3, database = $4, "
+    int code = update_row(read,
+                          "UPDATE pgprojector.checkpoint SET lsn = $1, system_id = $2, timeline = $3, database = $4, "
                           "witness_xid = NULL, witness_lsn = NULL, witness_time = NULL, "
-                          "applied_at = pg_catalog.clock_timestamp() WHERE lsn IS NULL AND epoch = $5", 5, params,
-                          "another daemon has taken over", error);
+                          "applied_at = pg_catalog.clock_timestamp() WHERE lsn IS NULL AND epoch = $5",
+                          5, params, "another daemon has taken over", error);
     if (code == PJ_OK)
-        code = pj_session_exec(read, "UPDATE pgprojector.projection SET state = 'live', since = pg_catalog.now()", error);
+        code =
+            pj_session_exec(read, "UPDATE pgprojector.projection SET state = 'live', since = pg_catalog.now()", error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "complete the first start");
 }

@@ -6,11 +6,12 @@
  *
  *     IDLE ──start──▶ COPYING ──source is at its end──▶ ENDING ──mirror has answered──▶ IDLE
  *
- * Back-pressure: while a lane's mirror has not taken what it was given, nothing is read from the lane's source, so libpq's
- * receive buffer fills, and the kernel's, and the server waits. So a lane holds a few hundred kilobytes, whatever the size
- * of the tables. (A single row is held whole; libpq has it no other way.)
+ * Back-pressure: while a lane's mirror has not taken what it was given, nothing is read from the lane's source, so
+ * libpq's receive buffer fills, and the kernel's, and the server waits. So a lane holds a few hundred kilobytes,
+ * whatever the size of the tables. (A single row is held whole; libpq has it no other way.)
  *
- * The pieces are committed one by one; that is no harm, for the mirrors count for nothing until the first start completes.
+ * The pieces are committed one by one; that is no harm, for the mirrors count for nothing until the first start
+ * completes.
  */
 #include "core/copy.h"
 
@@ -31,9 +32,9 @@ struct lane {
     enum lane_state state;
     struct pj_session *from, *to;
     const struct pj_copy_piece *piece;
-    struct pj_buf chunk;  /* rows on their way: given to libpq as one message */
-    bool backlog;         /* libpq has bytes that the mirror's server has not taken */
-    int64_t rows_out;     /* what the source said it sent */
+    struct pj_buf chunk; /* rows on their way: given to libpq as one message */
+    bool backlog;        /* libpq has bytes that the mirror's server has not taken */
+    int64_t rows_out;    /* what the source said it sent */
 };
 
 struct pump {
@@ -50,13 +51,16 @@ struct pump {
 static const char settings_sql[] = "SET statement_timeout = 0; SET lock_timeout = 0; "
                                    "SET idle_in_transaction_session_timeout = 0";
 
-/* The commits of pieces need not reach the disk one by one: the commit that completes the first start comes after them. */
+/* The commits of pieces need not reach the disk one by one: the commit that completes the first start comes after them.
+ */
 static const char read_settings_sql[] = "SET synchronous_commit = off";
 
 static int open_lane(struct lane *lane, const struct pj_copy_options *options, struct pj_error *error)
 {
-    struct pj_session_options write = {.side = PJ_WRITE, .url = options->write_url, .purpose = "copy", .stop = options->stop};
-    struct pj_session_options read = {.side = PJ_READ, .url = options->read_url, .purpose = "copy", .stop = options->stop};
+    struct pj_session_options write = {
+        .side = PJ_WRITE, .url = options->write_url, .purpose = "copy", .stop = options->stop};
+    struct pj_session_options read = {
+        .side = PJ_READ, .url = options->read_url, .purpose = "copy", .stop = options->stop};
     int code = pj_session_open(&lane->from, &write, error);
     if (code == PJ_OK)
         code = pj_session_exec(lane->from, settings_sql, error);

@@ -7,8 +7,8 @@
 
 struct pj_copy_options {
     const char *write_url, *read_url;
-    const char *snapshot;        /* its name; exported, and alive until pj_copy_tables returns */
-    int jobs;                    /* pairs of connections */
+    const char *snapshot; /* its name; exported, and alive until pj_copy_tables returns */
+    int jobs;             /* pairs of connections */
     const struct pj_stop *stop;
     /* called after each round of the pump, which may be often; `table` is one being copied */
     void (*progress)(void *context, const char *table, int64_t rows, int64_t rows_expected, int64_t bytes);

@@ -1,6 +1,6 @@
 /*
- * See copy_plan.h. A large relation is cut by block numbers: the server reads such a range of ctids without touching the
- * rest (since version 14; older ones would read the whole table for every piece, so there nothing is cut).
+ * See copy_plan.h. A large relation is cut by block numbers: the server reads such a range of ctids without touching
+ * the rest (since version 14; older ones would read the whole table for every piece, so there nothing is cut).
  */
 #include "core/copy_plan.h"
 
@@ -93,8 +93,8 @@ static bool starts(const char *text, const char *start)
 }
 
 /*
- * Built-in types have the same oids everywhere, but regclass and its like are numbers that mean something else in another
- * database, and aclitem has no binary form. Of the others only enums: their binary form is the label.
+ * Built-in types have the same oids everywhere, but regclass and its like are numbers that mean something else in
+ * another database, and aclitem has no binary form. Of the others only enums: their binary form is the label.
  */
 bool pj_copy_column_binary(const struct pj_table_column *column)
 {

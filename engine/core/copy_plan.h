@@ -14,7 +14,7 @@ struct pj_copy_piece {
 struct pj_copy_plan {
     struct pj_copy_piece *pieces; /* the large relations' first */
     int count;
-    int64_t rows_expected;        /* by the planner's statistics; 0: unknown */
+    int64_t rows_expected; /* by the planner's statistics; 0: unknown */
 };
 
 int pj_copy_plan_make(struct pj_session *write, const struct pj_table *tables, int count, struct pj_copy_plan *plan,

@@ -3,7 +3,8 @@
  *
  * A mirror has the source's columns and nothing of its rules: no defaults, no checks, no generated columns, no foreign
  * keys; the source has checked. It carries the primary key, and an index on the replica identity where that is another
- * one. The latter is not unique: within one batch two rows may swap their identities, and the rows are written one by one.
+ * one. The latter is not unique: within one batch two rows may swap their identities, and the rows are written one by
+ * one.
  */
 #include "core/mirror.h"
 
@@ -50,8 +51,8 @@ static void column_definition(struct pj_buf *sql, const struct pj_table *table, 
     pj_buf_printf(sql, " %s", column->type_sql);
     if (column->collation_sql)
         pj_buf_printf(sql, " COLLATE %s", column->collation_sql);
-    bool identifies = among(table->key, table->nkey, i) ||
-                      (!table->identity_full && among(table->identity, table->nidentity, i));
+    bool identifies =
+        among(table->key, table->nkey, i) || (!table->identity_full && among(table->identity, table->nidentity, i));
     if (identifies && column->not_null)
         pj_buf_puts(sql, " NOT NULL");
 }
@@ -65,9 +66,11 @@ static int refuse_existing(struct pj_session *read, const struct pj_table *table
     if (code != PJ_OK)
         return code;
     if (PQgetvalue(result, 0, 0)[0] == 't') {
-        pj_error_set(error, PJ_ECONFIG, "read database: %s exists already and was not made by pgprojector", table->mirror_sql);
-        code = pj_error_hint(error, "drop or rename it, or give another database as READ_DATABASE_URL (the write database "
-                                    "itself cannot be the read database)");
+        pj_error_set(error, PJ_ECONFIG, "read database: %s exists already and was not made by pgprojector",
+                     table->mirror_sql);
+        code =
+            pj_error_hint(error, "drop or rename it, or give another database as READ_DATABASE_URL (the write database "
+                                 "itself cannot be the read database)");
     }
     PQclear(result);
     return code;
@@ -144,13 +147,15 @@ static int drop_listed(struct pj_session *read, const PGresult *list, struct pj_
 int pj_mirror_drop_all(struct pj_session *read, struct pj_error *error)
 {
     PGresult *list;
-    int code = pj_session_query(read, &list, "SELECT schema_name, table_name FROM pgprojector.mirror WHERE "
-                                "(SELECT lsn FROM pgprojector.checkpoint) IS NULL", 0, NULL, error);
+    int code = pj_session_query(read, &list,
+                                "SELECT schema_name, table_name FROM pgprojector.mirror WHERE "
+                                "(SELECT lsn FROM pgprojector.checkpoint) IS NULL",
+                                0, NULL, error);
     if (code == PJ_OK)
         code = drop_listed(read, list, error);
     PQclear(list);
     if (code == PJ_OK)
-        code = pj_session_exec(read, "DELETE FROM pgprojector.mirror WHERE (SELECT lsn FROM pgprojector.checkpoint) IS NULL",
-                               error);
+        code = pj_session_exec(
+            read, "DELETE FROM pgprojector.mirror WHERE (SELECT lsn FROM pgprojector.checkpoint) IS NULL", error);
     return code;
 }

@@ -1,6 +1,6 @@
 /*
- * Are the mirrors still what the stream will write? Asked at each start: somebody may have altered a mirror, or the source
- * may have changed while no daemon was looking (then the catalog's note of it, pgprojector.mirror, tells).
+ * Are the mirrors still what the stream will write? Asked at each start: somebody may have altered a mirror, or the
+ * source may have changed while no daemon was looking (then the catalog's note of it, pgprojector.mirror, tells).
  */
 #include "base/mem.h"
 #include "core/mirror.h"
@@ -50,7 +50,8 @@ static int check_foreign_columns(const PGresult *columns, const struct pj_table 
     for (int row = 0; row < PQntuples(columns); row++) {
         const char *name = pj_field(columns, row, "attname");
         if (pj_field_true(columns, row, "demanded") && pj_table_column_index(table, name, strlen(name)) < 0)
-            return pj_error_set(error, PJ_ESCHEMA, "column %s is NOT NULL without a default, and the source has none", name);
+            return pj_error_set(error, PJ_ESCHEMA, "column %s is NOT NULL without a default, and the source has none",
+                                name);
     }
     return PJ_OK;
 }
@@ -81,7 +82,8 @@ static int check_table(struct pj_session *read, const struct pj_table *table, st
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
 }
 
-/* ------------------------------------------------------------------------------------------------ the catalog's note */
+/* ------------------------------------------------------------------------------------------------ the catalog's note
+ */
 
 /* Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. */
 static const char noted_sql[] = "SELECT m.source_oid = $3::oid, m.leaves <@ $4::oid[], $5::oid[] <@ m.leaves "
@@ -91,12 +93,15 @@ static int check_answer(const PGresult *noted, const struct pj_table *table, str
 {
     if (!PQntuples(noted)) {
         pj_error_set(error, PJ_ESCHEMA, "it is not among the mirrors made at the first start");
-        return pj_error_hint(error, "tables cannot be added to a running deployment yet; start anew on an empty read database");
+        return pj_error_hint(
+            error, "tables cannot be added to a running deployment yet; start anew on an empty read database");
     }
     if (PQgetvalue(noted, 0, 0)[0] != 't') {
-        pj_error_set(error, PJ_ESCHEMA, "the source table %s.%s was dropped and created again, or another took its name",
-                     table->schema, table->name);
-        return pj_error_hint(error, "its former changes did not come in the stream; pgprojector resync makes the mirror exact");
+        pj_error_set(error, PJ_ESCHEMA,
+                     "the source table %s.%s was dropped and created again, or another took its name", table->schema,
+                     table->name);
+        return pj_error_hint(
+            error, "its former changes did not come in the stream; pgprojector resync makes the mirror exact");
     }
     if (PQgetvalue(noted, 0, 1)[0] != 't') {
         pj_error_set(error, PJ_ESCHEMA, "a partition of the source has been dropped or detached");

@@ -1,7 +1,7 @@
 /*
- * The types that the mirrors' columns need: schemas, enums, domains and composite types are made after the source's where
- * they are missing; one that is there is held against the source's. What cannot be made from the catalog alone (extension
- * types, ranges, base types) must be there already.
+ * The types that the mirrors' columns need: schemas, enums, domains and composite types are made after the source's
+ * where they are missing; one that is there is held against the source's. What cannot be made from the catalog alone
+ * (extension types, ranges, base types) must be there already.
  *
  * A domain is made without its checks, default and NOT NULL: the source has checked, and functions in a check may be
  * missing here.
@@ -42,18 +42,21 @@ static int compare_type(const PGresult *types, int row, const PGresult *found, s
         pj_error_set(error, PJ_ECONFIG, "read database: type %s is %s there, %s on the write database", name,
                      kind_name(there), kind_name(wanted));
     else if (wanted == 'd' && strcmp(pj_field(types, row, "base"), pj_field(found, 0, "base")) != 0)
-        pj_error_set(error, PJ_ECONFIG, "read database: domain %s is over %s there, over %s on the write database", name,
-                     pj_field(found, 0, "base"), pj_field(types, row, "base"));
+        pj_error_set(error, PJ_ECONFIG, "read database: domain %s is over %s there, over %s on the write database",
+                     name, pj_field(found, 0, "base"), pj_field(types, row, "base"));
     else if (wanted == 'e' && !pj_field_true(found, 0, "labels_fit"))
-        pj_error_set(error, PJ_ECONFIG, "read database: enum %s lacks labels of the write database's, or has them in another "
-                     "order: %s", name, pj_field(types, row, "labels"));
+        pj_error_set(error, PJ_ECONFIG,
+                     "read database: enum %s lacks labels of the write database's, or has them in another "
+                     "order: %s",
+                     name, pj_field(types, row, "labels"));
     else if (wanted == 'c' && strcmp(pj_field(types, row, "attributes"), pj_field(found, 0, "attributes")) != 0)
-        pj_error_set(error, PJ_ECONFIG, "read database: composite type %s is (%s) there, (%s) on the write database", name,
-                     pj_field(found, 0, "attributes"), pj_field(types, row, "attributes"));
+        pj_error_set(error, PJ_ECONFIG, "read database: composite type %s is (%s) there, (%s) on the write database",
+                     name, pj_field(found, 0, "attributes"), pj_field(types, row, "attributes"));
     else
         return PJ_OK;
-    return pj_error_hint(error, "make the type on the read database like the write database's, or drop it there so that "
-                                "pgprojector makes it");
+    return pj_error_hint(error,
+                         "make the type on the read database like the write database's, or drop it there so that "
+                         "pgprojector makes it");
 }
 
 /* -------------------------------------------------------------------------------------------------------- create */
@@ -76,8 +79,10 @@ static int put_labels(struct pj_session *read, const char *labels, struct pj_buf
 {
     const char *params[] = {labels};
     PGresult *result;
-    int code = pj_session_query_row(read, &result, "SELECT pg_catalog.string_agg(pg_catalog.quote_literal(l), ', ' ORDER BY n) "
-                                    "FROM unnest($1::text[]) WITH ORDINALITY AS u (l, n)", 1, params, error);
+    int code = pj_session_query_row(read, &result,
+                                    "SELECT pg_catalog.string_agg(pg_catalog.quote_literal(l), ', ' ORDER BY n) "
+                                    "FROM unnest($1::text[]) WITH ORDINALITY AS u (l, n)",
+                                    1, params, error);
     if (code == PJ_OK)
         pj_buf_puts(sql, PQgetvalue(result, 0, 0));
     PQclear(result);
@@ -96,8 +101,8 @@ static int create_type(struct pj_session *read, const PGresult *types, int row, 
         pj_buf_puts(&sql, ")");
         break;
     case 'd':
-        pj_buf_printf(&sql, "CREATE DOMAIN %s AS %s%s%s", name, pj_field(types, row, "base"), *collation ? " COLLATE " : "",
-                      collation);
+        pj_buf_printf(&sql, "CREATE DOMAIN %s AS %s%s%s", name, pj_field(types, row, "base"),
+                      *collation ? " COLLATE " : "", collation);
         break;
     case 'c':
         pj_buf_printf(&sql, "CREATE TYPE %s AS (%s)", name, pj_field(types, row, "attributes"));
@@ -131,7 +136,8 @@ static int ensure_schema(struct pj_session *read, const char *schema, struct pj_
 {
     const char *params[] = {schema};
     PGresult *result;
-    int code = pj_session_query(read, &result, "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", 1, params, error);
+    int code =
+        pj_session_query(read, &result, "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", 1, params, error);
     bool there = code == PJ_OK && PQntuples(result);
     PQclear(result);
     if (code != PJ_OK || there)

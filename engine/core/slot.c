@@ -1,9 +1,9 @@
 /*
  * The replication slot: read, made, dropped.
  *
- * Making one waits, inside the server, for every transaction that was open when it was asked for, in any database of the
- * cluster and prepared ones too. The wait is bounded here: on expiry the command is cancelled, the server removes the
- * half-made slot by itself, and we look that it did; then whoever was in the way is named.
+ * Making one waits, inside the server, for every transaction that was open when it was asked for, in any database of
+ * the cluster and prepared ones too. The wait is bounded here: on expiry the command is cancelled, the server removes
+ * the half-made slot by itself, and we look that it did; then whoever was in the way is named.
  */
 #include "base/mem.h"
 #include "core/source_internal.h"
@@ -115,7 +115,8 @@ static void drain(struct pj_session *replication)
 
 static int expired(struct pj_session *write, const char *name, int walsender, int wait_ms, struct pj_error *error)
 {
-    pj_error_set(error, PJ_EUNREACHABLE, "slot %s: no consistent point within %d ms, for open transactions", name, wait_ms);
+    pj_error_set(error, PJ_EUNREACHABLE, "slot %s: no consistent point within %d ms, for open transactions", name,
+                 wait_ms);
     append_blockers(write, walsender, error);
     struct pj_error leftover;
     if (await_gone(write, name, &leftover) != PJ_OK)
@@ -129,12 +130,16 @@ static int expired(struct pj_session *write, const char *name, int walsender, in
 static void explain_refused(const char *plugin, int version, struct pj_error *error)
 {
     if (strstr(error->message, "may not be used as an output plugin")) {
-        pj_error_hint(error, "as a superuser: ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, %s "
-                             "(a list without quotes), then SELECT pg_reload_conf()", plugin);
+        pj_error_hint(error,
+                      "as a superuser: ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, %s "
+                      "(a list without quotes), then SELECT pg_reload_conf()",
+                      plugin);
         error->code = PJ_ECONFIG;
     } else if (strcmp(error->sqlstate, "58P01") == 0 || strstr(error->message, "could not access file")) {
-        pj_error_hint(error, "the output plugin is not installed on the write database's server: "
-                             "apt install postgresql-%d-%s (Debian, PGDG)", version / 10000, plugin);
+        pj_error_hint(error,
+                      "the output plugin is not installed on the write database's server: "
+                      "apt install postgresql-%d-%s (Debian, PGDG)",
+                      version / 10000, plugin);
         error->code = PJ_ECONFIG;
     } else if (strcmp(error->sqlstate, "53400") == 0) {
         pj_error_hint(error, "raise max_replication_slots (needs a restart), or drop a slot that nobody uses "
@@ -175,7 +180,8 @@ static int take_created(const PGresult *result, pj_lsn *consistent_point, char s
     snprintf(snapshot, 64, "%s", PQgetvalue(result, 0, 2));
     if (PQntuples(result) == 1 && pj_lsn_parse(PQgetvalue(result, 0, 1), consistent_point) && *snapshot)
         return PJ_OK;
-    return pj_error_set(error, PJ_EDATA, "write database: CREATE_REPLICATION_SLOT gave no consistent point or snapshot");
+    return pj_error_set(error, PJ_EDATA,
+                        "write database: CREATE_REPLICATION_SLOT gave no consistent point or snapshot");
 }
 
 int pj_slot_create(struct pj_session *replication, struct pj_session *write, const char *name, const char *plugin,
@@ -250,8 +256,10 @@ int pj_slot_drop(struct pj_session *write, const char *name, bool terminate, str
         return code;
     const char *params[] = {name};
     PGresult *result;
-    code = pj_session_query(write, &result, "SELECT pg_catalog.pg_drop_replication_slot(s.slot_name) "
-                            "FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = $1", 1, params, error);
+    code = pj_session_query(write, &result,
+                            "SELECT pg_catalog.pg_drop_replication_slot(s.slot_name) "
+                            "FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = $1",
+                            1, params, error);
     PQclear(result);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "drop slot %s", name);
 }

@@ -2,15 +2,13 @@
  * The first start.
  *
  *     1  read side    remove what an unfinished attempt left: our orphan slot, targets, mirrors        (committed)
- *     2  read side    types, empty mirrors, empty targets, and their entries in the catalog            (one transaction)
- *     3  read side    the intent to create the slot                                                    (committed)
- *     4  write side   the tables are locked against being rewritten (ACCESS SHARE, as a dump does)
- *     5  write side   the slot, with an exported snapshot: what is committed before its consistent point is in the
- *                     snapshot, what comes after is in the stream
- *     6  both         the tables as the snapshot shows them into the mirrors
- *     7  read side    keys, indexes, statistics; targets from their definitions
- *     8  write side   the tables are looked at again: are they still what was read at the start?
- *     9  read side    checkpoint = the consistent point                                                (one transaction)
+ *     2  read side    types, empty mirrors, empty targets, and their entries in the catalog            (one
+ * transaction) 3  read side    the intent to create the slot (committed) 4  write side   the tables are locked against
+ * being rewritten (ACCESS SHARE, as a dump does) 5  write side   the slot, with an exported snapshot: what is committed
+ * before its consistent point is in the snapshot, what comes after is in the stream 6  both         the tables as the
+ * snapshot shows them into the mirrors 7  read side    keys, indexes, statistics; targets from their definitions 8
+ * write side   the tables are looked at again: are they still what was read at the start? 9  read side    checkpoint =
+ * the consistent point                                                (one transaction)
  *
  * Killed in between, the same call starts again at 1. What is there then, by the step that was last finished:
  *     1        nothing
@@ -18,12 +16,12 @@
  *     4        the lock went with the session
  *     5 to 8   besides, the slot: ours, for the intent was committed before it was made, and there is no checkpoint
  *     9        all of it, complete: the call is not made again
- * Within 5 the slot is half-made: the server removes it when its walsender ends, which may be waiting for transactions and
- * not yet have noticed that nobody listens; step 1 ends it. A COMMIT in 9 whose outcome is not known leaves the slot alone:
- * the next start reads the checkpoint and knows.
+ * Within 5 the slot is half-made: the server removes it when its walsender ends, which may be waiting for transactions
+ * and not yet have noticed that nobody listens; step 1 ends it. A COMMIT in 9 whose outcome is not known leaves the
+ * slot alone: the next start reads the checkpoint and knows.
  *
- * A slot counts as ours only by the intent, and the intent is not written where a slot of that name is already there. So a
- * slot that somebody else made is refused, never dropped.
+ * A slot counts as ours only by the intent, and the intent is not written where a slot of that name is already there.
+ * So a slot that somebody else made is refused, never dropped.
  *
  * On a failure the slot is dropped at once, for a slot that nobody reads makes the write database keep its WAL. That is
  * tried on a connection of its own, under a short time limit; where it fails, step 1 of the next attempt does it.
@@ -34,6 +32,7 @@
 #include "base/mem.h"
 #include "core/copy.h"
 #include "core/mirror.h"
+#include "core/snapshot_build.h"
 #include "core/snapshot_clean.h"
 
 #include <stdio.h>
@@ -53,13 +52,13 @@ struct snapshot {
     struct pj_session *write;       /* looks things up */
     struct pj_session *guard;       /* holds the lock on the tables */
     struct pj_session *replication; /* made the slot; keeps the snapshot alive by doing nothing */
-    struct pj_session *build;       /* indexes and targets */
+    struct pj_session *build;       /* makes indexes */
 
     struct pj_source_identity identity;
     char slot[64];
     pj_lsn consistent_point;
     char exported[64];
-    bool created;                   /* the slot is there, and is to be dropped on failure */
+    bool created; /* the slot is there, and is to be dropped on failure */
 
     struct pj_snapshot_progress progress;
     uint64_t reported_us;
@@ -96,34 +95,30 @@ static void copied(void *context, const char *table, int64_t rows, int64_t expec
 
 /* ------------------------------------------------------------------------------------------------------ sessions */
 
-static int open_one(struct snapshot *snapshot, struct pj_session **session, enum pj_side side, const char *purpose,
-                    bool replication, struct pj_error *error)
+static int open_one(struct snapshot *snapshot, struct pj_session **session, const char *purpose, bool replication,
+                    struct pj_error *error)
 {
     struct pj_session_options options = {
-        .side = side,
-        .url = side == PJ_WRITE ? snapshot->options->write_url : snapshot->options->read_url,
+        .side = PJ_WRITE,
+        .url = snapshot->options->write_url,
         .purpose = purpose,
         .replication = replication,
         .stop = snapshot->options->stop,
     };
     int code = pj_session_open(session, &options, error);
     if (code == PJ_OK && !replication)
-        code = pj_session_exec(*session, "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0", error);
+        code =
+            pj_session_exec(*session, "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0", error);
     return code;
 }
 
 static int open_sessions(struct snapshot *snapshot, struct pj_error *error)
 {
-    int code = open_one(snapshot, &snapshot->write, PJ_WRITE, "snapshot", false, error);
+    int code = open_one(snapshot, &snapshot->write, "snapshot", false, error);
     if (code == PJ_OK)
-        code = open_one(snapshot, &snapshot->guard, PJ_WRITE, "snapshot guard", false, error);
+        code = open_one(snapshot, &snapshot->guard, "snapshot guard", false, error);
     if (code == PJ_OK)
-        code = open_one(snapshot, &snapshot->replication, PJ_WRITE, "snapshot slot", true, error);
-    if (code == PJ_OK)
-        code = open_one(snapshot, &snapshot->build, PJ_READ, "snapshot build", false, error);
-    if (code == PJ_OK)
-        code = pj_session_exec(snapshot->build, "SET synchronous_commit = off; SET maintenance_work_mem = '128MB'; "
-                               "SET work_mem = '64MB'", error);
+        code = open_one(snapshot, &snapshot->replication, "snapshot slot", true, error);
     return code == PJ_OK ? pj_source_identify(snapshot->replication, &snapshot->identity, error) : code;
 }
 
@@ -176,9 +171,11 @@ static int refuse_foreign_slot(struct snapshot *snapshot, struct pj_error *error
     int code = pj_slot_read(snapshot->write, snapshot->slot, &slot, error);
     if (code != PJ_OK || !slot.exists)
         return code;
-    pj_error_set(error, PJ_ECONFIG, "slot %s exists already on the write database (plugin %s, database %s%s) and was not "
-                 "made for this read database", snapshot->slot, *slot.plugin ? slot.plugin : "none",
-                 *slot.database ? slot.database : "none", slot.active ? ", in use" : "");
+    pj_error_set(error, PJ_ECONFIG,
+                 "slot %s exists already on the write database (plugin %s, database %s%s) and was not "
+                 "made for this read database",
+                 snapshot->slot, *slot.plugin ? slot.plugin : "none", *slot.database ? slot.database : "none",
+                 slot.active ? ", in use" : "");
     return pj_error_hint(error, "give another slot name, or, if nobody needs it, SELECT pg_drop_replication_slot('%s')",
                          snapshot->slot);
 }
@@ -192,12 +189,14 @@ static int intend_slot(struct snapshot *snapshot, struct pj_error *error)
 /* ----------------------------------------------------------------------------------------------------- slot (4, 5) */
 
 /*
- * A table truncated or rewritten after the snapshot was taken, and before it is read, would be found empty: a rewrite is
- * not in the stream. So the tables are locked first. The lock has no transaction id, so the slot does not wait for it.
+ * A table truncated or rewritten after the snapshot was taken, and before it is read, would be found empty: a rewrite
+ * is not in the stream. So the tables are locked first. The lock has no transaction id, so the slot does not wait for
+ * it.
  */
 static int lock_tables(struct snapshot *snapshot, struct pj_error *error)
 {
-    int code = pj_session_execf(snapshot->guard, error, "BEGIN; SET LOCAL lock_timeout = %d", snapshot->options->slot_wait_ms);
+    int code =
+        pj_session_execf(snapshot->guard, error, "BEGIN; SET LOCAL lock_timeout = %d", snapshot->options->slot_wait_ms);
     for (int i = 0; code == PJ_OK && i < snapshot->ntables; i++) {
         code = pj_session_execf(snapshot->guard, error, "LOCK TABLE %s IN ACCESS SHARE MODE",
                                 snapshot->tables[i].mirror_sql); /* of the same name there */
@@ -247,7 +246,7 @@ static int copy_tables(struct snapshot *snapshot, struct pj_error *error)
 
 static int index_mirrors(struct snapshot *snapshot, struct pj_error *error)
 {
-    int code = PJ_OK;
+    int code = pj_snapshot_build_open(&snapshot->build, snapshot->options->read_url, snapshot->options->stop, error);
     for (int i = 0; code == PJ_OK && i < snapshot->ntables; i++) {
         enter_phase(snapshot, "indexing", snapshot->tables[i].mirror_sql);
         code = pj_mirror_add_keys(snapshot->build, &snapshot->tables[i], error);
@@ -263,16 +262,9 @@ static int index_mirrors(struct snapshot *snapshot, struct pj_error *error)
 
 static int build_targets(struct snapshot *snapshot, struct pj_error *error)
 {
-    int code = PJ_OK;
-    for (int i = 0; code == PJ_OK && i < snapshot->nprojections; i++) {
-        if (!snapshot->projections[i].target_sql)
-            continue;
-        enter_phase(snapshot, "building", snapshot->projections[i].module->name);
-        code = pj_projection_fill_target(snapshot->build, &snapshot->projections[i], error);
-        if (code != PJ_OK)
-            pj_error_wrap(error, "build projection %s", snapshot->projections[i].module->name);
-    }
-    return code;
+    enter_phase(snapshot, "building", "");
+    return pj_snapshot_build_targets(snapshot->options->read_url, snapshot->options->jobs, snapshot->options->stop,
+                                     snapshot->projections, snapshot->nprojections, error);
 }
 
 /* --------------------------------------------------------------------------------------------------- the end (8, 9) */
@@ -293,7 +285,8 @@ static int complete(struct snapshot *snapshot, struct pj_error *error)
 {
     int code = pj_session_exec(snapshot->read, "BEGIN; SET LOCAL synchronous_commit = on", error);
     if (code == PJ_OK)
-        code = pj_catalog_complete(snapshot->read, snapshot->consistent_point, &snapshot->identity, snapshot->epoch, error);
+        code = pj_catalog_complete(snapshot->read, snapshot->consistent_point, &snapshot->identity, snapshot->epoch,
+                                   error);
     if (code != PJ_OK)
         return roll_back(snapshot->read, code);
     code = commit(snapshot->read, error);
@@ -319,8 +312,8 @@ static int look_again(struct snapshot *snapshot, struct pj_error *error)
 static int run(struct snapshot *snapshot, struct pj_error *error)
 {
     static int (*const steps[])(struct snapshot *, struct pj_error *) = {
-        open_sessions, clean,       prepare_read_side, intend_slot,   lock_tables, create_slot,
-        copy_tables,   index_mirrors, build_targets,   look_again,    complete,
+        open_sessions, clean,         prepare_read_side, intend_slot, lock_tables, create_slot,
+        copy_tables,   index_mirrors, build_targets,     look_again,  complete,
     };
     int code = PJ_OK;
     for (size_t i = 0; code == PJ_OK && i < sizeof steps / sizeof *steps; i++)
@@ -347,8 +340,13 @@ int pj_snapshot_run(struct pj_session *read, int64_t epoch, const struct pj_snap
                     const struct pj_table *tables, int ntables, struct pj_projection *projections, int nprojections,
                     struct pj_error *error)
 {
-    struct snapshot snapshot = {.options = options, .tables = tables, .ntables = ntables, .projections = projections,
-                                .nprojections = nprojections, .epoch = epoch, .read = read};
+    struct snapshot snapshot = {.options = options,
+                                .tables = tables,
+                                .ntables = ntables,
+                                .projections = projections,
+                                .nprojections = nprojections,
+                                .epoch = epoch,
+                                .read = read};
     pj_error_clear(error);
     int code = choose_slot(&snapshot, error);
     if (code == PJ_OK)

@@ -18,7 +18,8 @@ enum { DROP_TIMEOUT_MS = 3000, WALSENDER_WAIT_MS = 5000 };
 static int refuse_slot(const char *name, const char *why, struct pj_error *error)
 {
     pj_error_set(error, PJ_ECONFIG, "slot %s on the write database %s", name, why);
-    return pj_error_hint(error, "give another slot name, or, if nobody needs it, SELECT pg_drop_replication_slot('%s')", name);
+    return pj_error_hint(error, "give another slot name, or, if nobody needs it, SELECT pg_drop_replication_slot('%s')",
+                         name);
 }
 
 /*
@@ -45,8 +46,10 @@ static int drop_orphan(struct pj_session *write, const struct pj_checkpoint *che
     if (!*checkpoint->slot)
         return PJ_OK;
     if (strcmp(checkpoint->system_id, identity->system_id) != 0) {
-        pj_log(log, PJ_LOG_WARNING, "an earlier attempt may have left slot %s on another write database (system %s); drop "
-               "it there if it exists", checkpoint->slot, checkpoint->system_id);
+        pj_log(log, PJ_LOG_WARNING,
+               "an earlier attempt may have left slot %s on another write database (system %s); drop "
+               "it there if it exists",
+               checkpoint->slot, checkpoint->system_id);
         return PJ_OK;
     }
     struct pj_slot slot;
@@ -54,7 +57,8 @@ static int drop_orphan(struct pj_session *write, const struct pj_checkpoint *che
     if (code != PJ_OK || !slot.exists)
         return code;
     if (strcmp(slot.plugin, plugin) != 0 || strcmp(slot.database, checkpoint->database) != 0)
-        return refuse_slot(checkpoint->slot, "is of another plugin or database, so it was not made by pgprojector", error);
+        return refuse_slot(checkpoint->slot, "is of another plugin or database, so it was not made by pgprojector",
+                           error);
     code = wait_inactive(write, checkpoint->slot, &slot, error);
     if (code == PJ_OK)
         code = pj_slot_drop(write, checkpoint->slot, true, error);
@@ -67,7 +71,8 @@ void pj_snapshot_drop_slot(const char *write_url, const char *slot, const struct
 {
     struct pj_error error;
     struct pj_session *write;
-    struct pj_session_options options = {.side = PJ_WRITE, .url = write_url, .purpose = "snapshot", .connect_timeout_s = 3};
+    struct pj_session_options options = {
+        .side = PJ_WRITE, .url = write_url, .purpose = "snapshot", .connect_timeout_s = 3};
     int code = pj_session_open(&write, &options, &error);
     if (code == PJ_OK) {
         pj_session_set_timeout(write, DROP_TIMEOUT_MS);
@@ -75,7 +80,8 @@ void pj_snapshot_drop_slot(const char *write_url, const char *slot, const struct
     }
     pj_session_close(write);
     if (code != PJ_OK)
-        pj_log(log, PJ_LOG_WARNING, "slot %s could not be dropped now (%s); the next attempt drops it", slot, error.message);
+        pj_log(log, PJ_LOG_WARNING, "slot %s could not be dropped now (%s); the next attempt drops it", slot,
+               error.message);
     else
         pj_log(log, PJ_LOG_INFO, "dropped slot %s", slot);
 }
@@ -98,19 +104,32 @@ static int drop_target(struct pj_session *read, const char *schema, const char *
 static int drop_targets(struct pj_session *read, struct pj_error *error)
 {
     PGresult *list;
-    int code = pj_session_query(read, &list, "SELECT target_schema, target_table FROM pgprojector.projection", 0, NULL,
-                                error);
+    int code =
+        pj_session_query(read, &list, "SELECT target_schema, target_table FROM pgprojector.projection", 0, NULL, error);
     for (int row = 0; code == PJ_OK && row < PQntuples(list); row++)
         code = drop_target(read, PQgetvalue(list, row, 0), PQgetvalue(list, row, 1), error);
     PQclear(list);
     return code == PJ_OK ? pj_session_exec(read, "DELETE FROM pgprojector.projection", error) : code;
 }
 
+/*
+ * The dead daemon's backends that copy or build do not notice that they work for nobody, and would keep us from
+ * dropping the tables. We hold the daemon's lock, and have not yet opened sessions of these names.
+ */
+static const char end_workers_sql[] =
+    "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a "
+    "WHERE a.datname = pg_catalog.current_database() AND a.usename = current_user "
+    "AND a.application_name IN ('pgprojector copy', 'pgprojector snapshot build')";
+
 /* All under the checkpoint's row lock, so that nobody completes a first start meanwhile. */
 static int drop_tables(struct pj_session *read, struct pj_error *error)
 {
-    int code = pj_session_exec(read, "SET LOCAL client_min_messages = warning; "
-                               "SELECT FROM pgprojector.checkpoint FOR UPDATE", error);
+    int code = pj_session_exec(read, end_workers_sql, error);
+    if (code == PJ_OK)
+        code = pj_session_exec(read,
+                               "SET LOCAL client_min_messages = warning; "
+                               "SELECT FROM pgprojector.checkpoint FOR UPDATE",
+                               error);
     if (code == PJ_OK)
         code = drop_targets(read, error);
     if (code == PJ_OK)

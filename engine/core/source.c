@@ -155,9 +155,11 @@ static void check_plugin(const PGresult *result, struct pj_faults *faults)
     int column = PQfnumber(result, "libraries");
     if (PQgetisnull(result, 0, column) || pj_field_true(result, 0, "libraries_fit"))
         return;
-    pj_fault(faults, "write database: output_plugin_libraries (%s) does not name wal2json", PQgetvalue(result, 0, column));
-    pj_fault_hint(faults, "as a superuser: ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, wal2json "
-                          "(a list without quotes), then SELECT pg_reload_conf()");
+    pj_fault(faults, "write database: output_plugin_libraries (%s) does not name wal2json",
+             PQgetvalue(result, 0, column));
+    pj_fault_hint(faults,
+                  "as a superuser: ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, wal2json "
+                  "(a list without quotes), then SELECT pg_reload_conf()");
 }
 
 int pj_source_check(struct pj_session *write, struct pj_error *error)

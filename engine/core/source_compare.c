@@ -1,6 +1,7 @@
 /*
- * Has the schema moved? Some changes leave no trace in the stream (a renamed table, a partition dropped or attached with
- * rows in it, a dropped toastable column), so the catalog is read again from time to time and held against what is known.
+ * Has the schema moved? Some changes leave no trace in the stream (a renamed table, a partition dropped or attached
+ * with rows in it, a dropped toastable column), so the catalog is read again from time to time and held against what is
+ * known.
  *
  * Not a difference: a column that is new (ignored until the mirror is told), a partition that was born as one (its rows
  * are in the stream).
@@ -20,7 +21,8 @@ static int differs(struct pj_error *error)
     return PJ_ESCHEMA;
 }
 
-/* ------------------------------------------------------------------------------------------------- one table's parts */
+/* ------------------------------------------------------------------------------------------------- one table's parts
+ */
 
 static const struct pj_table_column *find_column(const struct pj_table *table, const char *name)
 {
@@ -98,8 +100,10 @@ static int compare_leaves(const struct pj_table *known, const struct pj_table *n
     }
     for (int i = 0; i < now->nleaves; i++)
         if (now->leaves[i].attached && !find_leaf(known, now->leaves[i].oid)) {
-            pj_error_set(error, PJ_ESCHEMA, "%s.%s: table %s.%s was attached as a partition; rows it had before are not in "
-                         "the mirror", known->schema, known->name, now->leaves[i].schema, now->leaves[i].name);
+            pj_error_set(error, PJ_ESCHEMA,
+                         "%s.%s: table %s.%s was attached as a partition; rows it had before are not in "
+                         "the mirror",
+                         known->schema, known->name, now->leaves[i].schema, now->leaves[i].name);
             pj_error_hint(error, "pgprojector resync makes the mirror exact again");
             return differs(error);
         }
@@ -109,8 +113,9 @@ static int compare_leaves(const struct pj_table *known, const struct pj_table *n
 static int compare_table(const struct pj_table *known, const struct pj_table *now, struct pj_error *error)
 {
     if (known->oid != now->oid) {
-        pj_error_set(error, PJ_ESCHEMA, "table %s.%s is another one than before (dropped and created again, or renamed)",
-                     known->schema, known->name);
+        pj_error_set(error, PJ_ESCHEMA,
+                     "table %s.%s is another one than before (dropped and created again, or renamed)", known->schema,
+                     known->name);
         return differs(error);
     }
     int code = compare_columns(known, now, error);
@@ -130,9 +135,11 @@ static int find_renamed(struct pj_session *write, const struct pj_table *known, 
     snprintf(oid, sizeof oid, "%u", known->oid);
     const char *params[] = {oid, known->schema, known->name};
     PGresult *result;
-    int code = pj_session_query(write, &result, "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c "
+    int code = pj_session_query(write, &result,
+                                "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c "
                                 "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::oid "
-                                "AND (n.nspname <> $2 OR c.relname <> $3)", 3, params, error);
+                                "AND (n.nspname <> $2 OR c.relname <> $3)",
+                                3, params, error);
     if (code == PJ_OK && PQntuples(result)) {
         pj_error_set(error, PJ_ESCHEMA, "table %s.%s was renamed to %s.%s", known->schema, known->name,
                      PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1));

@@ -1,9 +1,9 @@
 /*
  * Partitions: the stream names the leaves, the mirror is their root's.
  *
- * What identifies a row in the stream is the *leaf's* replica identity, and a new partition does not inherit its root's:
- * so every leaf is held to what the root says. A leaf made later shows as a name the map does not know; it is looked up
- * then, once, and entered under its root, or as of no concern.
+ * What identifies a row in the stream is the *leaf's* replica identity, and a new partition does not inherit its
+ * root's: so every leaf is held to what the root says. A leaf made later shows as a name the map does not know; it is
+ * looked up then, once, and entered under its root, or as of no concern.
  */
 #include "base/mem.h"
 #include "core/source_internal.h"
@@ -23,7 +23,8 @@ static int by_bytes(const void *a, const void *b)
 /* As quote_ident() writes it: the server's list of leaves comes quoted where the name needs it. */
 static void put_name(struct pj_buf *text, const char *name)
 {
-    bool plain = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(name) && !(*name >= '0' && *name <= '9');
+    bool plain =
+        strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(name) && !(*name >= '0' && *name <= '9');
     if (plain)
         pj_buf_puts(text, name);
     else
@@ -56,8 +57,8 @@ static void check_identity(const PGresult *result, int row, const struct pj_tabl
     if (strcmp(found, pj_buf_text(&wanted)) != 0) {
         pj_fault(faults, "partition %s.%s has replica identity (%s), its root %s.%s (%s)", schema, name, found,
                  table->schema, table->name, pj_buf_text(&wanted));
-        pj_fault_hint(faults, "ALTER TABLE %s.%s REPLICA IDENTITY … like its root's (partitions do not inherit it)", schema,
-                      name);
+        pj_fault_hint(faults, "ALTER TABLE %s.%s REPLICA IDENTITY … like its root's (partitions do not inherit it)",
+                      schema, name);
     }
     pj_buf_free(&wanted);
 }
@@ -68,8 +69,8 @@ static void check_leaf(struct pj_session *write, const PGresult *result, int row
     const char *schema = pj_field(result, row, "nspname"), *name = pj_field(result, row, "relname");
     const char *role = PQuser(pj_session_conn(write));
     if (*pj_field(result, row, "relkind") == 'f') {
-        pj_fault(faults, "partition %s.%s of %s.%s is a foreign table, whose changes are not in this server's WAL", schema,
-                 name, table->schema, table->name);
+        pj_fault(faults, "partition %s.%s of %s.%s is a foreign table, whose changes are not in this server's WAL",
+                 schema, name, table->schema, table->name);
         return;
     }
     if (*pj_field(result, row, "relpersistence") != 'p') {
@@ -146,8 +147,8 @@ static int put_leaf(const PGresult *result, int row, const struct pj_table *tabl
     bool known;
     const struct pj_table *before = pj_relmap_get(map, schema, strlen(schema), name, strlen(name), &known);
     if (known && before != table) {
-        pj_error_set(error, PJ_ESCHEMA, "%s.%s has become a partition of %s.%s; its rows may have been passed over", schema,
-                     name, table->schema, table->name);
+        pj_error_set(error, PJ_ESCHEMA, "%s.%s has become a partition of %s.%s; its rows may have been passed over",
+                     schema, name, table->schema, table->name);
         return pj_error_hint(error, "pgprojector resync makes the mirror exact again");
     }
     pj_relmap_put(map, schema, name, table);
@@ -179,7 +180,8 @@ static int enter_new_leaf(struct pj_session *write, const struct pj_table *root,
     int code = query_leaves(write, root, 1, &result, error);
     struct pj_faults faults = {0};
     for (int row = 0; code == PJ_OK && row < PQntuples(result); row++)
-        if (strcmp(pj_field(result, row, "nspname"), schema) == 0 && strcmp(pj_field(result, row, "relname"), name) == 0)
+        if (strcmp(pj_field(result, row, "nspname"), schema) == 0 &&
+            strcmp(pj_field(result, row, "relname"), name) == 0)
             check_identity(result, row, root, &faults);
     PQclear(result);
     if (code == PJ_OK)
@@ -200,7 +202,8 @@ int pj_source_resolve(struct pj_session *write, const char *schema, const char *
     int code = pj_session_query(write, &result, sql, 2, params, error);
     if (code != PJ_OK)
         return pj_error_wrap(error, "look up relation %s.%s", schema, name);
-    int root = PQntuples(result) ? find_by_oid(tables, count, (uint32_t)strtoul(PQgetvalue(result, 0, 0), NULL, 10)) : -1;
+    int root =
+        PQntuples(result) ? find_by_oid(tables, count, (uint32_t)strtoul(PQgetvalue(result, 0, 0), NULL, 10)) : -1;
     PQclear(result);
     if (root >= 0)
         return enter_new_leaf(write, &tables[root], schema, name, map, error);

@@ -2,9 +2,10 @@
  * From the write database's catalog to `struct pj_table`: what the tables are, whether they can be mirrored, and how
  * their columns' values travel.
  *
- * Three queries for all tables together: the tables, their columns, the leaves of partitioned ones. A table is refused for
- * anything that would make the mirror silently wrong later: no immediate primary key, no replica identity (UPDATE and
- * DELETE would be missing from the stream), not logged (nothing is in the stream), row security (the copy would miss rows).
+ * Three queries for all tables together: the tables, their columns, the leaves of partitioned ones. A table is refused
+ * for anything that would make the mirror silently wrong later: no immediate primary key, no replica identity (UPDATE
+ * and DELETE would be missing from the stream), not logged (nothing is in the stream), row security (the copy would
+ * miss rows).
  */
 #include "base/mem.h"
 #include "core/source_internal.h"
@@ -102,8 +103,10 @@ static bool check_kind(const PGresult *result, int row, const struct pj_wanted_t
     dotted(wanted, name, sizeof name);
     if (!*pj_field(result, row, "oid")) {
         pj_fault(faults, "table %s (wanted by %s) does not exist on the write database", name, wanted->wanted_by);
-        pj_fault_hint(faults, "create %s, or say in the configuration how it is called here (names are matched exactly, "
-                              "case included)", name);
+        pj_fault_hint(faults,
+                      "create %s, or say in the configuration how it is called here (names are matched exactly, "
+                      "case included)",
+                      name);
         return false;
     }
     const char *unfit = unfit_kind(*pj_field(result, row, "relkind"));
@@ -117,7 +120,8 @@ static void check_persistence(const PGresult *result, int row, const char *name,
     char persistence = *pj_field(result, row, "relpersistence");
     if (persistence == 'p')
         return;
-    pj_fault(faults, "table %s is %s: its changes are not in the WAL", name, persistence == 'u' ? "unlogged" : "temporary");
+    pj_fault(faults, "table %s is %s: its changes are not in the WAL", name,
+             persistence == 'u' ? "unlogged" : "temporary");
     if (persistence == 'u')
         pj_fault_hint(faults, "ALTER TABLE %s SET LOGGED", name);
 }
@@ -128,8 +132,10 @@ static void check_key(const PGresult *result, int row, const char *name, struct 
         pj_fault(faults, "table %s has no primary key", name);
         pj_fault_hint(faults, "ALTER TABLE %s ADD PRIMARY KEY (…)", name);
     } else if (!pj_field_true(result, row, "key_immediate")) {
-        pj_fault(faults, "table %s has a deferrable primary key, with which PostgreSQL leaves UPDATE and DELETE out of the "
-                         "stream", name);
+        pj_fault(faults,
+                 "table %s has a deferrable primary key, with which PostgreSQL leaves UPDATE and DELETE out of the "
+                 "stream",
+                 name);
         pj_fault_hint(faults, "make the primary key of %s NOT DEFERRABLE", name);
     }
     char identity = *pj_field(result, row, "relreplident");
@@ -311,8 +317,8 @@ static int check_columns(const struct pj_table *tables, int count, struct pj_err
 
 /* ----------------------------------------------------------------------------------------------------------- all */
 
-int pj_source_tables(struct pj_session *write, const struct pj_wanted_table *wanted, int count,
-                     struct pj_table **out, struct pj_error *error)
+int pj_source_tables(struct pj_session *write, const struct pj_wanted_table *wanted, int count, struct pj_table **out,
+                     struct pj_error *error)
 {
     pj_error_clear(error);
     struct pj_faults faults = {0};
