@@ -115,27 +115,39 @@ static bool read_text(const char *text, size_t length, struct pj_arena *arena, s
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
 typedef uint16_t pairs8 __attribute__((vector_size(16)));
 typedef uint8_t bytes8 __attribute__((vector_size(8)));
+typedef uint64_t words2 __attribute__((vector_size(16)));
 
 static bool any_bit(bytes16 bytes)
 {
-    uint64_t halves[2];
-    memcpy(halves, &bytes, sizeof halves);
+    words2 halves = (words2)bytes;
     return (halves[0] | halves[1]) != 0;
+}
+
+static uint64_t load8(const char *text)
+{
+    uint64_t word;
+    memcpy(&word, text, sizeof word);
+    return word;
+}
+
+static uint64_t load4(const char *text)
+{
+    uint32_t word;
+    memcpy(&word, text, sizeof word);
+    return word;
 }
 
 /*
  * 8 bytes from 16 lower-case digits, all at once. A letter has bit 6 set; its value is its low four bits plus nine. The
  * digits are right if each value is below 16, at least 10 for the letters and for no other, and gives the digit back.
  */
-static bool parse_16_digits(const char *text, unsigned char *bytes)
+static inline bool parse_16_digits(uint64_t first, uint64_t second, unsigned char *bytes)
 {
-    bytes16 digits;
-    memcpy(&digits, text, sizeof digits);
+    bytes16 digits = (bytes16)(words2){first, second};
     bytes16 letter = digits >> 6 & 1;
     bytes16 value = (digits & 15) + letter * 9;
     bytes16 wrong = value >> 4 | (((value + 6) >> 4 & 1) ^ letter) | ((value + '0' + letter * ('a' - '0' - 10)) ^ digits);
-    pairs8 pairs;
-    memcpy(&pairs, &value, sizeof pairs);
+    pairs8 pairs = (pairs8)value;
     bytes8 packed = __builtin_convertvector(pairs << 4 | pairs >> 8, bytes8);
     memcpy(bytes, &packed, sizeof packed);
     return !any_bit(wrong);
@@ -152,7 +164,7 @@ static int hex_value(char c)
 static bool parse_hex(const char *text, size_t count, unsigned char *bytes)
 {
     for (; count >= 8; count -= 8, text += 16, bytes += 8)
-        if (!parse_16_digits(text, bytes))
+        if (!parse_16_digits(load8(text), load8(text + 8), bytes))
             return false;
     for (; count > 0; count--, text += 2, bytes++) {
         int high = hex_value(text[0]), low = hex_value(text[1]);
@@ -180,14 +192,9 @@ static bool read_uuid(const char *text, size_t length, struct pj_arena *arena, s
 {
     if (length != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-')
         return false;
-    char digits[32];
-    memcpy(digits, text, 8);
-    memcpy(digits + 8, text + 9, 4);
-    memcpy(digits + 12, text + 14, 4);
-    memcpy(digits + 16, text + 19, 4);
-    memcpy(digits + 20, text + 24, 12);
     unsigned char *bytes = pj_arena_alloc(arena, 16);
-    if (!parse_16_digits(digits, bytes) || !parse_16_digits(digits + 16, bytes + 8))
+    if (!parse_16_digits(load8(text), load4(text + 9) | load4(text + 14) << 32, bytes) ||
+        !parse_16_digits(load4(text + 19) | load4(text + 24) << 32, load8(text + 28), bytes + 8))
         return false;
     set(value, bytes, 16);
     return true;

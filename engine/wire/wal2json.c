@@ -141,11 +141,11 @@ static enum key match_key(struct pj_json *json)
     return KEY_OTHER;
 }
 
-static enum key key_named(struct pj_json_span name)
+static enum key key_named(const struct pj_json_span *name)
 {
     static const char *const names[] = {"action", "xid", "timestamp", "schema", "table", "columns", "identity"};
     for (int i = 0; i < KEY_OTHER; i++)
-        if (name.length == strlen(names[i]) && memcmp(name.start, names[i], name.length) == 0)
+        if (name->length == strlen(names[i]) && memcmp(name->start, names[i], name->length) == 0)
             return (enum key)i;
     return KEY_OTHER;
 }
@@ -159,7 +159,8 @@ static int read_key(struct message *message, enum key *key)
     if (*key == KEY_OTHER) {
         if (!pj_json_string(json, &name) || !pj_json_take(json, ':'))
             return malformed(message, "a key");
-        *key = key_named(pj_wal2json_text(&message->reader, name));
+        pj_wal2json_unescape(&message->reader, &name);
+        *key = key_named(&name);
     }
     if (*key != KEY_OTHER && has(message, *key))
         return malformed(message, "a key that did not stand before");
@@ -172,7 +173,7 @@ static int read_string(struct message *message, struct pj_json_span *span)
 {
     if (!pj_json_string(&message->reader.json, span))
         return malformed(message, "a string");
-    *span = pj_wal2json_text(&message->reader, *span);
+    pj_wal2json_unescape(&message->reader, span);
     return PJ_OK;
 }
 

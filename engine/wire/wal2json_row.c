@@ -60,43 +60,38 @@ static int not_of_type(struct pj_wal2json_reader *reader, const struct pj_wal2js
 
 /* ---------------------------------------------------------------------------------------------------------- values */
 
-struct pj_json_span pj_wal2json_text(struct pj_wal2json_reader *reader, struct pj_json_span span)
+void pj_wal2json_unescape(struct pj_wal2json_reader *reader, struct pj_json_span *span)
 {
-    if (!span.escaped)
-        return span;
-    char *text = pj_arena_alloc(reader->arena, span.length);
-    return (struct pj_json_span){.start = text, .length = pj_json_decode(span, text)};
+    if (!span->escaped)
+        return;
+    char *text = pj_arena_alloc(reader->arena, span->length);
+    span->length = pj_json_decode(*span, text);
+    span->start = text;
+    span->escaped = false;
 }
 
 /* A text with escapes is decoded straight to where it is to stay. */
-static bool read_escaped_text(struct pj_wal2json_reader *reader, struct pj_json_span span, struct pj_value *value)
-{
-    span = pj_wal2json_text(reader, span);
-    if (span.length > INT32_MAX)
-        return false;
-    value->data = (const unsigned char *)span.start;
-    value->length = (int32_t)span.length;
-    return true;
-}
-
-static bool convert_string(struct pj_wal2json_reader *reader, enum pj_type type, struct pj_json_span span,
+static bool convert_string(struct pj_wal2json_reader *reader, enum pj_type type, struct pj_json_span *span,
                            struct pj_value *value)
 {
-    if (!span.escaped)
-        return pj_pgtext_to_binary(type, span.start, span.length, reader->arena, value);
-    if (type == PJ_TEXT || type == PJ_ANY)
-        return read_escaped_text(reader, span, value);
-    span = pj_wal2json_text(reader, span);
-    return pj_pgtext_to_binary(type, span.start, span.length, reader->arena, value);
+    bool text = type == PJ_TEXT || type == PJ_ANY;
+    if (!span->escaped || !text || span->length > INT32_MAX) {
+        pj_wal2json_unescape(reader, span);
+        return pj_pgtext_to_binary(type, span->start, span->length, reader->arena, value);
+    }
+    pj_wal2json_unescape(reader, span);
+    value->data = (const unsigned char *)span->start;
+    value->length = (int32_t)span->length;
+    return true;
 }
 
 /* Numbers stand bare for the number types and their kin; in a column of any other type they are a sign of a type changed
  * on the source, however well their text would fit. */
-static bool convert_number(struct pj_wal2json_reader *reader, enum pj_type type, struct pj_json_span span,
+static bool convert_number(struct pj_wal2json_reader *reader, enum pj_type type, const struct pj_json_span *span,
                            struct pj_value *value)
 {
     return (type == PJ_INT2 || type == PJ_INT4 || type == PJ_INT8 || type == PJ_ANY) &&
-           pj_pgtext_to_binary(type, span.start, span.length, reader->arena, value);
+           pj_pgtext_to_binary(type, span->start, span->length, reader->arena, value);
 }
 
 static int read_bare(struct pj_wal2json_reader *reader, const struct pj_wal2json_shape *shape, int column,
@@ -118,7 +113,7 @@ static int read_bare(struct pj_wal2json_reader *reader, const struct pj_wal2json
         return not_of_type(reader, shape, column);
     if (!pj_json_number(json, &span))
         return pj_wal2json_malformed(reader, "a value");
-    return convert_number(reader, type, span, value) ? PJ_OK : not_of_type(reader, shape, column);
+    return convert_number(reader, type, &span, value) ? PJ_OK : not_of_type(reader, shape, column);
 }
 
 static int read_value(struct pj_wal2json_reader *reader, const struct pj_wal2json_shape *shape, int column,
@@ -130,7 +125,7 @@ static int read_value(struct pj_wal2json_reader *reader, const struct pj_wal2jso
         return read_bare(reader, shape, column, value);
     if (!pj_json_string(&reader->json, &span))
         return pj_wal2json_malformed(reader, "a well-formed string");
-    if (!convert_string(reader, shape->columns[column].type, span, value))
+    if (!convert_string(reader, shape->columns[column].type, &span, value))
         return not_of_type(reader, shape, column);
     return PJ_OK;
 }
@@ -186,7 +181,7 @@ static int read_member_key(struct pj_wal2json_reader *reader, struct member *mem
     pj_json_space(json);
     if (!pj_json_string(json, &key) || !pj_json_take(json, ':'))
         return pj_wal2json_malformed(reader, "a column's key");
-    key = pj_wal2json_text(reader, key);
+    pj_wal2json_unescape(reader, &key);
     pj_json_space(json);
     if (is_key(key, "name", 4)) {
         if (member->name.start || !pj_json_string(json, &member->name))
@@ -222,8 +217,8 @@ static int read_column_slowly(struct pj_wal2json_reader *reader, struct row *row
     int code = read_member(reader, &member);
     if (code != PJ_OK)
         return code;
-    struct pj_json_span name = pj_wal2json_text(reader, member.name);
-    int column = pj_table_column_index(row->shape->table, name.start, name.length);
+    pj_wal2json_unescape(reader, &member.name);
+    int column = pj_table_column_index(row->shape->table, member.name.start, member.name.length);
     if (column < 0)
         return PJ_OK;
     const char *behind = reader->json.at;

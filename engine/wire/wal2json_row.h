@@ -22,8 +22,8 @@ struct pj_wal2json_reader {
 int pj_wal2json_row(struct pj_wal2json_reader *reader, const struct pj_wal2json_shape *shape, const int *slots,
                     struct pj_value *values);
 
-/* A string's text, in the arena where it had to be decoded, else in the message. */
-struct pj_json_span pj_wal2json_text(struct pj_wal2json_reader *reader, struct pj_json_span span);
+/* Makes a string's span its text: decoded into the arena where it has escapes, else as it stands in the message. */
+void pj_wal2json_unescape(struct pj_wal2json_reader *reader, struct pj_json_span *span);
 
 /* The error for a message that is not what it should be where the reader stands. Returns PJ_EDATA. */
 int pj_wal2json_malformed(struct pj_wal2json_reader *reader, const char *expected);
