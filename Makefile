@@ -51,9 +51,14 @@ BENCH     := $(patsubst test/bench/%.c,$(BUILD)/bench/%,$(wildcard test/bench/*.
 FUZZ      := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/*.c))
 C_FILES   := $(wildcard engine/*/*.[ch] projections/*/*.[ch] test/*/*.[ch])
 
+# Says what it does, not how; V=1 says how.
+ifeq ($(V),)
+quiet      = @printf '  %-5s %s\n' $(1) $@;
+endif
+
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help deps lint-deps unit test test-unit test-integration lint lint-format lint-layers lint-tidy lint-clang \
+.PHONY: all help deps lint-deps unit test test-unit test-integration lint lint-format format lint-layers lint-tidy lint-clang \
         demo bench bench-tools soak fuzz fuzz-programs install uninstall clean
 
 all: $(PROGRAM) $(MODULES)        ## the daemon and the shipped projection modules (default)
@@ -62,7 +67,7 @@ help:                             ## this list
 	@echo 'Goals (make GOAL [VARIABLE=value]):'
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r goal text; do \
 	  printf '  %-17s %s\n' "$$goal" "$$text"; done
-	@echo 'Variables: CC=gcc|clang  SAN=address,undefined  CFLAGS="-O2 -g"  PREFIX=/usr/local  DESTDIR='
+	@echo 'Variables: V=1  CC=gcc|clang  SAN=address,undefined  CFLAGS="-O2 -g"  PREFIX=/usr/local  DESTDIR='
 
 # ------------------------------------------------------------------------------------------------------------ installing
 
@@ -92,47 +97,46 @@ lint-deps:                        ## install what `make lint` and `make fuzz` ne
 # -------------------------------------------------------------------------------------------------------------- building
 
 $(LIB): $(filter-out $(BUILD)/engine/app/main.o,$(OBJECTS))
-	rm -f $@
-	$(AR) rcs $@ $^
+	$(call quiet,AR)rm -f $@; $(AR) rcs $@ $^
 
 $(PROGRAM): $(BUILD)/engine/app/main.o $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ALL_LIBS)
+	$(call quiet,LINK)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ALL_LIBS)
 
 $(BUILD)/%.o: %.c | $(BUILD)/gen/sql.h
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call quiet,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # Each sql/NAME.sql becomes the string pj_sql_NAME.
 $(BUILD)/gen/sql.c: $(SQL) Makefile
 	@mkdir -p $(@D)
-	{ echo '#include "sql.h"'; for file in $(SQL); do name=$$(basename $$file .sql); \
+	$(call quiet,SQL){ echo '#include "sql.h"'; for file in $(SQL); do name=$$(basename $$file .sql); \
 	  echo "const char pj_sql_$$name[] ="; \
 	  sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/    "/' -e 's/$$/\\n"/' $$file; echo '    ;'; done; } > $@
 $(BUILD)/gen/sql.h: $(SQL) Makefile
 	@mkdir -p $(@D)
-	{ echo '/* Made from sql/ by the Makefile. */'; for file in $(SQL); do \
+	$(call quiet,SQL){ echo '/* Made from sql/ by the Makefile. */'; for file in $(SQL); do \
 	  echo "extern const char pj_sql_$$(basename $$file .sql)[];"; done; } > $@
 $(BUILD)/gen/sql.o: $(BUILD)/gen/sql.c $(BUILD)/gen/sql.h
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call quiet,CC)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 define module_rule
 $(BUILD)/projections/$(1).so: $(wildcard projections/$(1)/*.[ch]) engine/include/pgprojector.h
 	@mkdir -p $$(@D)
-	$$(CC) $$(MODULE_CFLAGS) $$(MODULE_LDFLAGS) -o $$@ $$(filter %.c,$$^)
+	$$(call quiet,MOD)$$(CC) $$(MODULE_CFLAGS) $$(MODULE_LDFLAGS) -o $$@ $$(filter %.c,$$^)
 endef
 $(foreach name,$(sort $(MODULE_NAMES)),$(eval $(call module_rule,$(name))))
 
 $(BUILD)/test/%: test/unit/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itest -Itest/unit -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS) -lcriterion
+	$(call quiet,TEST)$(CC) $(ALL_CFLAGS) -Itest -Itest/unit -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS) -lcriterion
 
 $(BUILD)/bench/%: test/bench/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itest -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
+	$(call quiet,CC)$(CC) $(ALL_CFLAGS) -Itest -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
 
 $(BUILD)/fuzz/%: test/fuzz/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -Itest -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
+	$(call quiet,FUZZ)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -Itest -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< $(LIB) $(ALL_LIBS)
 
 # --------------------------------------------------------------------------------------------------------------- testing
 
@@ -184,6 +188,9 @@ lint-layers:                      ## no file includes from a higher layer
 
 lint-format:                      ## clang-format agrees with every C file
 	@clang-format --dry-run -Werror $(C_FILES)
+
+format:                           ## has clang-format write every C file
+	clang-format -i $(C_FILES)
 
 lint-clang:                       ## clang has nothing to warn of
 	+@$(MAKE) --no-print-directory CC=clang all unit bench-tools

@@ -146,7 +146,10 @@ static int take_line(struct reading *reading, const char *section, const char *k
         return take_entry(reading, section + 7 + strspn(section + 7, " "), key, value, origin);
     if (!*section)
         return complain(reading, "no section above; [pgprojector] should stand before", key, NULL);
-    return complain(reading, "unknown section", section, pj_value_nearest(section, sections));
+    complain(reading, "unknown section", section, pj_value_nearest(section, sections));
+    if (!reading->error->hint[0])
+        pj_error_hint(reading->error, "the sections are [pgprojector], [mirrors] and [module NAME]");
+    return 0;
 }
 
 static int handle(void *context, const char *section, const char *key, const char *value)

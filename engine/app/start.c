@@ -65,6 +65,17 @@ static bool worth_waiting(const struct pj_error *error)
     return error->retryable || error->code == PJ_EUNREACHABLE;
 }
 
+/* Never longer than the time that is left. */
+static int next_wait(struct pj_start *start)
+{
+    int wait = pj_backoff_next(&start->backoff);
+    if (!start->deadline_us)
+        return wait;
+    uint64_t now = pj_clock_monotonic_us();
+    int left = now < start->deadline_us ? (int)((start->deadline_us - now) / 1000) + 1 : 0;
+    return left < wait ? left : wait;
+}
+
 /* Logs each cause once, and waits; PJ_OK: try again. Else the error stays what it was, or says that a stop was asked.
  */
 static int wait_for_better(struct pj_start *start, struct pj_error *error)
@@ -81,7 +92,7 @@ static int wait_for_better(struct pj_start *start, struct pj_error *error)
         pj_backoff_reset(&start->backoff);
     }
     pj_state_set(start->state, PJ_WAITING, error->message, error->hint);
-    return pj_stop_sleep(&start->app->stop, pj_backoff_next(&start->backoff), error);
+    return pj_stop_sleep(&start->app->stop, next_wait(start), error);
 }
 
 static void waited_enough(struct pj_start *start)
