@@ -1,7 +1,7 @@
 /*
  * The verifier's side of the fence. One attempt:
  *
- *      all sessions are opened                        (before anything stands still)
+ *      all sessions are opened, and apply is near the write database's end (before anything stands still)
  *      insert the row, NOTIFY; wait for "held"        apply stands still at some commit
  *      temporary slot with exported snapshot -> L     the snapshot holds exactly the commits whose end LSN is <= L
  *      write session: BEGIN, SET TRANSACTION SNAPSHOT
@@ -33,6 +33,9 @@ enum {
     ANSWER_MS = 5000,   /* any other statement */
     STALE_S = 6,        /* a heartbeat comes every 2 s */
     PAUSE_MS = 300,
+    BACKLOG_MS = 5000,
+    BACKLOG_BYTES = 256 * 1024,
+    BACKLOG_POLL_MS = 10,
     POLL_MS = 200 /* a NOTIFY normally comes first */
 };
 
@@ -116,6 +119,36 @@ static int open_sessions(struct attempt *attempt, struct pj_error *error)
         code = open_one(attempt, PJ_WRITE, false, &attempt->write, error);
     if (code == PJ_OK)
         code = open_one(attempt, PJ_WRITE, true, &attempt->replication, error);
+    return code;
+}
+
+/*
+ * Waits until apply is near the write database's end, before it is made to stand still: what lies between the hold and
+ * L is applied one transaction at a time, which a long backlog would take too long for. When it does not come near in
+ * time the attempt goes on all the same.
+ */
+static int await_small_backlog(const struct attempt *attempt, struct pj_error *error)
+{
+    PGresult *end;
+    int code =
+        pj_session_query_row(attempt->write, &end, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0, NULL, error);
+    if (code != PJ_OK)
+        return code;
+    const char *params[] = {PQgetvalue(end, 0, 0)};
+    uint64_t deadline = pj_clock_monotonic_us() + (uint64_t)BACKLOG_MS * 1000;
+    bool near = false;
+    while (code == PJ_OK && !near && pj_clock_monotonic_us() < deadline) {
+        PGresult *result;
+        code = pj_session_query_row(attempt->control, &result,
+                                    "SELECT pg_catalog.pg_wal_lsn_diff($1::pg_lsn, lsn) FROM pgprojector.checkpoint", 1,
+                                    params, error);
+        if (code == PJ_OK)
+            near = strtod(PQgetvalue(result, 0, 0), NULL) <= BACKLOG_BYTES;
+        PQclear(result);
+        if (code == PJ_OK && !near)
+            code = pj_stop_sleep(attempt->options->stop, BACKLOG_POLL_MS, error);
+    }
+    PQclear(end);
     return code;
 }
 
@@ -252,6 +285,8 @@ static int try_once(struct attempt *attempt, int number, struct pj_error *error)
 {
     char snapshot[64];
     int code = open_sessions(attempt, error);
+    if (code == PJ_OK)
+        code = await_small_backlog(attempt, error);
     if (code == PJ_OK)
         code = insert_row(attempt, error);
     if (code == PJ_OK)
