@@ -176,6 +176,14 @@ static int check_slot(const struct pj_slot *slot, const struct pj_checkpoint *ch
     return gap(error);
 }
 
+static bool any_partitioned(const struct pj_setup *setup)
+{
+    for (int i = 0; i < setup->ntables; i++)
+        if (setup->tables[i].partitioned)
+            return true;
+    return false;
+}
+
 static int start_replication(struct pj_session *replication, const struct pj_connect_options *options,
                              const struct pj_connections *connections, struct pj_error *error)
 {
@@ -185,12 +193,15 @@ static int start_replication(struct pj_session *replication, const struct pj_con
     pj_quote_identifier(&sql, connections->checkpoint.slot);
     pj_buf_printf(&sql, " LOGICAL %s ", PJ_LSN(connections->confirmed));
     const char *(*names)[2] = pj_alloc((size_t)(setup->ntables + 1) * sizeof *names);
+    int count = 0;
     for (int i = 0; i < setup->ntables; i++) {
-        names[i][0] = setup->tables[i].schema;
-        /* a partition made later would not be among the names; its whole schema is asked for, and filtered here */
-        names[i][1] = setup->tables[i].partitioned ? NULL : setup->tables[i].name;
+        names[count][0] = setup->tables[i].schema;
+        names[count++][1] = setup->tables[i].name;
     }
-    pj_wal2json_options(&sql, (const char *const(*)[2])names, setup->ntables);
+    /* a partition made later, in any schema, would not be among the names: then all is asked for, and filtered here */
+    if (any_partitioned(setup))
+        count = 0;
+    pj_wal2json_options(&sql, (const char *const(*)[2])names, count);
     int code = pj_session_exec(replication, sql.data, error);
     pj_free(names);
     pj_buf_free(&sql);
