@@ -6,7 +6,8 @@ SELECT root.oid AS root, c.oid, n.nspname, c.relname, c.relkind, c.relpersistenc
        CASE c.relreplident
            WHEN 'f' THEN 'FULL'
            WHEN 'n' THEN 'NOTHING'
-           ELSE coalesce((SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attname COLLATE "C")
+           ELSE coalesce((SELECT pg_catalog.string_agg('"' || pg_catalog.replace(a.attname::text, '"', '""') || '"', ', '
+                                                      ORDER BY a.attname COLLATE "C")
                           FROM pg_catalog.pg_index i
                           CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
                           JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum

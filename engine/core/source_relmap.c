@@ -20,17 +20,6 @@ static int by_bytes(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* As quote_ident() writes it: the server's list of leaves comes quoted where the name needs it. */
-static void put_name(struct pj_buf *text, const char *name)
-{
-    bool plain =
-        strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(name) && !(*name >= '0' && *name <= '9');
-    if (plain)
-        pj_buf_puts(text, name);
-    else
-        pj_quote_identifier(text, name);
-}
-
 void pj_source_identity_text(const struct pj_table *table, struct pj_buf *text)
 {
     if (table->identity_full) {
@@ -43,7 +32,7 @@ void pj_source_identity_text(const struct pj_table *table, struct pj_buf *text)
     qsort(names, (size_t)table->nidentity, sizeof *names, by_bytes);
     for (int i = 0; i < table->nidentity; i++) {
         pj_buf_puts(text, i ? ", " : "");
-        put_name(text, names[i]);
+        pj_quote_identifier(text, names[i]);
     }
     pj_free(names);
 }
