@@ -159,7 +159,8 @@ static int store(struct pj_wal2json_reader *reader, struct row *row, int column,
     struct pj_value *place = &row->values[row->slots[column]];
     if (place->length != PJ_ABSENT)
         return column_error(reader, row->shape, column, "stands twice in one row", "");
-    *place = *value;
+    place->data = value->data; /* by field: the two were written apart a moment ago */
+    place->length = value->length;
     return PJ_OK;
 }
 

@@ -4,19 +4,19 @@
  *     decode [FILE]     FILE: one wal2json message a line, of the tables public.messages and public.conversations;
  *                       without it, messages like those of the chat workload are made up
  *
- * Prints nanoseconds a message, MB/s, and the ratio.
+ * Prints nanoseconds of processor time a message, MB/s, and the ratio; the best of several rounds.
  */
 #include "../reference/table_fixture.h"
 #include "../reference/wal2json_reference.h"
 
 #include "base/buf.h"
-#include "base/clock.h"
 #include "wire/wal2json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
-enum { MADE_UP = 40000, ROUNDS = 7 };
+enum { MADE_UP = 40000, ROUNDS = 15 };
 
 struct recording {
     struct pj_buf bytes;
@@ -145,6 +145,13 @@ static int by_jansson(void *map, const char *message, size_t length, struct pj_a
     return verdict == REFERENCE_ACCEPTS ? PJ_OK : pj_error_set(error, PJ_EDATA, "jansson refuses it");
 }
 
+static uint64_t processor_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 /* The best of several rounds, in microseconds; the arena is emptied every 4096 messages, as batches do. */
 static double measure(const struct recording *recording, decode_fn decode, void *decoder)
 {
@@ -152,7 +159,7 @@ static double measure(const struct recording *recording, decode_fn decode, void 
     struct pj_arena arena;
     pj_arena_init(&arena);
     for (int round = 0; round < ROUNDS; round++) {
-        uint64_t start = pj_clock_monotonic_us();
+        uint64_t start = processor_ns();
         size_t at = 0;
         for (size_t i = 0; i < recording->count; i++) {
             struct pj_row_change change;
@@ -165,12 +172,12 @@ static double measure(const struct recording *recording, decode_fn decode, void 
             if (i % 4096 == 4095)
                 pj_arena_reset(&arena, 64 << 20);
         }
-        uint64_t taken = pj_clock_monotonic_us() - start;
+        uint64_t taken = processor_ns() - start;
         best = taken < best ? taken : best;
         pj_arena_reset(&arena, 64 << 20);
     }
     pj_arena_free(&arena);
-    return (double)best;
+    return (double)best / 1000;
 }
 
 static void print_line(const char *name, double us, const struct recording *recording)
