@@ -24,11 +24,12 @@ struct pj_verify_options {
 /*
  * Under two snapshots that show one commit (sessions inside REPEATABLE READ transactions): every mirror against its
  * source, by buckets of the key with checksums computed in both databases, rows fetched only where they disagree.
+ * Sets *differences (not added to what it was). The sessions may be used for more within their transactions.
  */
 int pj_verify_mirrors(struct pj_session *write, struct pj_session *read, const struct pj_table *tables, int count,
                       const struct pj_verify_options *options, int64_t *differences, struct pj_error *error);
 
-/* A target against its definition, in the read session's snapshot. Compared as text, never by "=". */
+/* A target against its definition, in the read session's snapshot. Compared as text, never by "=". Sets *differences. */
 int pj_verify_projection(struct pj_session *read, const struct pj_projection *projection,
                          const struct pj_verify_options *options, int64_t *differences, struct pj_error *error);
 
