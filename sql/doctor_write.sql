@@ -3,9 +3,8 @@ SELECT pg_catalog.current_setting('server_version') AS version,
        pg_catalog.current_setting('server_version_num')::int AS version_number,
        pg_catalog.current_setting('wal_level') AS wal_level,
        pg_catalog.current_setting('server_encoding') AS encoding,
-       pg_catalog.current_setting('output_plugin_libraries', true) AS libraries,
-       pg_catalog.current_setting('output_plugin_libraries', true)
-           ~ '(^|,)\s*(wal2json|"wal2json")\s*(,|$)' AS libraries_fit,
+       p.libraries,
+       p.libraries ~ '(^|,)\s*(wal2json|"wal2json")\s*(,|$)' AS libraries_fit,
        pg_catalog.current_setting('max_replication_slots')::int
            - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots) AS spare_slots,
        pg_catalog.current_setting('max_replication_slots')::int AS max_slots,
@@ -27,3 +26,5 @@ SELECT pg_catalog.current_setting('server_version') AS version,
        (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c) AS system_id,
        pg_catalog.current_database()::text AS database,
        (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint AS clock_us
+-- NULL on a server without the setting, and for a role that may not read it; creating the slot then tells
+FROM (SELECT (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'output_plugin_libraries') AS libraries) p

@@ -11,7 +11,8 @@ SELECT pg_catalog.current_setting('wal_level') AS wal_level,
        pg_catalog.current_setting('max_wal_senders')::int AS max_senders,
        (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a
         WHERE a.backend_type = 'walsender' AND a.application_name NOT LIKE 'pgprojector%') AS senders,
-       pg_catalog.current_setting('output_plugin_libraries', true) AS libraries,
+       p.libraries,
        -- one pair of quotes round the whole list is one bogus name: not a match
-       pg_catalog.current_setting('output_plugin_libraries', true)
-           ~ '(^|,)\s*(wal2json|"wal2json")\s*(,|$)' AS libraries_fit
+       p.libraries ~ '(^|,)\s*(wal2json|"wal2json")\s*(,|$)' AS libraries_fit
+-- NULL on a server without the setting, and for a role that may not read it; creating the slot then tells
+FROM (SELECT (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'output_plugin_libraries') AS libraries) p
