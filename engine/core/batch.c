@@ -55,6 +55,7 @@ void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes)
             memset(rows->slots, 0, rows->nslots * sizeof *rows->slots);
         rows->count = 0;
         rows->truncated = false;
+        rows->emptied = NULL;
     }
     pj_arena_reset(&batch->arena, keep_bytes);
     batch->changes = batch->transactions = 0;
@@ -276,6 +277,25 @@ bool pj_batch_truncate(struct pj_batch *batch, const struct pj_table *table)
     return true;
 }
 
+static const char *copy_text(struct pj_batch *batch, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    return memcpy(pj_arena_alloc(&batch->arena, size), text, size);
+}
+
+bool pj_batch_truncate_partition(struct pj_batch *batch, const struct pj_table *table, const char *name,
+                                 const char *condition)
+{
+    struct pj_table_rows *rows = &batch->tables[table->index];
+    if (rows->count)
+        return false;
+    struct pj_emptied *emptied = pj_arena_alloc(&batch->arena, sizeof *emptied);
+    *emptied = (struct pj_emptied){rows->emptied, copy_text(batch, name), copy_text(batch, condition)};
+    rows->emptied = emptied;
+    batch->ends_at_commit = false;
+    return true;
+}
+
 void pj_batch_commit(struct pj_batch *batch, pj_lsn end_lsn, uint32_t xid, int64_t commit_us)
 {
     batch->floor_lsn = batch->end_lsn;
@@ -289,7 +309,7 @@ void pj_batch_commit(struct pj_batch *batch, pj_lsn end_lsn, uint32_t xid, int64
 bool pj_batch_has_rows(const struct pj_batch *batch)
 {
     for (int i = 0; i < batch->ntables; i++)
-        if (batch->tables[i].count || batch->tables[i].truncated)
+        if (batch->tables[i].count || batch->tables[i].truncated || batch->tables[i].emptied)
             return true;
     return false;
 }

@@ -27,13 +27,21 @@ struct pj_row {
     enum pj_old_state old_state;
 };
 
+/* A partition that was truncated by itself. */
+struct pj_emptied {
+    struct pj_emptied *next;
+    const char *name;      /* "schema.name" */
+    const char *condition; /* SQL over the table's columns: its rows */
+};
+
 struct pj_table_rows {
     const struct pj_table *table;
     struct pj_row **rows; /* in order of first appearance; pj_batch_sort sorts them by identity */
     size_t count, capacity;
     struct pj_row **slots; /* open addressing, a power of two */
     size_t nslots;
-    bool truncated; /* the table is emptied before this batch's rows are written */
+    bool truncated;  /* the table is emptied before this batch's rows are written */
+    struct pj_emptied *emptied; /* partitions that are emptied before, in the arena; NULL: none */
 };
 
 struct pj_batch {
@@ -60,6 +68,10 @@ int pj_batch_change(struct pj_batch *batch, const struct pj_row_change *change, 
 
 /* A TRUNCATE may only begin a batch: true where the table has no row in here yet, and is now marked. */
 bool pj_batch_truncate(struct pj_batch *batch, const struct pj_table *table);
+
+/* The same for one partition of the table; the texts are copied. */
+bool pj_batch_truncate_partition(struct pj_batch *batch, const struct pj_table *table, const char *name,
+                                 const char *condition);
 
 void pj_batch_commit(struct pj_batch *batch, pj_lsn end_lsn, uint32_t xid, int64_t commit_us);
 

@@ -109,16 +109,61 @@ static void bound_memory(struct pj_intake *intake)
     }
 }
 
-/* A truncated partitioned table comes as the root, then its leaves. A leaf alone leaves the mirror's other rows in place,
- * and which rows were the leaf's the mirror does not know. */
-static int truncate_leaf(struct pj_intake *intake, const struct pj_row_change *change, struct pj_error *error)
+void pj_intake_learn(struct pj_intake *intake, char *condition, char *ancestors)
+{
+    pj_free(intake->partition.name);
+    pj_free(intake->partition.condition);
+    pj_free(intake->partition.ancestors);
+    intake->partition.name = condition || ancestors
+                                 ? pj_sprintf("%s.%s", intake->unknown_schema, intake->unknown_name) : NULL;
+    intake->partition.condition = condition;
+    intake->partition.ancestors = ancestors;
+}
+
+/* Whether a partitioned table above it has just been emptied. `ancestors`: a name a line. */
+static bool covered(const struct pj_table_rows *rows, const char *ancestors)
+{
+    for (const struct pj_emptied *emptied = rows->emptied; emptied; emptied = emptied->next) {
+        size_t length = strlen(emptied->name);
+        for (const char *at = ancestors; (at = strstr(at, emptied->name)); at++)
+            if ((at == ancestors || at[-1] == '\n') && (at[length] == '\n' || !at[length]))
+                return true;
+    }
+    return false;
+}
+
+/*
+ * A truncated partitioned table comes as the root, then all below it. A partition alone leaves the mirror's other rows in
+ * place: the mirror does not know which rows were the partition's, the partition's constraint does.
+ */
+static int truncate_partition(struct pj_intake *intake, const struct pj_row_change *change,
+                              enum pj_intake_outcome *outcome, struct pj_error *error)
 {
     const struct pj_table_rows *rows = &intake->batch->tables[change->table->index];
     if (rows->truncated && !rows->count)
         return PJ_OK; /* the root was, just before */
-    pj_error_set(error, PJ_ESCHEMA, "partition %s.%s of %s.%s was truncated by itself, which the mirror cannot follow",
-                 change->schema, change->name, change->table->schema, change->table->name);
-    return pj_error_hint(error, "stop the daemon, run `pgprojector resync` and start it again; use DELETE on partitions");
+    char name[160];
+    snprintf(name, sizeof name, "%s.%s", change->schema, change->name);
+    if (!intake->partition.name || strcmp(intake->partition.name, name) != 0) {
+        snprintf(intake->unknown_schema, sizeof intake->unknown_schema, "%s", change->schema);
+        snprintf(intake->unknown_name, sizeof intake->unknown_name, "%s", change->name);
+        *outcome = PJ_INTAKE_PARTITION;
+        return PJ_OK;
+    }
+    if (!rows->count && covered(rows, intake->partition.ancestors))
+        return PJ_OK;
+    if (!intake->partition.condition) {
+        pj_error_set(error, PJ_ESCHEMA, "partition %s of %s.%s was truncated by itself, and which rows of the mirror were its "
+                     "cannot be told (it is a hash or default partition, or gone)", name, change->table->schema,
+                     change->table->name);
+        return pj_error_hint(error, "stop the daemon, run `pgprojector resync` and start it again; DELETE works on any "
+                                    "partition");
+    }
+    if (!pj_batch_truncate_partition(intake->batch, change->table, name, intake->partition.condition))
+        *outcome = PJ_INTAKE_SPLIT;
+    else
+        pj_intake_learn(intake, NULL, NULL); /* it may be another one by the next TRUNCATE */
+    return PJ_OK;
 }
 
 static int truncate(struct pj_intake *intake, const struct pj_row_change *change, enum pj_intake_outcome *outcome,
@@ -126,13 +171,10 @@ static int truncate(struct pj_intake *intake, const struct pj_row_change *change
 {
     const struct pj_table *table = change->table;
     if (strcmp(table->name, change->name) != 0 || strcmp(table->schema, change->schema) != 0)
-        return truncate_leaf(intake, change, error);
+        return truncate_partition(intake, change, outcome, error);
     if (pj_batch_truncate(intake->batch, change->table))
         return PJ_OK;
-    if (intake->skip_to)
-        intake->discarding = true; /* a split would apply a part before the end is known */
-    else
-        *outcome = PJ_INTAKE_SPLIT;
+    *outcome = PJ_INTAKE_SPLIT;
     return PJ_OK;
 }
 
@@ -173,6 +215,10 @@ int pj_intake_message(struct pj_intake *intake, const struct pj_copydata *messag
         return PJ_OK;
     default:
         code = row_change(intake, &change, outcome, error);
+        if (*outcome == PJ_INTAKE_SPLIT && intake->skip_to) {
+            intake->discarding = true; /* a split would apply a part before the end is known */
+            *outcome = PJ_INTAKE_MORE;
+        }
         bound_memory(intake);
         return code == PJ_OK ? code : pj_error_wrap(error, "transaction %u", intake->xid);
     }

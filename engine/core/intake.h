@@ -19,7 +19,11 @@ struct pj_intake {
     bool witness_expected, witness_seen;
     struct pj_checkpoint checkpoint; /* as at the connect */
     uint32_t known_new_xid;       /* a transaction that an earlier pass found to be new; outlives reconnects */
-    char unknown_schema[64], unknown_name[64]; /* of PJ_INTAKE_UNKNOWN */
+    char unknown_schema[64], unknown_name[64]; /* of PJ_INTAKE_UNKNOWN and PJ_INTAKE_PARTITION */
+    struct {                      /* what was learned of the partition asked for last; owned */
+        char *name;               /* "schema.name"; NULL: nothing */
+        char *condition, *ancestors; /* as pj_source_partition gives them */
+    } partition;
     uint64_t skipped;             /* transactions, since the start */
 };
 
@@ -27,7 +31,8 @@ enum pj_intake_outcome {
     PJ_INTAKE_MORE,   /* taken; nothing complete */
     PJ_INTAKE_COMMIT, /* taken; the batch now ends at a commit */
     PJ_INTAKE_SPLIT,  /* not taken: what is in the batch must be applied first; hand the message in again then */
-    PJ_INTAKE_UNKNOWN /* not taken: the relation must be looked up; hand the message in again then */
+    PJ_INTAKE_UNKNOWN,  /* not taken: the relation must be looked up; hand the message in again then */
+    PJ_INTAKE_PARTITION /* not taken: what the partition holds must be looked up (pj_intake_learn); the same */
 };
 
 /* Begins a pass over the stream, from a fresh connection. */
@@ -39,6 +44,9 @@ int pj_intake_message(struct pj_intake *intake, const struct pj_copydata *messag
 
 /* A keepalive says that all up to its position has been sent. PJ_EGAP where the witness should have been among it. */
 int pj_intake_keepalive(struct pj_intake *intake, pj_lsn position, struct pj_error *error);
+
+/* Answers PJ_INTAKE_PARTITION; takes the texts (pj_free). */
+void pj_intake_learn(struct pj_intake *intake, char *condition, char *ancestors);
 
 /* The batch has reached its cap. */
 static inline bool pj_intake_full(const struct pj_intake *intake)

@@ -86,6 +86,8 @@ struct pipeline {
     uv_work_t connect_work, resolve_work, schema_work;
     bool connecting, resolving, watching; /* jobs under way on other threads */
     struct pj_connections connections;
+    bool resolve_partition;     /* what the resolve job looks up */
+    char *condition, *ancestors; /* what it found */
     struct pj_error connect_error, resolve_error, schema_error;
     struct pj_error *error;     /* of pj_pipeline_run */
     struct pj_figures figures;
@@ -396,6 +398,8 @@ static void on_resolved(uv_work_t *work, int status)
         fail(p, &p->resolve_error);
         return;
     }
+    if (p->resolve_partition)
+        pj_intake_learn(&p->intake, p->condition, p->ancestors);
     enter(p, STREAMING);
     pump(p);
 }
@@ -410,14 +414,18 @@ static void resolve_job(uv_work_t *work)
     if (pj_session_open(&write, &session, &p->resolve_error) != PJ_OK)
         return;
     pj_session_set_timeout(write, 30000);
-    pj_source_resolve(write, p->intake.unknown_schema, p->intake.unknown_name, setup->tables, setup->ntables,
-                      setup->relmap, &p->resolve_error);
+    const char *schema = p->intake.unknown_schema, *name = p->intake.unknown_name;
+    if (p->resolve_partition)
+        pj_source_partition(write, schema, name, &p->condition, &p->ancestors, &p->resolve_error);
+    else
+        pj_source_resolve(write, schema, name, setup->tables, setup->ntables, setup->relmap, &p->resolve_error);
     pj_session_close(write);
 }
 
-static void resolve(struct pipeline *p)
+static void resolve(struct pipeline *p, bool partition)
 {
     enter(p, RESOLVING);
+    p->resolve_partition = partition;
     pj_error_clear(&p->resolve_error);
     p->resolve_work.data = p;
     p->resolving = true;
@@ -430,13 +438,14 @@ static bool take_message(struct pipeline *p, const struct pj_copydata *message, 
     enum pj_intake_outcome outcome;
     if (pj_intake_message(&p->intake, message, &outcome, error) != PJ_OK)
         return false;
-    p->holding = outcome == PJ_INTAKE_SPLIT || outcome == PJ_INTAKE_UNKNOWN;
+    bool unknown = outcome == PJ_INTAKE_UNKNOWN || outcome == PJ_INTAKE_PARTITION;
+    p->holding = outcome == PJ_INTAKE_SPLIT || unknown;
     if (p->holding)
         p->held = *message;
     if (outcome == PJ_INTAKE_SPLIT)
         p->split = true;
-    if (outcome == PJ_INTAKE_UNKNOWN)
-        resolve(p);
+    if (unknown)
+        resolve(p, outcome == PJ_INTAKE_PARTITION);
     if (outcome == PJ_INTAKE_COMMIT || message->start > p->received)
         p->received = message->start > p->received ? message->start : p->received;
     return !p->holding;
@@ -737,6 +746,7 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     pj_applier_free(p->applier);
     for (int i = 0; i < 2; i++)
         pj_batch_free(p->batches[i]);
+    pj_intake_learn(&p->intake, NULL, NULL);
     p->decoder->free(p->decoder);
     pj_free(p);
     return error->code;

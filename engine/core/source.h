@@ -56,6 +56,14 @@ int pj_source_resolve(struct pj_session *write, const char *schema, const char *
                       int count, struct pj_relmap *map, struct pj_error *error);
 
 /*
+ * What a TRUNCATE of one partition has emptied. *condition (pj_free) is an SQL condition over the root's columns that holds
+ * for exactly its rows; NULL where there is none that another server could evaluate, or the partition is gone. *ancestors
+ * (pj_free) lists the partitioned tables above it, "schema.name", one a line.
+ */
+int pj_source_partition(struct pj_session *write, const char *schema, const char *name, char **condition,
+                        char **ancestors, struct pj_error *error);
+
+/*
  * A fingerprint of all that matters for the tables (oids, names, columns, types, identity, partitions), as 32 hex digits.
  * Two that differ mean that the schema has changed. `*what` (pj_free; may be NULL) gets the first difference in words
  * when `before` is the tables as known: "public.messages: column content is gone".

@@ -185,7 +185,7 @@ int pj_source_resolve(struct pj_session *write, const char *schema, const char *
 {
     static const char sql[] = "SELECT pg_catalog.pg_partition_root(c.oid)::oid FROM pg_catalog.pg_class c "
                               "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-                              "WHERE n.nspname = $1 AND c.relname = $2 AND c.relispartition AND c.relkind <> 'p'";
+                              "WHERE n.nspname = $1 AND c.relname = $2 AND c.relispartition";
     const char *params[] = {schema, name};
     PGresult *result;
     int code = pj_session_query(write, &result, sql, 2, params, error);
@@ -197,5 +197,21 @@ int pj_source_resolve(struct pj_session *write, const char *schema, const char *
     if (root >= 0)
         return enter_new_leaf(write, &tables[root], schema, name, map, error);
     pj_relmap_put(map, schema, name, NULL);
+    return PJ_OK;
+}
+
+int pj_source_partition(struct pj_session *write, const char *schema, const char *name, char **condition,
+                        char **ancestors, struct pj_error *error)
+{
+    const char *params[] = {schema, name};
+    PGresult *result;
+    *condition = *ancestors = NULL;
+    int code = pj_session_query(write, &result, pj_sql_source_partition, 2, params, error);
+    if (code != PJ_OK)
+        return pj_error_wrap(error, "look up partition %s.%s", schema, name);
+    if (PQntuples(result) && !PQgetisnull(result, 0, 0))
+        *condition = pj_strdup(PQgetvalue(result, 0, 0));
+    *ancestors = pj_strdup(PQntuples(result) ? PQgetvalue(result, 0, 1) : "");
+    PQclear(result);
     return PJ_OK;
 }

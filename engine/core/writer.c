@@ -85,7 +85,7 @@ static int project_table(struct pj_projection *projection, int index, const stru
 {
     struct pj_projection_source *source = &projection->sources[index];
     struct pj_value old_row[PJ_MAX_SOURCE_COLUMNS], new_row[PJ_MAX_SOURCE_COLUMNS];
-    if (rows->truncated)
+    if (rows->truncated || rows->emptied)
         pj_deltas_mark_all(projection->deltas);
     for (size_t i = 0; i < rows->count; i++) {
         const struct pj_row *row = rows->rows[i];
@@ -274,15 +274,28 @@ static bool is_inserted(const struct pj_table_rows *rows, const struct pj_row *r
 
 typedef bool (*row_test)(const struct pj_table_rows *rows, const struct pj_row *row);
 
+/* The whole table, or the partitions that were truncated by themselves. */
+static void send_emptying(struct pj_pipe *pipe, const struct pj_table_rows *rows)
+{
+    char name[PJ_STATEMENT_NAME];
+    if (rows->truncated)
+        pj_pipe_execute(pipe, pj_statement_mirror(PJ_EMPTY, rows->table->index, name), 0, NULL, NULL, NULL);
+    for (const struct pj_emptied *emptied = rows->emptied; emptied; emptied = emptied->next) {
+        struct pj_buf sql = {0};
+        pj_buf_printf(&sql, "DELETE FROM %s WHERE %s", rows->table->mirror_sql, emptied->condition);
+        pj_pipe_query(pipe, sql.data, NULL, NULL);
+        pj_buf_free(&sql);
+    }
+}
+
 /* Sends the next chunk of deletes of the table under the cursor; false when there is none left. */
 static bool send_deletes(struct pj_writer *writer, struct pj_pipe *pipe, const struct pj_table_rows *rows)
 {
     struct pj_row *chunk[CHUNK_ROWS];
     size_t count = 0;
-    if (rows->truncated && writer->stream == 0) {
-        char name[PJ_STATEMENT_NAME];
+    if (writer->stream == 0 && (rows->truncated || rows->emptied)) {
         writer->stream = 1;
-        pj_pipe_execute(pipe, pj_statement_mirror(PJ_EMPTY, rows->table->index, name), 0, NULL, NULL, NULL);
+        send_emptying(pipe, rows);
         return true;
     }
     for (; writer->at < rows->count && count < CHUNK_ROWS; writer->at++)
