@@ -1,7 +1,7 @@
 /*
  * libFuzzer target: whatever the bytes, the scanner and the jansson reference must agree on whether they are a message
- * and on what it says. Build with clang, -fsanitize=fuzzer,address,undefined; run on test/fuzz/corpus. The messages there
- * are also read by test/unit/test_wal2json.c, so that an input which once broke something stays tested.
+ * and on what it says. Build with clang, -fsanitize=fuzzer,address,undefined; run on test/fuzz/corpus/fuzz_wal2json. The messages there are
+ * also read by test/unit/test_wal2json.c, so that an input which once broke something stays tested.
  */
 #include "../reference/table_fixture.h"
 #include "../reference/wal2json_reference.h"

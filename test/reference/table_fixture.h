@@ -59,7 +59,7 @@ static const struct fixture_column fixture_all[] = {
     {"at", PJ_TIMESTAMPTZ, false}, {"v\"q \xc3\xa9\\\n", PJ_UUID, false}, {"second", PJ_INT4, true},
     {0}};
 
-/* The tables that the messages in test/fuzz/corpus/ speak of, under their names in the stream: public.messages, its
+/* The tables that the messages in test/fuzz/corpus/fuzz_wal2json speak of, under their names in the stream: public.messages, its
  * partition public.p"art, public.conversations, public.all, public.full (REPLICA IDENTITY FULL), public.ignored (known,
  * of no concern). */
 enum { FIXTURE_MESSAGES, FIXTURE_CONVERSATIONS, FIXTURE_ALL, FIXTURE_FULL, FIXTURE_TABLES };

@@ -202,6 +202,8 @@ static inline enum reference_verdict reference_decode(const struct pj_relmap *ma
 {
     json_error_t error;
     *change = (struct pj_row_change){0};
+    if (memchr(message, '\0', length))
+        return REFERENCE_REFUSES; /* no JSON has a zero byte, but jansson 2.14 swallows one behind a number */
     json_t *root = json_loadb(message, length, JSON_REJECT_DUPLICATES, &error);
     if (!root) {
         enum json_error_code code = json_error_code(&error);

@@ -9,6 +9,8 @@
 #include <dirent.h>
 #include <stdio.h>
 
+#define CORPUS "test/fuzz/corpus/fuzz_wal2json"
+
 static struct fixture_map fixture;
 static struct pj_decoder *decoder;
 static struct pj_arena arena;
@@ -424,6 +426,7 @@ Test(wal2json, malformed_messages)
     for (size_t i = 0; i < sizeof messages / sizeof *messages; i++)
         refuse(messages[i]);
     cr_assert_eq(decode_bytes("{\"action\":\"B\"}\0", 15), PJ_EDATA);
+    cr_assert_eq(decode_bytes("{\"action\":\"B\",\"xid\":803\0}", 25), PJ_EDATA);
 }
 
 Test(wal2json, nesting_has_a_limit)
@@ -462,7 +465,7 @@ struct corpus {
 static char *read_file(const char *name)
 {
     char path[512];
-    snprintf(path, sizeof path, "test/fuzz/corpus/%s", name);
+    snprintf(path, sizeof path, CORPUS "/%s", name);
     FILE *file = fopen(path, "rb");
     cr_assert_not_null(file, "%s", path);
     char *text = pj_alloc(1 << 16);
@@ -475,7 +478,7 @@ static struct corpus read_corpus(void)
 {
     struct corpus corpus = {.count = 0};
     struct dirent *entry;
-    DIR *dir = opendir("test/fuzz/corpus");
+    DIR *dir = opendir(CORPUS);
     cr_assert_not_null(dir, "run from the top of the repository");
     while ((entry = readdir(dir)))
         if (entry->d_name[0] != '.' && corpus.count < 512) {
