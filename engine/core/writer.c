@@ -80,27 +80,53 @@ static void pick(const struct pj_projection_source *source, const struct pj_valu
         out[i] = row[source->columns[i]];
 }
 
+static bool same_key(const struct pj_table *table, const struct pj_row *row)
+{
+    if (table->identity_is_key)
+        return true;
+    for (int i = 0; i < table->nkey; i++)
+        if (!pj_equal(row->old[table->key[i]], row->new_row[table->key[i]]))
+            return false;
+    return true;
+}
+
+/* Hands one pair to apply(); a side that is NULL is left out. */
+static int project_pair(struct pj_projection *projection, int index, const struct pj_value *old,
+                        const struct pj_value *new_row, struct pj_error *error)
+{
+    struct pj_projection_source *source = &projection->sources[index];
+    struct pj_value picked_old[PJ_MAX_SOURCE_COLUMNS], picked_new[PJ_MAX_SOURCE_COLUMNS];
+    struct pj_change change = {.source = index};
+    if (old) {
+        pick(source, old, picked_old);
+        change.old_row = picked_old;
+    }
+    if (new_row) {
+        pick(source, new_row, picked_new);
+        change.new_row = picked_new;
+    }
+    return pj_deltas_apply(projection->deltas, &change, error);
+}
+
+/* Modules are promised that a pair has one primary key; under another replica identity it may have changed. */
+static int project_row(struct pj_projection *projection, int index, const struct pj_table *table,
+                       const struct pj_row *row, struct pj_error *error)
+{
+    if (!row->old || !row->new_row || same_key(table, row))
+        return project_pair(projection, index, row->old, row->new_row, error);
+    int code = project_pair(projection, index, row->old, NULL, error);
+    return code == PJ_OK ? project_pair(projection, index, NULL, row->new_row, error) : code;
+}
+
 static int project_table(struct pj_projection *projection, int index, const struct pj_table_rows *rows,
                          struct pj_error *error)
 {
-    struct pj_projection_source *source = &projection->sources[index];
-    struct pj_value old_row[PJ_MAX_SOURCE_COLUMNS], new_row[PJ_MAX_SOURCE_COLUMNS];
     if (rows->truncated || rows->emptied)
         pj_deltas_mark_all(projection->deltas);
     for (size_t i = 0; i < rows->count; i++) {
-        const struct pj_row *row = rows->rows[i];
-        if (!pj_row_changed(rows->table, row))
+        if (!pj_row_changed(rows->table, rows->rows[i]))
             continue;
-        struct pj_change change = {.source = index};
-        if (row->old) {
-            pick(source, row->old, old_row);
-            change.old_row = old_row;
-        }
-        if (row->new_row) {
-            pick(source, row->new_row, new_row);
-            change.new_row = new_row;
-        }
-        int code = pj_deltas_apply(projection->deltas, &change, error);
+        int code = project_row(projection, index, rows->table, rows->rows[i], error);
         if (code != PJ_OK)
             return code;
     }
@@ -242,16 +268,6 @@ void pj_writer_send_identities(struct pj_writer *writer, struct pj_pipe *pipe, e
     char name[PJ_STATEMENT_NAME];
     pj_pipe_execute(pipe, pj_statement_mirror(which, table->index, name), table->nidentity, writer->params, result,
                     context);
-}
-
-static bool same_key(const struct pj_table *table, const struct pj_row *row)
-{
-    if (table->identity_is_key)
-        return true;
-    for (int i = 0; i < table->nkey; i++)
-        if (!pj_equal(row->old[table->key[i]], row->new_row[table->key[i]]))
-            return false;
-    return true;
 }
 
 /* What a row needs in the mirror; a truncated mirror is empty by then. */
