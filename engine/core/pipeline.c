@@ -235,7 +235,8 @@ static bool drained(const struct pipeline *p)
 /* A keepalive's position becomes the checkpoint (and is confirmed when that is durable), at a bounded rate. */
 static void advance_by_keepalive(struct pipeline *p)
 {
-    if (p->keepalive <= p->applied || !drained(p) || p->stopping)
+    enum pj_gate_state gate = pj_gate_state(p->options->gate, NULL);
+    if (p->keepalive <= p->applied || !drained(p) || p->stopping || gate == PJ_GATE_HELD || gate == PJ_GATE_REACHED)
         return;
     uint64_t now = now_us(p), least = now - p->data_us < IDLE_POSITION_US ? POSITION_US : IDLE_POSITION_US;
     if (now - p->position_us < least)
