@@ -22,7 +22,8 @@ struct pj_row_change {
     enum pj_action action;
     uint32_t xid;   /* BEGIN and COMMIT; 0 where the source does not say */
     pj_lsn end_lsn; /* COMMIT: the transaction's end LSN (first byte behind its commit record) */
-    int64_t commit_us; /* COMMIT: the commit's time by the source's clock, microseconds since 2000-01-01 UTC; 0 unknown */
+    int64_t
+        commit_us; /* COMMIT: the commit's time by the source's clock, microseconds since 2000-01-01 UTC; 0 unknown */
 
     /* INSERT, UPDATE, DELETE, TRUNCATE: the table, or NULL where the relation is known to be of no concern. */
     const struct pj_table *table;

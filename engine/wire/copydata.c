@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum {
-    XLOG_HEADER = 25,   /* 'w', start, end of WAL, server's clock */
+    XLOG_HEADER = 25,    /* 'w', start, end of WAL, server's clock */
     KEEPALIVE_BYTES = 18 /* 'k', end of WAL, server's clock, reply wanted */
 };
 

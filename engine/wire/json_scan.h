@@ -35,8 +35,7 @@ size_t pj_json_decode(struct pj_json_span span, char *out);
 
 static inline void pj_json_space(struct pj_json *json)
 {
-    while (json->at < json->end &&
-           (*json->at == ' ' || *json->at == '\n' || *json->at == '\r' || *json->at == '\t'))
+    while (json->at < json->end && (*json->at == ' ' || *json->at == '\n' || *json->at == '\r' || *json->at == '\t'))
         json->at++;
 }
 

@@ -146,7 +146,8 @@ static inline bool parse_16_digits(uint64_t first, uint64_t second, unsigned cha
     bytes16 digits = (bytes16)(words2){first, second};
     bytes16 letter = digits >> 6 & 1;
     bytes16 value = (digits & 15) + letter * 9;
-    bytes16 wrong = value >> 4 | (((value + 6) >> 4 & 1) ^ letter) | ((value + '0' + letter * ('a' - '0' - 10)) ^ digits);
+    bytes16 wrong =
+        value >> 4 | (((value + 6) >> 4 & 1) ^ letter) | ((value + '0' + letter * ('a' - '0' - 10)) ^ digits);
     pairs8 pairs = (pairs8)value;
     bytes8 packed = __builtin_convertvector(pairs << 4 | pairs >> 8, bytes8);
     memcpy(bytes, &packed, sizeof packed);

@@ -26,7 +26,7 @@ struct pj_table_column {
     char *output_sql;    /* PJ_ANY: the output function, quoted: "pg_catalog.numeric_out"; else NULL */
     char *collation_sql; /* a COLLATE that differs from the type's default, quoted name, or NULL */
     bool not_null;
-    bool toastable;      /* may be left out of an UPDATE; a column that is not may never be absent */
+    bool toastable; /* may be left out of an UPDATE; a column that is not may never be absent */
 };
 
 /* A partition that holds rows: what the stream names. */
@@ -37,19 +37,19 @@ struct pj_table_leaf {
 };
 
 struct pj_table {
-    char *schema, *name;        /* on the source; the root's where it is partitioned */
-    char *mirror_sql;           /* the mirror's quoted, qualified name on the read database */
-    uint32_t oid;               /* on the source */
+    char *schema, *name; /* on the source; the root's where it is partitioned */
+    char *mirror_sql;    /* the mirror's quoted, qualified name on the read database */
+    uint32_t oid;        /* on the source */
     bool partitioned;
-    int index;                  /* its place in the list of mirrored tables */
+    int index; /* its place in the list of mirrored tables */
     int ncolumns;
     struct pj_table_column *columns; /* in the source's order; dropped columns are not there */
-    int nkey, *key;             /* the primary key: indexes into columns */
-    int nidentity, *identity;   /* the replica identity: the primary key, or the identity index's columns; for
+    int nkey, *key;                  /* the primary key: indexes into columns */
+    int nidentity, *identity;        /* the replica identity: the primary key, or the identity index's columns; for
                                    REPLICA IDENTITY FULL the primary key, found in the whole old row */
-    bool identity_is_key;       /* identity and key are the same columns */
+    bool identity_is_key;            /* identity and key are the same columns */
     bool identity_full;
-    int nleaves;                /* of a partitioned table, as of when it was read; filled, freed and used by core/source */
+    int nleaves; /* of a partitioned table, as of when it was read; filled, freed and used by core/source */
     struct pj_table_leaf *leaves;
 };
 

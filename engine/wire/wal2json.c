@@ -33,7 +33,7 @@ struct message {
     struct pj_row_change *change;
     unsigned seen; /* bits of enum key */
     struct pj_json_span timestamp, schema, table;
-    const char *schema_name, *table_name; /* the same, NUL-terminated, where the relation was not recognised */
+    const char *schema_name, *table_name;        /* the same, NUL-terminated, where the relation was not recognised */
     const struct pj_wal2json_relation *relation; /* once schema and table are known, if the map knows them */
     const char *columns, *identity;              /* lists passed over because they came too early */
 };
@@ -215,8 +215,7 @@ static void resolve(struct message *message)
         return;
     message->schema_name = name_text(message, message->schema);
     message->table_name = name_text(message, message->table);
-    message->relation =
-        pj_wal2json_relations_find(message->relations, message->schema_name, message->table_name);
+    message->relation = pj_wal2json_relations_find(message->relations, message->schema_name, message->table_name);
 }
 
 static int read_name(struct message *message, struct pj_json_span *name)

@@ -124,8 +124,7 @@ const struct pj_wal2json_relation *pj_wal2json_relations_find(struct pj_wal2json
                                                               const char *schema, const char *name)
 {
     bool known;
-    const struct pj_table *table =
-        pj_relmap_get(relations->map, schema, strlen(schema), name, strlen(name), &known);
+    const struct pj_table *table = pj_relmap_get(relations->map, schema, strlen(schema), name, strlen(name), &known);
     if (!known)
         return NULL;
     struct pj_buf head = {0};

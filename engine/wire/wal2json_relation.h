@@ -17,7 +17,7 @@ struct pj_wal2json_shape {
         char *lead; /* {"name":"title","value": */
         size_t lead_length;
         enum pj_type type;
-    } *columns;
+    } * columns;
     int *row_slots;      /* column i is value i of a row */
     int *identity_slots; /* column i's place among the identity's values, or -1 */
 };
@@ -34,8 +34,8 @@ struct pj_wal2json_relations {
     const struct pj_relmap *map;
     uint64_t generation; /* the map's, when all below was learned */
     struct pj_wal2json_relation recent[PJ_WAL2JSON_RECENT];
-    int last;    /* the one met last */
-    int oldest;  /* the one to be replaced next */
+    int last;                          /* the one met last */
+    int oldest;                        /* the one to be replaced next */
     struct pj_wal2json_shape **shapes; /* by the table's index */
     int nshapes;
 };

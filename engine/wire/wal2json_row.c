@@ -37,10 +37,12 @@ int pj_wal2json_malformed(struct pj_wal2json_reader *reader, const char *expecte
 static const char *type_name(enum pj_type type)
 {
     static const char *const names[] = {
-        [PJ_ANY] = "plain value", [PJ_BOOL] = "boolean",    [PJ_INT2] = "smallint",
-        [PJ_INT4] = "integer",    [PJ_INT8] = "bigint",     [PJ_TEXT] = "text",
-        [PJ_BYTEA] = "bytea",     [PJ_DATE] = "date",       [PJ_TIMESTAMP] = "timestamp",
-        [PJ_TIMESTAMPTZ] = "timestamp with time zone",      [PJ_UUID] = "uuid",
+        [PJ_ANY] = "plain value",     [PJ_BOOL] = "boolean",
+        [PJ_INT2] = "smallint",       [PJ_INT4] = "integer",
+        [PJ_INT8] = "bigint",         [PJ_TEXT] = "text",
+        [PJ_BYTEA] = "bytea",         [PJ_DATE] = "date",
+        [PJ_TIMESTAMP] = "timestamp", [PJ_TIMESTAMPTZ] = "timestamp with time zone",
+        [PJ_UUID] = "uuid",
     };
     return names[type];
 }

@@ -56,7 +56,8 @@ static void put_head(struct pj_buf *buf, const char *action, unsigned xid, uint6
 
 static void make_message_insert(struct pj_buf *buf, unsigned xid, uint64_t *state)
 {
-    static const char words[] = "the quick brown fox jumps over the lazy dog and then some more text follows, as it does";
+    static const char words[] =
+        "the quick brown fox jumps over the lazy dog and then some more text follows, as it does";
     put_head(buf, "I", xid, state);
     pj_buf_puts(buf, ",\"schema\":\"public\",\"table\":\"messages\",\"columns\":[{\"name\":\"id\",\"value\":");
     put_uuid(buf, state);
@@ -64,7 +65,8 @@ static void make_message_insert(struct pj_buf *buf, unsigned xid, uint64_t *stat
     put_uuid(buf, state);
     pj_buf_puts(buf, "},{\"name\":\"sender_id\",\"value\":");
     put_uuid(buf, state);
-    pj_buf_printf(buf, "},{\"name\":\"sequence_number\",\"value\":%u},{\"name\":\"client_message_id\",\"value\":\"c-%u\"},"
+    pj_buf_printf(buf,
+                  "},{\"name\":\"sequence_number\",\"value\":%u},{\"name\":\"client_message_id\",\"value\":\"c-%u\"},"
                   "{\"name\":\"content\",\"value\":\"%.*s\"},{\"name\":\"created_at\",\"value\":",
                   random32(state) % 100000, random32(state), (int)(random32(state) % (sizeof words - 1)), words);
     put_time(buf, state);
@@ -76,11 +78,15 @@ static void make_conversation_update(struct pj_buf *buf, unsigned xid, uint64_t 
     struct pj_buf id = {0};
     put_uuid(&id, state);
     put_head(buf, "U", xid, state);
-    pj_buf_printf(buf, ",\"schema\":\"public\",\"table\":\"conversations\",\"columns\":[{\"name\":\"id\",\"value\":%s},"
-                  "{\"name\":\"tenant_id\",\"value\":", id.data);
+    pj_buf_printf(buf,
+                  ",\"schema\":\"public\",\"table\":\"conversations\",\"columns\":[{\"name\":\"id\",\"value\":%s},"
+                  "{\"name\":\"tenant_id\",\"value\":",
+                  id.data);
     put_uuid(buf, state);
-    pj_buf_printf(buf, "},{\"name\":\"title\",\"value\":\"Conversation %u\"},{\"name\":\"type\",\"value\":\"group\"},"
-                  "{\"name\":\"created_at\",\"value\":", random32(state) % 5000);
+    pj_buf_printf(buf,
+                  "},{\"name\":\"title\",\"value\":\"Conversation %u\"},{\"name\":\"type\",\"value\":\"group\"},"
+                  "{\"name\":\"created_at\",\"value\":",
+                  random32(state) % 5000);
     put_time(buf, state);
     pj_buf_puts(buf, "},{\"name\":\"updated_at\",\"value\":");
     put_time(buf, state);

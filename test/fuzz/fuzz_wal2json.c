@@ -1,6 +1,6 @@
 /*
  * libFuzzer target: whatever the bytes, the scanner and the jansson reference must agree on whether they are a message
- * and on what it says. Build with clang, -fsanitize=fuzzer,address,undefined; run on test/fuzz/corpus/fuzz_wal2json. The messages there are
+ * and on what it says. `make fuzz` builds it and runs it on test/fuzz/corpus/fuzz_wal2json. The messages there are
  * also read by test/unit/test_wal2json.c, so that an input which once broke something stays tested.
  */
 #include "../reference/table_fixture.h"
@@ -40,8 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct pj_error error = {0};
     struct pj_row_change scanned, reference;
     pj_arena_init(&arena);
-    enum reference_verdict verdict =
-        reference_decode(fixture.map, (const char *)data, size, 1, &arena, &reference);
+    enum reference_verdict verdict = reference_decode(fixture.map, (const char *)data, size, 1, &arena, &reference);
     /* twice: the second time with warm caches */
     for (int round = 0; round < 2; round++) {
         int code = decoder->decode(decoder, (const char *)data, size, 1, &arena, &scanned, &error);

@@ -41,23 +41,38 @@ static inline void fixture_table_free(struct pj_table *table)
     pj_free(table);
 }
 
-static const struct fixture_column fixture_messages[] = {
-    {"id", PJ_UUID, true},           {"conversation_id", PJ_UUID, false},  {"sender_id", PJ_UUID, false},
-    {"sequence_number", PJ_INT8, false}, {"client_message_id", PJ_TEXT, false}, {"content", PJ_TEXT, false},
-    {"created_at", PJ_TIMESTAMPTZ, false}, {"deleted_at", PJ_TIMESTAMPTZ, false}, {0}};
+static const struct fixture_column fixture_messages[] = {{"id", PJ_UUID, true},
+                                                         {"conversation_id", PJ_UUID, false},
+                                                         {"sender_id", PJ_UUID, false},
+                                                         {"sequence_number", PJ_INT8, false},
+                                                         {"client_message_id", PJ_TEXT, false},
+                                                         {"content", PJ_TEXT, false},
+                                                         {"created_at", PJ_TIMESTAMPTZ, false},
+                                                         {"deleted_at", PJ_TIMESTAMPTZ, false},
+                                                         {0}};
 
-static const struct fixture_column fixture_conversations[] = {
-    {"id", PJ_UUID, true},   {"tenant_id", PJ_UUID, false},         {"title", PJ_TEXT, false},
-    {"type", PJ_TEXT, false}, {"created_at", PJ_TIMESTAMPTZ, false}, {"updated_at", PJ_TIMESTAMPTZ, false},
-    {0}};
+static const struct fixture_column fixture_conversations[] = {{"id", PJ_UUID, true},
+                                                              {"tenant_id", PJ_UUID, false},
+                                                              {"title", PJ_TEXT, false},
+                                                              {"type", PJ_TEXT, false},
+                                                              {"created_at", PJ_TIMESTAMPTZ, false},
+                                                              {"updated_at", PJ_TIMESTAMPTZ, false},
+                                                              {0}};
 
 /* One column of each type, and some whose names and types are out of the ordinary. */
-static const struct fixture_column fixture_all[] = {
-    {"id", PJ_INT4, true},        {"any", PJ_ANY, false},  {"flag", PJ_BOOL, false},
-    {"small", PJ_INT2, false},    {"big", PJ_INT8, false}, {"text", PJ_TEXT, false},
-    {"bytes", PJ_BYTEA, false},   {"day", PJ_DATE, false}, {"local", PJ_TIMESTAMP, false},
-    {"at", PJ_TIMESTAMPTZ, false}, {"v\"q \xc3\xa9\\\n", PJ_UUID, false}, {"second", PJ_INT4, true},
-    {0}};
+static const struct fixture_column fixture_all[] = {{"id", PJ_INT4, true},
+                                                    {"any", PJ_ANY, false},
+                                                    {"flag", PJ_BOOL, false},
+                                                    {"small", PJ_INT2, false},
+                                                    {"big", PJ_INT8, false},
+                                                    {"text", PJ_TEXT, false},
+                                                    {"bytes", PJ_BYTEA, false},
+                                                    {"day", PJ_DATE, false},
+                                                    {"local", PJ_TIMESTAMP, false},
+                                                    {"at", PJ_TIMESTAMPTZ, false},
+                                                    {"v\"q \xc3\xa9\\\n", PJ_UUID, false},
+                                                    {"second", PJ_INT4, true},
+                                                    {0}};
 
 /* The tables that the messages in test/fuzz/corpus/fuzz_wal2json speak of, under their names in the stream: public.messages, its
  * partition public.p"art, public.conversations, public.all, public.full (REPLICA IDENTITY FULL), public.ignored (known,

@@ -28,12 +28,14 @@ static inline int reference_depth(const json_t *value)
     const char *key;
     json_t *member;
     if (json_is_array(value)) {
-        json_array_foreach(value, index, member) {
+        json_array_foreach(value, index, member)
+        {
             int depth = reference_depth(member);
             deepest = depth > deepest ? depth : deepest;
         }
     } else if (json_is_object(value)) {
-        json_object_foreach((json_t *)value, key, member) {
+        json_object_foreach((json_t *)value, key, member)
+        {
             int depth = reference_depth(member);
             deepest = depth > deepest ? depth : deepest;
         }
@@ -95,7 +97,8 @@ static inline bool reference_row(const json_t *list, const struct pj_table *tabl
     if (!json_is_array(list))
         return false;
     *values = reference_absent(table->ncolumns, arena);
-    json_array_foreach(list, i, member) {
+    json_array_foreach(list, i, member)
+    {
         json_t *name = json_object_get(member, "name"), *value = json_object_get(member, "value");
         if (!json_is_string(name) || !value)
             return false;
@@ -133,8 +136,8 @@ static inline bool reference_change(const struct pj_relmap *map, const json_t *r
     bool known;
     if (!json_is_string(schema) || !json_is_string(name))
         return false;
-    change->table = pj_relmap_get(map, json_string_value(schema), json_string_length(schema),
-                                  json_string_value(name), json_string_length(name), &known);
+    change->table = pj_relmap_get(map, json_string_value(schema), json_string_length(schema), json_string_value(name),
+                                  json_string_length(name), &known);
     if (!known) {
         change->action = PJ_UNKNOWN_RELATION;
         return true;
@@ -263,8 +266,7 @@ static inline bool reference_same(const struct pj_row_change *scanned, const str
 {
     const struct pj_table *table = reference->table;
     if (scanned->action != reference->action || scanned->xid != reference->xid ||
-        scanned->end_lsn != reference->end_lsn || scanned->commit_us != reference->commit_us ||
-        scanned->table != table)
+        scanned->end_lsn != reference->end_lsn || scanned->commit_us != reference->commit_us || scanned->table != table)
         return false;
     return !table ||
            (reference_same_row(scanned->values, reference->values, table, NULL, table->ncolumns) &&

@@ -53,7 +53,8 @@ Test(copydata, status_says_written_flushed_and_applied)
     char status[PJ_STATUS_BYTES];
     /* 2000-01-01 00:00:01 UTC in microseconds since 1970 */
     pj_copydata_status(status, UINT64_C(0x16B374D848), UINT64_C(0x1), INT64_C(946684801000000), true);
-    static const char expected[] = "r\0\0\0\x16\xb3\x74\xd8\x48\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\1\0\0\0\0\0\x0f\x42\x40\1";
+    static const char expected[] =
+        "r\0\0\0\x16\xb3\x74\xd8\x48\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\1\0\0\0\0\0\x0f\x42\x40\1";
     cr_assert_eq(sizeof expected - 1, PJ_STATUS_BYTES);
     cr_assert_eq(memcmp(status, expected, PJ_STATUS_BYTES), 0);
     pj_copydata_status(status, 1, 1, 0, false);

@@ -29,8 +29,8 @@ Test(lsn, reads_lower_case_and_leading_zeros)
 
 Test(lsn, refuses_what_is_none)
 {
-    static const char *const texts[] = {"",     "/",    "0/",   "/0",   "0",     "0/0 ",        " 0/0", "0x1/0", "0/0x1",
-                                        "-1/0", "0/-1", "0/+1", "G/0",  "0/0/0", "123456789/0", "0/123456789"};
+    static const char *const texts[] = {"",      "/",    "0/",   "/0",   "0",   "0/0 ",  " 0/0",        "0x1/0",
+                                        "0/0x1", "-1/0", "0/-1", "0/+1", "G/0", "0/0/0", "123456789/0", "0/123456789"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         pj_lsn lsn;
         cr_assert_not(pj_lsn_parse(texts[i], &lsn), "\"%s\"", texts[i]);

@@ -113,7 +113,8 @@ Test(wal2json, commit_without_the_optional_parts)
 
 Test(wal2json, logical_messages_change_nothing)
 {
-    accept("{\"action\":\"M\",\"xid\":null,\"timestamp\":null,\"transactional\":false,\"prefix\":\"p\",\"content\":\"c\"}");
+    accept("{\"action\":\"M\",\"xid\":null,\"timestamp\":null,\"transactional\":false,\"prefix\":\"p\",\"content\":"
+           "\"c\"}");
     cr_assert_eq(change.action, PJ_MESSAGE);
     cr_assert_null(change.table);
 }
@@ -122,9 +123,11 @@ Test(wal2json, logical_messages_change_nothing)
 
 Test(wal2json, insert_into_known_table)
 {
-    accept("{\"action\":\"I\",\"xid\":5,\"timestamp\":\"x\",\"schema\":\"public\",\"table\":\"conversations\",\"columns\":["
-           "{\"name\":\"id\",\"value\":\"01234567-89ab-cdef-0123-456789abcdef\"},{\"name\":\"tenant_id\",\"value\":null},"
-           "{\"name\":\"title\",\"value\":\"T\"},{\"name\":\"updated_at\",\"value\":\"2000-01-01 00:00:00.000001+00\"}]}");
+    accept(
+        "{\"action\":\"I\",\"xid\":5,\"timestamp\":\"x\",\"schema\":\"public\",\"table\":\"conversations\",\"columns\":"
+        "["
+        "{\"name\":\"id\",\"value\":\"01234567-89ab-cdef-0123-456789abcdef\"},{\"name\":\"tenant_id\",\"value\":null},"
+        "{\"name\":\"title\",\"value\":\"T\"},{\"name\":\"updated_at\",\"value\":\"2000-01-01 00:00:00.000001+00\"}]}");
     cr_assert_eq(change.action, PJ_INSERT);
     cr_assert_eq(change.table, fixture.tables[FIXTURE_CONVERSATIONS]);
     is_bytes(change.values[0], "\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef", 16);
@@ -140,7 +143,8 @@ Test(wal2json, insert_into_known_table)
 Test(wal2json, update_carries_the_old_identity)
 {
     accept("{\"action\":\"U\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"id\",\"value\":1},"
-           "{\"name\":\"second\",\"value\":10}],\"identity\":[{\"name\":\"id\",\"value\":1},{\"name\":\"second\",\"value\":9}]}");
+           "{\"name\":\"second\",\"value\":10}],\"identity\":[{\"name\":\"id\",\"value\":1},{\"name\":\"second\","
+           "\"value\":9}]}");
     cr_assert_eq(change.action, PJ_UPDATE);
     cr_assert_eq(pj_int64(change.values[11]), 10);
     cr_assert_eq(pj_int64(change.identity[0]), 1);
@@ -165,7 +169,8 @@ Test(wal2json, identity_comes_in_the_tables_order_of_it)
 Test(wal2json, identity_full_is_the_whole_old_row)
 {
     accept("{\"action\":\"U\",\"schema\":\"public\",\"table\":\"full\",\"columns\":[{\"name\":\"id\",\"value\":2},"
-           "{\"name\":\"second\",\"value\":9}],\"identity\":[{\"name\":\"id\",\"value\":1},{\"name\":\"text\",\"value\":\"old\"},"
+           "{\"name\":\"second\",\"value\":9}],\"identity\":[{\"name\":\"id\",\"value\":1},{\"name\":\"text\","
+           "\"value\":\"old\"},"
            "{\"name\":\"second\",\"value\":9}]}");
     is_text(change.old_values[5], "old");
     cr_assert_eq(pj_int64(change.old_values[0]), 1);
@@ -202,11 +207,13 @@ Test(wal2json, truncate)
 Test(wal2json, relations_of_no_concern_and_unknown_ones)
 {
     for (int round = 0; round < 2; round++) {
-        accept("{\"action\":\"I\",\"schema\":\"public\",\"table\":\"ignored\",\"columns\":[{\"name\":\"id\",\"value\":[1]}]}");
+        accept("{\"action\":\"I\",\"schema\":\"public\",\"table\":\"ignored\",\"columns\":[{\"name\":\"id\",\"value\":["
+               "1]}]}");
         cr_assert_eq(change.action, PJ_INSERT);
         cr_assert_null(change.table);
         cr_assert_null(change.values);
-        accept("{\"action\":\"D\",\"schema\":\"public\",\"table\":\"n\\u00e9w\",\"identity\":[{\"name\":\"id\",\"value\":1}]}");
+        accept("{\"action\":\"D\",\"schema\":\"public\",\"table\":\"n\\u00e9w\",\"identity\":[{\"name\":\"id\","
+               "\"value\":1}]}");
         cr_assert_eq(change.action, PJ_UNKNOWN_RELATION);
         cr_assert_str_eq(change.schema, "public");
         cr_assert_str_eq(change.name, "n\xc3\xa9w");
@@ -218,8 +225,10 @@ Test(wal2json, relations_of_no_concern_and_unknown_ones)
 
 Test(wal2json, a_leaf_counts_as_its_root_whatever_its_columns_order)
 {
-    accept("{\"action\":\"I\",\"schema\":\"public\",\"table\":\"p\\\"art\",\"columns\":[{\"name\":\"content\",\"value\":\"c\"},"
-           "{\"name\":\"sequence_number\",\"value\":3},{\"name\":\"id\",\"value\":\"01234567-89ab-cdef-0123-456789abcdef\"}]}");
+    accept("{\"action\":\"I\",\"schema\":\"public\",\"table\":\"p\\\"art\",\"columns\":[{\"name\":\"content\","
+           "\"value\":\"c\"},"
+           "{\"name\":\"sequence_number\",\"value\":3},{\"name\":\"id\",\"value\":\"01234567-89ab-cdef-0123-"
+           "456789abcdef\"}]}");
     cr_assert_eq(change.table, fixture.tables[FIXTURE_MESSAGES]);
     is_text(change.values[5], "c");
     cr_assert_eq(pj_int64(change.values[3]), 3);
@@ -246,7 +255,8 @@ Test(wal2json, many_relations_take_turns)
     }
     for (int i = 0; i < 400; i++) {
         snprintf(message, sizeof message,
-                 "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"leaf_%d\",\"columns\":[{\"name\":\"id\",\"value\":%d}]}",
+                 "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"leaf_%d\",\"columns\":[{\"name\":\"id\","
+                 "\"value\":%d}]}",
                  i * 7 % 40, i);
         accept(message);
         cr_assert_eq(change.table, fixture.tables[i * 7 % 40 % 2 ? FIXTURE_ALL : FIXTURE_FULL]);
@@ -258,8 +268,8 @@ Test(wal2json, many_relations_take_turns)
 
 Test(wal2json, numbers_are_taken_as_their_text_or_exactly)
 {
-    static const char *const texts[] = {"1.50", "-0.001", "1e+300", "1E-7", "0", "-0", "123456789012345678901234567890.5",
-                                        "9007199254740993"};
+    static const char *const texts[] = {
+        "1.50", "-0.001", "1e+300", "1E-7", "0", "-0", "123456789012345678901234567890.5", "9007199254740993"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         accept(insert("any", texts[i]));
         is_text(change.values[1], texts[i]);
@@ -317,8 +327,9 @@ Test(wal2json, all_escapes)
     cr_assert_eq(pj_int64(change.values[7]), 0);
     accept(insert("t\\u0065xt", "\"x\""));
     is_text(change.values[5], "x");
-    static const char *const wrong[] = {"\\u0000", "\\ud83d", "\\ud83dx", "\\ud83d\\u0041", "\\ude00", "\\u12g4", "\\u12",
-                                        "\\x", "\\", "\\'", "\n", "\x01", "\x1f"};
+    static const char *const wrong[] = {
+        "\\u0000", "\\ud83d", "\\ud83dx", "\\ud83d\\u0041", "\\ude00", "\\u12g4", "\\u12", "\\x",
+        "\\",      "\\'",     "\n",       "\x01",           "\x1f"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char value[32];
         snprintf(value, sizeof value, "\"%s\"", wrong[i]);
@@ -328,11 +339,26 @@ Test(wal2json, all_escapes)
 
 Test(wal2json, utf8)
 {
-    static const char *const right[] = {"\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",
+    static const char *const right[] = {"\x7f",         "\xc2\x80",         "\xdf\xbf",
+                                        "\xe0\xa0\x80", "\xed\x9f\xbf",     "\xee\x80\x80",
                                         "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"};
-    static const char *const wrong[] = {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80",
-                                        "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff",
-                                        "\xc3", "\xe2\x82", "\xf0\x9f\x98", "\xc3\x28", "\xe2\x28\xac", "\xf0\x9f\x28\x80"};
+    static const char *const wrong[] = {"\x80",
+                                        "\xbf",
+                                        "\xc0\x80",
+                                        "\xc1\xbf",
+                                        "\xe0\x9f\xbf",
+                                        "\xed\xa0\x80",
+                                        "\xed\xbf\xbf",
+                                        "\xf0\x8f\xbf\xbf",
+                                        "\xf4\x90\x80\x80",
+                                        "\xf5\x80\x80\x80",
+                                        "\xff",
+                                        "\xc3",
+                                        "\xe2\x82",
+                                        "\xf0\x9f\x98",
+                                        "\xc3\x28",
+                                        "\xe2\x28\xac",
+                                        "\xf0\x9f\x28\x80"};
     char value[64];
     for (int lead = 0; lead < 20; lead++) { /* at every offset within a block */
         for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
@@ -353,7 +379,8 @@ Test(wal2json, a_value_that_does_not_fit_names_its_column_and_is_not_quoted)
     refuse(insert("at", "\"secret-value\""));
     cr_assert_not_null(strstr(error.message, "public.all.at"));
     cr_assert_null(strstr(error.message, "secret"));
-    refuse("{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"text\",\"value\":\"secret\"");
+    refuse("{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"text\",\"value\":"
+           "\"secret\"");
     cr_assert_null(strstr(error.message, "secret"));
     cr_assert_not_null(strstr(error.message, "\"table\":\"all\""));
 }
@@ -361,7 +388,9 @@ Test(wal2json, a_value_that_does_not_fit_names_its_column_and_is_not_quoted)
 Test(wal2json, a_megabyte_of_text)
 {
     struct pj_buf message = {0};
-    pj_buf_puts(&message, "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"text\",\"value\":\"");
+    pj_buf_puts(
+        &message,
+        "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"text\",\"value\":\"");
     for (int i = 0; i < 1 << 18; i++)
         pj_buf_puts(&message, i % 1000 ? "abcd" : "\\n\xc3\xa9.");
     pj_buf_puts(&message, "\"}]}");
@@ -376,7 +405,8 @@ Test(wal2json, a_megabyte_of_text)
 Test(wal2json, unknown_keys_and_columns_are_skipped)
 {
     accept("{\"action\":\"I\",\"x\":{\"a\":[1,-2.5e3,true,null,\"\\u00e9\",{},[]],\"b\":{}},\"schema\":\"public\","
-           "\"table\":\"all\",\"pk\":[{\"name\":\"id\",\"type\":\"integer\"}],\"columns\":[{\"name\":\"id\",\"type\":\"integer\","
+           "\"table\":\"all\",\"pk\":[{\"name\":\"id\",\"type\":\"integer\"}],\"columns\":[{\"name\":\"id\",\"type\":"
+           "\"integer\","
            "\"typeoid\":23,\"value\":7,\"optional\":false,\"position\":1},{\"name\":\"added later\",\"value\":\"v\"},"
            "{\"name\":\"text\",\"value\":\"t\"}],\"y\":[]}");
     cr_assert_eq(pj_int64(change.values[0]), 7);
@@ -385,7 +415,8 @@ Test(wal2json, unknown_keys_and_columns_are_skipped)
 
 Test(wal2json, white_space_and_another_order_of_keys)
 {
-    accept(" {\t\"action\" : \"U\" ,\n\"identity\":[ {\"value\" : 1 , \"name\" : \"id\" } , {\"name\":\"second\",\"value\":2} ],"
+    accept(" {\t\"action\" : \"U\" ,\n\"identity\":[ {\"value\" : 1 , \"name\" : \"id\" } , "
+           "{\"name\":\"second\",\"value\":2} ],"
            "\"columns\" : [ { \"name\" : \"text\" , \"value\" : \"t\" } ] ,\r\"table\":\"all\",\"xid\": 9 ,"
            "\"schema\" : \"public\" } \n");
     cr_assert_eq(change.table, fixture.tables[FIXTURE_ALL]);
@@ -398,15 +429,45 @@ Test(wal2json, white_space_and_another_order_of_keys)
 Test(wal2json, malformed_messages)
 {
     static const char *const messages[] = {
-        "", " ", "{}", "[]", "null", "\"action\"", "{\"action\"}", "{\"action\":}", "{\"action\":\"B\",}", "{\"action\":\"B\"}}",
-        "{\"action\":\"B\"} x", "{\"action\":\"X\"}", "{\"action\":\"\"}", "{\"action\":\"BC\"}", "{\"action\":1}",
-        "{\"xid\":1,\"action\":\"B\"}", "{\"action\":\"B\",\"action\":\"B\"}", "{\"action\":\"B\",\"xid\":1,\"xid\":1}",
-        "{\"action\":\"B\" \"xid\":1}", "{\"action\":\"B\",\"a\":01}", "{\"action\":\"B\",\"a\":1.}", "{\"action\":\"B\",\"a\":.5}",
-        "{\"action\":\"B\",\"a\":-}", "{\"action\":\"B\",\"a\":1e}", "{\"action\":\"B\",\"a\":+1}", "{\"action\":\"B\",\"a\":nul}",
-        "{\"action\":\"B\",\"a\":[1,]}", "{\"action\":\"B\",\"a\":[}", "{\"action\":\"B\",\"a\":{]}", "{\"action\":\"B\",\"a\":{1:2}}",
-        "{\"action\":\"B\",\"a\":{\"b\"}}", "{\"action\":\"B\",\"a\":[1}}", "{'action':'B'}", "{\"action\":\"B\",\"a\":NaN}",
-        "{\"action\":\"T\"}", "{\"action\":\"T\",\"schema\":\"public\"}", "{\"action\":\"T\",\"table\":\"all\"}",
-        "{\"action\":\"T\",\"schema\":null,\"table\":\"all\"}", "{\"action\":\"T\",\"schema\":\"public\",\"table\":5}",
+        "",
+        " ",
+        "{}",
+        "[]",
+        "null",
+        "\"action\"",
+        "{\"action\"}",
+        "{\"action\":}",
+        "{\"action\":\"B\",}",
+        "{\"action\":\"B\"}}",
+        "{\"action\":\"B\"} x",
+        "{\"action\":\"X\"}",
+        "{\"action\":\"\"}",
+        "{\"action\":\"BC\"}",
+        "{\"action\":1}",
+        "{\"xid\":1,\"action\":\"B\"}",
+        "{\"action\":\"B\",\"action\":\"B\"}",
+        "{\"action\":\"B\",\"xid\":1,\"xid\":1}",
+        "{\"action\":\"B\" \"xid\":1}",
+        "{\"action\":\"B\",\"a\":01}",
+        "{\"action\":\"B\",\"a\":1.}",
+        "{\"action\":\"B\",\"a\":.5}",
+        "{\"action\":\"B\",\"a\":-}",
+        "{\"action\":\"B\",\"a\":1e}",
+        "{\"action\":\"B\",\"a\":+1}",
+        "{\"action\":\"B\",\"a\":nul}",
+        "{\"action\":\"B\",\"a\":[1,]}",
+        "{\"action\":\"B\",\"a\":[}",
+        "{\"action\":\"B\",\"a\":{]}",
+        "{\"action\":\"B\",\"a\":{1:2}}",
+        "{\"action\":\"B\",\"a\":{\"b\"}}",
+        "{\"action\":\"B\",\"a\":[1}}",
+        "{'action':'B'}",
+        "{\"action\":\"B\",\"a\":NaN}",
+        "{\"action\":\"T\"}",
+        "{\"action\":\"T\",\"schema\":\"public\"}",
+        "{\"action\":\"T\",\"table\":\"all\"}",
+        "{\"action\":\"T\",\"schema\":null,\"table\":\"all\"}",
+        "{\"action\":\"T\",\"schema\":\"public\",\"table\":5}",
         "{\"action\":\"T\",\"schema\":\"public\",\"table\":\"all\",\"table\":\"all\"}",
         "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":{}}",
         "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[1]}",
@@ -414,8 +475,10 @@ Test(wal2json, malformed_messages)
         "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"id\"}]}",
         "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"value\":1}]}",
         "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":1,\"value\":1}]}",
-        "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"id\",\"value\":1,\"value\":1}]}",
-        "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"id\",\"value\":1,\"name\":\"id\"}]}",
+        "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"id\",\"value\":1,\"value\":"
+        "1}]}",
+        "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"id\",\"value\":1,\"name\":"
+        "\"id\"}]}",
         "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"id\",\"value\":1},]}",
         "{\"action\":\"I\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"id\",\"value\":1}"
         "{\"name\":\"text\",\"value\":\"\"}]}",
@@ -584,15 +647,17 @@ Test(wal2json, agrees_with_jansson_on_damaged_messages)
 
 Test(wal2json, options_escape_names_for_wal2json_and_for_sql)
 {
-    static const char *const tables[][2] = {{"public", "plain_1"}, {"public", "Od d.S,x"},     {"a'b", "we\"ird\\"},
-                                            {"public", "*"},       {"public", "gr\xc3\xbc\xc3\x9f"}, {"all of it", NULL}};
+    static const char *const tables[][2] = {
+        {"public", "plain_1"}, {"public", "Od d.S,x"},           {"a'b", "we\"ird\\"},
+        {"public", "*"},       {"public", "gr\xc3\xbc\xc3\x9f"}, {"all of it", NULL}};
     struct pj_buf sql = {0};
     pj_wal2json_options(&sql, tables, 6);
-    cr_assert_str_eq(pj_buf_text(&sql),
-                     "(\"format-version\" '2', \"include-xids\" 'true', \"include-timestamp\" 'true', "
-                     "\"include-types\" 'false', \"include-lsn\" 'false', \"include-transaction\" 'true', \"add-tables\" "
-                     "'public.plain_1,public.Od\\ d\\.S\\,x,a\\''b.we\\\"ird\\\\,public.\\*,public.gr\xc3\xbc\xc3\x9f,"
-                     "all\\ of\\ it.*')");
+    cr_assert_str_eq(
+        pj_buf_text(&sql),
+        "(\"format-version\" '2', \"include-xids\" 'true', \"include-timestamp\" 'true', "
+        "\"include-types\" 'false', \"include-lsn\" 'false', \"include-transaction\" 'true', \"add-tables\" "
+        "'public.plain_1,public.Od\\ d\\.S\\,x,a\\''b.we\\\"ird\\\\,public.\\*,public.gr\xc3\xbc\xc3\x9f,"
+        "all\\ of\\ it.*')");
     pj_buf_free(&sql);
 }
 
