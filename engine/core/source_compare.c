@@ -165,7 +165,7 @@ int pj_source_compare(struct pj_session *write, const struct pj_table *tables, i
     for (int i = 0; i < count; i++)
         wanted[i] = (struct pj_wanted_table){tables[i].schema, tables[i].name, by};
     struct pj_table *now;
-    int code = pj_source_tables(write, wanted, count, &now, error);
+    int code = pj_source_read_tables(write, wanted, count, true, &now, error);
     pj_free(wanted);
     if (code == PJ_ECONFIG) {
         struct pj_error renamed;

@@ -9,6 +9,7 @@
 struct pj_faults {
     struct pj_buf text, hint;
     int count;
+    bool streaming; /* rows need not be readable: a lost privilege is no fault */
 };
 
 void pj_fault(struct pj_faults *faults, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -19,6 +20,10 @@ int pj_faults_report(struct pj_faults *faults, int code, struct pj_error *error)
 const char *pj_field(const PGresult *result, int row, const char *name);
 bool pj_field_true(const PGresult *result, int row, const char *name);
 uint32_t pj_field_uint(const PGresult *result, int row, const char *name); /* 0 for NULL */
+
+/* pj_source_tables, or, for `streaming`, without asking whether the rows may be read. */
+int pj_source_read_tables(struct pj_session *write, const struct pj_wanted_table *wanted, int count, bool streaming,
+                          struct pj_table **tables, struct pj_error *error);
 
 /* The text by which a table's replica identity and its leaves' are compared (sql/source_leaves.sql). */
 void pj_source_identity_text(const struct pj_table *table, struct pj_buf *text);

@@ -181,7 +181,8 @@ static void check_table(const PGresult *result, int row, int count, const struct
     dotted(wanted, name, sizeof name);
     check_persistence(result, row, name, faults);
     check_key(result, row, name, faults);
-    check_privileges(result, row, wanted, name, role, faults);
+    if (!faults->streaming)
+        check_privileges(result, row, wanted, name, role, faults);
     check_root(result, row, count, name, faults);
 }
 
@@ -317,11 +318,11 @@ static int check_columns(const struct pj_table *tables, int count, struct pj_err
 
 /* ----------------------------------------------------------------------------------------------------------- all */
 
-int pj_source_tables(struct pj_session *write, const struct pj_wanted_table *wanted, int count, struct pj_table **out,
-                     struct pj_error *error)
+int pj_source_read_tables(struct pj_session *write, const struct pj_wanted_table *wanted, int count, bool streaming,
+                          struct pj_table **out, struct pj_error *error)
 {
     pj_error_clear(error);
-    struct pj_faults faults = {0};
+    struct pj_faults faults = {.streaming = streaming};
     struct pj_table *tables = pj_alloc((size_t)count * sizeof *tables);
     int code = read_tables(write, wanted, count, tables, &faults, error);
     if (code == PJ_OK && !faults.count)
@@ -340,6 +341,12 @@ int pj_source_tables(struct pj_session *write, const struct pj_wanted_table *wan
     }
     *out = tables;
     return code;
+}
+
+int pj_source_tables(struct pj_session *write, const struct pj_wanted_table *wanted, int count,
+                     struct pj_table **tables, struct pj_error *error)
+{
+    return pj_source_read_tables(write, wanted, count, false, tables, error);
 }
 
 void pj_source_tables_free(struct pj_table *tables, int count)
