@@ -47,7 +47,7 @@ MODULE_NAMES := $(patsubst projections/%/,%,$(dir $(wildcard projections/*/*.c))
 MODULES   := $(patsubst %,$(BUILD)/projections/%.so,$(sort $(MODULE_NAMES)))
 SQL       := $(wildcard sql/*.sql)
 UNIT      := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(wildcard test/unit/*.c))
-BENCH     := $(patsubst test/bench/%.c,$(BUILD)/bench/%,$(wildcard test/bench/*.c))
+BENCH_TOOLS := $(patsubst test/bench/%.c,$(BUILD)/bench/%,$(wildcard test/bench/*.c))
 FUZZ      := $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard test/fuzz/*.c))
 C_FILES   := $(wildcard engine/*/*.[ch] projections/*/*.[ch] test/*/*.[ch])
 
@@ -162,9 +162,9 @@ demo: deps                        ## two servers, a load, the daemon, a live vie
 	+@$(MAKE) --no-print-directory all
 	@PG_BIN=$(PG_BIN) DEMO_SECONDS=$(or $(DEMO_SECONDS),30) $(PYTHON) test/demo/demo.py
 
-bench-tools: $(BENCH)
+bench-tools: $(BENCH_TOOLS)
 
-bench: deps                       ## catch up on 300,000 transactions, beside pg_recvlogical to /dev/null
+bench: deps                       ## beside what else one would use; BENCH=catchup|mixed|bigtx|latency|group|snapshot|growth|all, PLOT=1
 	+@$(MAKE) --no-print-directory all bench-tools
 	@PG_BIN=$(PG_BIN) $(PYTHON) test/bench/bench.py
 
@@ -227,4 +227,4 @@ uninstall:                        ## takes it away again; modules of others stay
 clean:                            ## removes all that was built
 	rm -rf build build-clang build-address-undefined build-clang-address-undefined $(BUILD)
 
--include $(wildcard $(OBJECTS:.o=.d) $(UNIT:%=%.d) $(BENCH:%=%.d) $(FUZZ:%=%.d))
+-include $(wildcard $(OBJECTS:.o=.d) $(UNIT:%=%.d) $(BENCH_TOOLS:%=%.d) $(FUZZ:%=%.d))

@@ -12,11 +12,11 @@ from rig import DATABASE, HERE, say
 
 KEYS = {"users": "id", "conversations": "id", "messages": "id", "user_conversations": "user_id, conversation_id"}
 READ_INDEXES = (
-    "CREATE INDEX ON public.messages (conversation_id, sequence_number DESC)",
-    "CREATE INDEX ON public.messages (conversation_id, sequence_number DESC) WHERE deleted_at IS NULL",
-    "CREATE INDEX ON public.messages (sender_id, created_at DESC)",
-    "CREATE INDEX ON public.messages (created_at DESC)",
-    "CREATE INDEX ON public.conversations (tenant_id, updated_at DESC)",
+    "CREATE INDEX by_number ON public.messages (conversation_id, sequence_number DESC)",
+    "CREATE INDEX live_by_number ON public.messages (conversation_id, sequence_number DESC) WHERE deleted_at IS NULL",
+    "CREATE INDEX by_sender ON public.messages (sender_id, created_at DESC)",
+    "CREATE INDEX by_time ON public.messages (created_at DESC)",
+    "CREATE INDEX by_tenant ON public.conversations (tenant_id, updated_at DESC)",
 )
 
 
