@@ -110,7 +110,7 @@ static void check_slot(struct pj_doctor *doctor, const struct pj_status *status)
 {
     const struct pj_slot *slot = &status->slot;
     const char *remedy =
-        "the read database must be copied anew: drop schema pgprojector and the mirrors, and start again";
+        "copy anew: stop the daemon, UPDATE pgprojector.checkpoint SET lsn = NULL on the read database, run";
     if (!slot->exists)
         pj_doctor_add(doctor, PJ_FAIL, "slot", remedy, "%s does not exist", status->slot_name);
     else if (strcmp(slot->wal_status, "lost") == 0)

@@ -153,6 +153,11 @@ static int unknown_verb(const char *name, struct pj_error *error)
         names[i] = pj_verbs[i].name;
     const char *nearest = pj_value_nearest(name, names);
     pj_error_set(error, PJ_ECONFIG, "there is no command \"%.60s\"", name);
+    if (strcmp(name, "resync") == 0) /* halts name it as their remedy */
+        return pj_error_hint(error,
+                             "not yet: stop the daemon, UPDATE pgprojector.checkpoint SET lsn = NULL on the read "
+                             "database, and run again; that makes the first start anew (the tables are gone until "
+                             "it is complete)");
     return nearest ? pj_error_hint(error, "did you mean %s? All of them: pgprojector --help", nearest)
                    : usage_error(error, NULL);
 }

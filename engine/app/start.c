@@ -166,8 +166,7 @@ static int try_read_side(struct pj_start *start, struct pj_error *error)
 
 static int reach_read_side(struct pj_start *start, struct pj_error *error)
 {
-    int code;
-    while ((code = try_read_side(start, error)) != PJ_OK)
+    while (try_read_side(start, error) != PJ_OK)
         if (wait_for_better(start, error) != PJ_OK)
             return error->code;
     waited_enough(start);
@@ -244,8 +243,7 @@ static bool read_side_lives(struct pj_start *start)
 
 static int reach_write_side(struct pj_start *start, struct pj_error *error)
 {
-    int code;
-    while ((code = try_write_side(start, error)) != PJ_OK) {
+    while (try_write_side(start, error) != PJ_OK) {
         if (wait_for_better(start, error) != PJ_OK)
             return error->code;
         if (!read_side_lives(start) && reach_read_side(start, error) != PJ_OK)
