@@ -1,0 +1,529 @@
+/*
+ * The shipped modules against a real PostgreSQL, without a stream: random changes are made to the mirrors' tables, the
+ * pairs of old and new rows go through apply(), the merges and the recompute statements, and after each batch every target
+ * must equal its definition. The statements run under the settings of the applying session.
+ *
+ * The seed is printed; SEED=n repeats it. The server is private, a child of the test, and ends with it.
+ */
+#include "base/mem.h"
+#include "core/projection.h"
+#include "core/source.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* --------------------------------------------------------------------------------------------------------- server */
+
+static char directory[64];
+static pid_t server;
+static struct pj_session *session;
+static struct pj_error error;
+
+static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void shell(const char *format, ...)
+{
+    char command[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(command, sizeof command, format, args);
+    va_end(args);
+    cr_assert_eq(system(command), 0, "%s", command);
+}
+
+/* PostgreSQL refuses to run as root. */
+static void drop_root(void)
+{
+    const struct passwd *user = getpwnam("postgres");
+    if (geteuid() == 0 && user && (setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0))
+        _exit(1);
+}
+
+static pid_t spawn(const char *program, const char *const *arguments)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    drop_root();
+    prctl(PR_SET_PDEATHSIG, SIGQUIT);
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", getenv("PG_BIN") ? getenv("PG_BIN") : "/usr/lib/postgresql/15/bin", program);
+    if (!freopen("/dev/null", "w", stdout))
+        _exit(1);
+    char log[128];
+    snprintf(log, sizeof log, "%s/%s.log", directory, program);
+    if (!freopen(log, "w", stderr))
+        _exit(1);
+    execv(path, (char *const *)(uintptr_t)arguments);
+    _exit(127);
+}
+
+static void open_session(void)
+{
+    char url[160];
+    snprintf(url, sizeof url, "host=%s dbname=postgres user=postgres", directory);
+    struct pj_session_options options = {.side = PJ_READ, .url = url};
+    for (int i = 0; i < 600 && pj_session_open(&session, &options, &error) != PJ_OK; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    cr_assert_not_null(session, "%s", error.message);
+}
+
+static void start(void)
+{
+    strcpy(directory, "/tmp/pjt-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+    if (geteuid() == 0)
+        shell("chown postgres %s", directory);
+    char data[96];
+    snprintf(data, sizeof data, "%s/data", directory);
+    const char *const initdb[] = {"initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", NULL};
+    int status = -1;
+    waitpid(spawn("initdb", initdb), &status, 0);
+    cr_assert_eq(status, 0, "initdb failed; see %s", directory);
+    const char *const postgres[] = {"postgres",          "-D", data,        "-k", directory,        "-c",
+                                    "listen_addresses=", "-c", "fsync=off", "-c", "autovacuum=off", NULL};
+    server = spawn("postgres", postgres);
+    open_session();
+}
+
+static void stop(void)
+{
+    pj_session_close(session);
+    if (server > 0) {
+        kill(server, SIGQUIT);
+        waitpid(server, NULL, 0);
+    }
+    shell("rm -rf %s", directory);
+}
+
+static void sql(const char *text)
+{
+    int code = pj_session_exec(session, text, &error);
+    cr_assert_eq(code, PJ_OK, "%s\n%s", error.message, text);
+}
+
+/* --------------------------------------------------------------------------------------------------------- schema */
+
+#define COLUMN(column, kind)                                                                                           \
+    {                                                                                                                  \
+        .name = (char *)(uintptr_t)(column), .type = (kind), .type_sql = (char *)(uintptr_t) "?"                       \
+    }
+
+static struct pj_table_column users_columns[] = {COLUMN("id", PJ_UUID), COLUMN("username", PJ_TEXT),
+                                                 COLUMN("display_name", PJ_TEXT)};
+static struct pj_table_column conversations_columns[] = {
+    COLUMN("id", PJ_UUID),  COLUMN("tenant_id", PJ_UUID),         COLUMN("title", PJ_TEXT),
+    COLUMN("type", PJ_ANY), COLUMN("created_at", PJ_TIMESTAMPTZ), COLUMN("updated_at", PJ_TIMESTAMPTZ)};
+static struct pj_table_column messages_columns[] = {COLUMN("id", PJ_UUID),
+                                                    COLUMN("Conversation Id", PJ_UUID),
+                                                    COLUMN("sender_id", PJ_UUID),
+                                                    COLUMN("sequence_number", PJ_INT8),
+                                                    COLUMN("client_message_id", PJ_TEXT),
+                                                    COLUMN("content", PJ_TEXT),
+                                                    COLUMN("created_at", PJ_TIMESTAMPTZ),
+                                                    COLUMN("deleted_at", PJ_TIMESTAMPTZ)};
+static struct pj_table_column members_columns[] = {COLUMN("user_id", PJ_UUID), COLUMN("conversation_id", PJ_UUID),
+                                                   COLUMN("joined_at", PJ_TIMESTAMPTZ),
+                                                   COLUMN("last_read_at", PJ_TIMESTAMPTZ)};
+
+#define TABLE(i, table, sql_name, cols)                                                                                \
+    {                                                                                                                  \
+        .schema = (char *)(uintptr_t) "public", .name = (char *)(uintptr_t)(table),                                    \
+        .mirror_sql = (char *)(uintptr_t)(sql_name), .index = (i), .ncolumns = (int)(sizeof(cols) / sizeof *(cols)),   \
+        .columns = (cols)                                                                                              \
+    }
+
+static const struct pj_table tables[] = {
+    TABLE(0, "users", "\"public\".\"users\"", users_columns),
+    TABLE(1, "conversations", "\"public\".\"conversations\"", conversations_columns),
+    TABLE(2, "Odd Messages", "\"public\".\"Odd Messages\"", messages_columns),
+    TABLE(3, "user_conversations", "\"public\".\"user_conversations\"", members_columns),
+};
+
+enum { TABLES = 4 };
+
+static const char *const table_names[][2] = {{"messages", "Odd Messages"}, {NULL, NULL}};
+static const char *const column_names[][2] = {{"messages.conversation_id", "Conversation Id"}, {NULL, NULL}};
+static const char *const count_all[][2] = {{"null_last_read", "all"}, {NULL, NULL}};
+
+static const char schema[] =
+    "CREATE TYPE public.kind AS ENUM ('group', 'direct');"
+    "CREATE TABLE public.users (id uuid PRIMARY KEY, username text, display_name text);"
+    "CREATE TABLE public.conversations (id uuid PRIMARY KEY, tenant_id uuid, title text, type public.kind,"
+    "    created_at timestamptz, updated_at timestamptz);"
+    "CREATE TABLE public.\"Odd Messages\" (id uuid PRIMARY KEY, \"Conversation Id\" uuid, sender_id uuid,"
+    "    sequence_number bigint, client_message_id text, content text, created_at timestamptz, deleted_at timestamptz);"
+    "CREATE TABLE public.user_conversations (user_id uuid, conversation_id uuid, joined_at timestamptz,"
+    "    last_read_at timestamptz, PRIMARY KEY (user_id, conversation_id));"
+    "CREATE SCHEMA pgprojector; CREATE TABLE pgprojector.projection (name text PRIMARY KEY, module_version bigint,"
+    "    target_schema text, target_table text, key text[], definition text, state text, since timestamptz);";
+
+/* ----------------------------------------------------------------------------------------------------- projection */
+
+static struct pj_loaded_module loaded;
+static struct pj_projection projection;
+
+/* Modules are built here, so that the test is of the sources as they are. */
+static void load(const char *name, const char *const (*options)[2])
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/%s.so", directory, name);
+    shell("cc -std=c17 -shared -fPIC -Iengine/include -o %s projections/%s/*.c && chmod go-w %s", path, name, path);
+    if (geteuid() == 0)
+        shell("chown root %s", directory);
+    cr_assert_eq(pj_module_load(&loaded, path, &error), PJ_OK, "%s", error.message);
+    const struct pj_binding binding = {
+        .tables = table_names, .columns = column_names, .options = options, .default_schema = "public"};
+    struct pj_binding fitting = binding;
+    if (strcmp(name, "chat_mirrors") == 0)
+        fitting.columns = column_names;
+    cr_assert_eq(pj_projection_bind(&projection, loaded.module, &fitting, tables, TABLES, &error), PJ_OK, "%s",
+                 error.message);
+}
+
+static void build(const char *name, const char *const (*options)[2])
+{
+    load(name, options);
+    if (pj_projection_create_target(session, &projection, &error) != PJ_OK ||
+        pj_projection_create_mirror_indexes(session, &projection, &error) != PJ_OK ||
+        pj_projection_fill_target(session, &projection, &error) != PJ_OK ||
+        pj_projection_check_target(session, &projection, &error) != PJ_OK)
+        cr_assert_fail("%s", error.message);
+}
+
+static void unload(void)
+{
+    pj_projection_free(&projection);
+    pj_module_unload(&loaded);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- batch */
+
+static const Oid oids[] = {
+    [PJ_ANY] = 25,   [PJ_BOOL] = 16,   [PJ_INT2] = 21,        [PJ_INT4] = 23,          [PJ_INT8] = 20,  [PJ_TEXT] = 25,
+    [PJ_BYTEA] = 17, [PJ_DATE] = 1082, [PJ_TIMESTAMP] = 1114, [PJ_TIMESTAMPTZ] = 1184, [PJ_UUID] = 2950};
+
+/* Column `column` of `count` rows as a binary array. */
+static void put_array(struct pj_buf *array, enum pj_type type, const struct pj_value *rows, size_t count, int width,
+                      int column)
+{
+    const int32_t head[] = {1, 1, (int32_t)oids[type], (int32_t)count, 1};
+    for (size_t i = 0; i < 5; i++)
+        pj_buf_put_int32(array, head[i]);
+    for (size_t i = 0; i < count; i++) {
+        struct pj_value value = rows[i * (size_t)width + (size_t)column];
+        pj_buf_put_int32(array, value.length);
+        if (value.length > 0)
+            pj_buf_put(array, value.data, (size_t)value.length);
+    }
+}
+
+static void run(const char *text, const enum pj_type *types, const struct pj_value *rows, size_t count, int width)
+{
+    struct pj_buf arrays[16] = {0};
+    const char *values[16];
+    int lengths[16], formats[16];
+    for (int i = 0; i < width; i++) {
+        put_array(&arrays[i], types[i], rows, count, width, i);
+        values[i] = arrays[i].data;
+        lengths[i] = (int)arrays[i].length;
+        formats[i] = 1;
+    }
+    PGresult *result = PQexecParams(pj_session_conn(session), text, width, NULL, values, lengths, formats, 0);
+    cr_assert_eq(PQresultStatus(result), PGRES_COMMAND_OK, "%s%s", PQresultErrorMessage(result), text);
+    PQclear(result);
+    for (int i = 0; i < width; i++)
+        pj_buf_free(&arrays[i]);
+}
+
+static void run_merges(void)
+{
+    for (int i = 0; i < projection.nstreams; i++) {
+        size_t count;
+        const struct pj_value *rows = pj_deltas_rows(projection.deltas, i, &count);
+        const struct pj_stream *stream = &projection.module->streams[i];
+        enum pj_type types[16];
+        int width = pj_stream_column_count(stream);
+        for (int j = 0; j < width; j++)
+            types[j] = stream->columns[j].type;
+        if (count)
+            run(projection.merge_sql[i], types, rows, count, width);
+    }
+}
+
+static void run_recompute(void)
+{
+    size_t count;
+    const struct pj_value *keys = pj_deltas_routing_keys(projection.deltas, &count);
+    if (count)
+        run(projection.recompute_routing_sql, projection.key_kinds, keys, count, 1);
+    keys = pj_deltas_full_keys(projection.deltas, &count);
+    if (count)
+        run(projection.recompute_full_sql, projection.key_kinds, keys, count, projection.nkey);
+    if (pj_deltas_all_dirty(projection.deltas))
+        sql(projection.recompute_all_sql);
+}
+
+/* One side of a pair: the declared columns, from a result whose fields begin at `field`; NULL where there is no row. */
+static const struct pj_value *side(const PGresult *result, int row, int field,
+                                   const struct pj_projection_source *source, struct pj_value *values)
+{
+    if (PQgetisnull(result, row, field))
+        return NULL;
+    for (int i = 0; i < source->width; i++) {
+        int at = field + source->columns[i];
+        bool null = PQgetisnull(result, row, at);
+        values[i].data = null ? NULL : (const unsigned char *)PQgetvalue(result, row, at);
+        values[i].length = null ? PJ_NULL : PQgetlength(result, row, at);
+    }
+    return values;
+}
+
+/* Feeds the pairs of one table: its rows before (kept in a temporary table) and now. */
+static void feed(int source_number)
+{
+    const struct pj_projection_source *source = &projection.sources[source_number];
+    bool members = source->table->index == 3;
+    struct pj_buf query = {0};
+    pj_buf_printf(&query,
+                  "SELECT o.*, n.* FROM pg_temp.before%d o FULL JOIN %s n ON o.%s = n.%s%s "
+                  "WHERE o IS DISTINCT FROM n",
+                  source->table->index, source->table->mirror_sql, members ? "user_id" : "id",
+                  members ? "user_id" : "id", members ? " AND o.conversation_id = n.conversation_id" : "");
+    PGresult *result = PQexecParams(pj_session_conn(session), query.data, 0, NULL, NULL, NULL, NULL, 1);
+    cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK, "%s", PQresultErrorMessage(result));
+    for (int row = 0; row < PQntuples(result); row++) {
+        struct pj_value before[16], after[16];
+        struct pj_change change = {.source = source_number};
+        change.old_row = side(result, row, 0, source, before);
+        change.new_row = side(result, row, source->table->ncolumns, source, after);
+        cr_assert_eq(pj_deltas_apply(projection.deltas, &change, &error), PJ_OK, "%s", error.message);
+    }
+    PQclear(result);
+    pj_buf_free(&query);
+}
+
+static void remember(void)
+{
+    for (int i = 0; i < TABLES; i++) {
+        int code = pj_session_execf(session, &error,
+                                    "DROP TABLE IF EXISTS pg_temp.before%d; "
+                                    "CREATE TEMP TABLE before%d AS TABLE %s",
+                                    i, i, tables[i].mirror_sql);
+        cr_assert_eq(code, PJ_OK, "%s", error.message);
+    }
+}
+
+static void assert_right(unsigned seed, int batch)
+{
+    struct pj_buf query = {0};
+    pj_buf_printf(&query, "SELECT count(*) FROM ((TABLE %s EXCEPT ALL (%s)) UNION ALL ((%s) EXCEPT ALL TABLE %s)) x",
+                  projection.target_sql, projection.definition_sql, projection.definition_sql, projection.target_sql);
+    PGresult *result;
+    int code = pj_session_query_row(session, &result, query.data, 0, NULL, &error);
+    cr_assert_eq(code, PJ_OK, "%s", error.message);
+    cr_assert_str_eq(PQgetvalue(result, 0, 0), "0", "%s: differs from its definition (SEED=%u, batch %d)",
+                     projection.module->name, seed, batch);
+    PQclear(result);
+    pj_buf_free(&query);
+}
+
+/* -------------------------------------------------------------------------------------------------------- changes */
+
+static unsigned state;
+
+static unsigned pick(unsigned below)
+{
+    state = state * 1664525u + 1013904223u;
+    return (state >> 10) % below;
+}
+
+/* uuids of small numbers; the kind keeps the tables' keys apart. */
+static const char *id(char space[40], const char *kind, unsigned number)
+{
+    snprintf(space, 40, "'00000000-0000-0000-000%s-%012u'", kind, number);
+    return space;
+}
+
+static const char *moment(char space[40])
+{
+    unsigned which = pick(14);
+    if (which == 0)
+        return "NULL";
+    if (which == 1)
+        return pick(2) ? "'infinity'" : "'-infinity'";
+    snprintf(space, 40, "'2025-01-01 00:00:%02u.%u'", which, pick(3));
+    return space;
+}
+
+static void change_conversation(struct pj_buf *text)
+{
+    char a[40], b[40], c[40];
+    const char *one = id(a, "1", pick(6)), *other = id(b, "1", pick(6));
+    switch (pick(5)) {
+    case 0:
+        pj_buf_printf(
+            text, "INSERT INTO conversations VALUES (%s, NULL, 'new', 'group', now(), now()) ON CONFLICT DO NOTHING",
+            one);
+        break;
+    case 1:
+        pj_buf_printf(text, "DELETE FROM conversations WHERE id = %s", one);
+        break;
+    case 2:
+        pj_buf_printf(text, "UPDATE conversations SET title = %s, type = %s WHERE id = %s",
+                      pick(3) ? "title || 'x'" : "NULL", pick(2) ? "'direct'" : "NULL", one);
+        break;
+    case 3:
+        pj_buf_printf(text, "UPDATE conversations SET updated_at = %s WHERE id = %s", moment(c), one);
+        break;
+    default:
+        pj_buf_printf(
+            text,
+            "UPDATE conversations SET id = %s WHERE id = %s AND NOT EXISTS (SELECT FROM conversations WHERE id = %s)",
+            other, one, other);
+    }
+}
+
+static void change_message(struct pj_buf *text)
+{
+    char a[40], b[40], c[40], d[40];
+    const char *one = id(a, "2", pick(40)), *other = id(b, "2", pick(40)), *conversation = id(c, "1", pick(6));
+    switch (pick(10)) {
+    case 0:
+    case 1:
+    case 2:
+        pj_buf_printf(
+            text,
+            "INSERT INTO \"Odd Messages\" VALUES (%s, %s, NULL, %s, NULL, 'hello', %s, %s) ON CONFLICT DO NOTHING", one,
+            pick(12) ? conversation : "NULL", pick(10) ? (pick(2) ? "7" : "8") : "NULL", moment(d),
+            pick(6) ? "NULL" : "now()");
+        break;
+    case 3:
+        pj_buf_printf(text, "DELETE FROM \"Odd Messages\" WHERE id = %s", one);
+        break;
+    case 4:
+        pj_buf_printf(text, "UPDATE \"Odd Messages\" SET deleted_at = %s WHERE id = %s", pick(2) ? "now()" : "NULL",
+                      one);
+        break;
+    case 5:
+        pj_buf_printf(text, "UPDATE \"Odd Messages\" SET \"Conversation Id\" = %s WHERE id = %s", conversation, one);
+        break;
+    case 6:
+        pj_buf_printf(text, "UPDATE \"Odd Messages\" SET created_at = %s WHERE id = %s", moment(d), one);
+        break;
+    case 7:
+        pj_buf_printf(text, "UPDATE \"Odd Messages\" SET sequence_number = %u WHERE id = %s", pick(9), one);
+        break;
+    case 8:
+        pj_buf_printf(text, "UPDATE \"Odd Messages\" SET content = content || '!' WHERE id = %s", one);
+        break;
+    default:
+        pj_buf_printf(text,
+                      "UPDATE \"Odd Messages\" SET id = %s WHERE id = %s AND NOT EXISTS (SELECT FROM \"Odd Messages\" "
+                      "WHERE id = %s)",
+                      other, one, other);
+    }
+}
+
+static void change_member(struct pj_buf *text)
+{
+    char a[40], b[40], c[40], d[40];
+    const char *user = id(a, "3", pick(4)), *conversation = id(b, "1", pick(6)), *other = id(c, "1", pick(6));
+    switch (pick(5)) {
+    case 0:
+    case 1:
+        pj_buf_printf(text, "INSERT INTO user_conversations VALUES (%s, %s, now(), %s) ON CONFLICT DO NOTHING", user,
+                      conversation, moment(d));
+        break;
+    case 2:
+        pj_buf_printf(text, "DELETE FROM user_conversations WHERE (user_id, conversation_id) = (%s, %s)", user,
+                      conversation);
+        break;
+    case 3:
+        pj_buf_printf(text,
+                      "UPDATE user_conversations SET last_read_at = %s WHERE (user_id, conversation_id) = (%s, %s)",
+                      moment(d), user, conversation);
+        break;
+    default:
+        pj_buf_printf(text,
+                      "UPDATE user_conversations SET conversation_id = %s WHERE (user_id, conversation_id) = (%s, %s) "
+                      "AND NOT EXISTS (SELECT FROM user_conversations WHERE (user_id, conversation_id) = (%s, %s))",
+                      other, user, conversation, user, other);
+    }
+}
+
+static void change_something(void)
+{
+    struct pj_buf text = {0};
+    unsigned which = pick(10);
+    if (which < 2)
+        change_conversation(&text);
+    else if (which < 8)
+        change_message(&text);
+    else
+        change_member(&text);
+    sql(text.data);
+    pj_buf_free(&text);
+}
+
+static void run_batch(bool all)
+{
+    remember();
+    for (unsigned changes = 1 + pick(12); changes > 0; changes--)
+        change_something();
+    for (int i = 0; i < projection.nsources; i++)
+        feed(i);
+    if (all)
+        pj_deltas_mark_all(projection.deltas);
+    pj_deltas_finish(projection.deltas);
+    run_merges();
+    run_recompute();
+    pj_deltas_reset(projection.deltas);
+}
+
+static void live_through_a_history(const char *module, const char *const (*options)[2])
+{
+    unsigned seed = getenv("SEED") ? (unsigned)strtoul(getenv("SEED"), NULL, 10) : (unsigned)time(NULL);
+    fprintf(stderr, "%s: SEED=%u\n", module, seed);
+    state = seed;
+    sql(schema);
+    sql("SET search_path = public; SET client_min_messages = warning");
+    for (int i = 0; i < 100; i++)
+        change_something();
+    sql("SET search_path = ''");
+    build(module, options);
+    sql("SET search_path = public; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; "
+        "SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off");
+    for (int batch = 0; batch < 150; batch++) {
+        run_batch(batch % 50 == 49);
+        assert_right(seed, batch);
+    }
+    unload();
+}
+
+TestSuite(projection_tables, .init = start, .fini = stop, .timeout = 60);
+
+Test(projection_tables, conversation_summary_equals_its_definition)
+{
+    live_through_a_history("conversation_summary", NULL);
+}
+
+Test(projection_tables, user_conversation_membership_equals_its_definition)
+{
+    live_through_a_history("user_conversation_membership", NULL);
+}
+
+Test(projection_tables, user_conversation_membership_may_count_all_for_a_null_last_read_at)
+{
+    live_through_a_history("user_conversation_membership", count_all);
+}
