@@ -27,7 +27,8 @@ static const struct pj_module module = {
     .sources = sources,
     .target = "owned_things",
     .key = key,
-    .definition = "SELECT t.owner_id, count(*) AS things FROM {things} AS t WHERE {keys(t.owner_id)} GROUP BY t.owner_id",
+    .definition =
+        "SELECT t.owner_id, count(*) AS things FROM {things} AS t WHERE {keys(t.owner_id)} GROUP BY t.owner_id",
 };
 
 const struct pj_module *pj_module(void)

@@ -1,0 +1,224 @@
+/*
+ * Loading modules: the broken ones under test/modules, each refused by name; and the descriptor's check, field by field,
+ * on copies of a good descriptor with one thing wrong.
+ */
+#include "host/module.h"
+
+#include <criterion/criterion.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct pj_error error;
+
+/* ---------------------------------------------------------------------------------------------------------- files */
+
+static char directory[64];
+
+static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void shell(const char *format, ...)
+{
+    char command[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(command, sizeof command, format, args);
+    va_end(args);
+    cr_assert_eq(system(command), 0, "%s", command);
+}
+
+static void make_directory(void)
+{
+    strcpy(directory, "/tmp/pjm-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+}
+
+static void remove_directory(void)
+{
+    shell("rm -rf %s", directory);
+}
+
+static const char *built(const char *name)
+{
+    static char path[160];
+    snprintf(path, sizeof path, "%s/%s.so", directory, name);
+    shell("umask 022; cc -std=c17 -shared -fPIC -Iengine/include -o %s test/modules/%s.c", path, name);
+    return path;
+}
+
+static void refused(const char *path, const char *words)
+{
+    struct pj_loaded_module loaded;
+    cr_expect_eq(pj_module_load(&loaded, path, &error), PJ_ECONFIG, "%s", path);
+    cr_expect_not_null(strstr(error.message, words), "%s", error.message);
+    cr_expect_null(loaded.handle);
+}
+
+TestSuite(module_file, .init = make_directory, .fini = remove_directory);
+
+Test(module_file, a_good_one_is_loaded)
+{
+    struct pj_loaded_module loaded;
+    cr_assert_eq(pj_module_load(&loaded, built("good"), &error), PJ_OK, "%s", error.message);
+    cr_expect_str_eq(loaded.module->name, "good");
+    cr_expect_eq(loaded.path[0], '/');
+    pj_module_unload(&loaded);
+    cr_expect_null(loaded.module);
+    pj_module_unload(&loaded);
+}
+
+Test(module_file, broken_ones_are_refused_by_name)
+{
+    refused(built("wrong_magic"), "magic is 0x12345678");
+    refused(built("other_abi"), "ABI version 99, this pgprojector has version 1");
+    refused(built("other_size"), "bytes, this pgprojector's has");
+    refused(built("other_name"), "calls itself \"good\"");
+    refused(built("no_symbol"), "no symbol pj_module");
+    refused(built("undefined_symbol"), "function_of_the_host");
+    refused(built("returns_null"), "returned NULL");
+}
+
+Test(module_file, what_is_no_shared_object_is_refused)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/text.so", directory);
+    shell("umask 022; echo text > %s", path);
+    refused(path, "cannot load module");
+    snprintf(path, sizeof path, "%s/missing.so", directory);
+    refused(path, "No such file");
+}
+
+Test(module_file, one_that_others_may_write_is_refused)
+{
+    const char *path = built("good");
+    shell("chmod o+w %s", path);
+    refused(path, "writable by others");
+    shell("chmod o-w %s; chmod o+w %s", path, directory);
+    refused(path, "writable by others");
+}
+
+Test(module_file, one_that_belongs_to_somebody_else_is_refused)
+{
+    const char *path = built("good");
+    if (geteuid() != 0)
+        cr_skip("only root can give a file away");
+    shell("chown 12345 %s", path);
+    refused(path, "belongs to user 12345");
+}
+
+/* ----------------------------------------------------------------------------------------------------- descriptors */
+
+static int apply(const struct pj_host *host, struct pj_call *call, const struct pj_change *change)
+{
+    (void)host;
+    (void)call;
+    (void)change;
+    return 0;
+}
+
+static const struct pj_column columns[] = {{"id", PJ_UUID}, {NULL, PJ_ANY}};
+static const char *const key[] = {"id", NULL};
+
+/* A good descriptor, taken apart so that each test can spoil one piece. */
+static struct {
+    struct pj_source sources[3];
+    struct pj_stream_column columns[4];
+    struct pj_stream streams[2];
+    struct pj_option options[2];
+    struct pj_module module;
+} good;
+
+static void make_good(void)
+{
+    memset(&good, 0, sizeof good);
+    good.sources[0] = (struct pj_source){"things", "id", columns};
+    good.columns[0] = (struct pj_stream_column){"id", PJ_UUID, PJ_KEY};
+    good.columns[1] = (struct pj_stream_column){"n", PJ_INT8, PJ_SUM};
+    good.columns[2] = (struct pj_stream_column){"at", PJ_DATE, PJ_MAX};
+    good.streams[0] = (struct pj_stream){"s", good.columns, "UPDATE"};
+    good.options[0] = (struct pj_option){"limit", "5", "a limit"};
+    good.module = (struct pj_module){.magic = PJ_MODULE_MAGIC,
+                                     .abi_version = PJ_ABI_VERSION,
+                                     .size = sizeof(struct pj_module),
+                                     .name = "good",
+                                     .version = 1,
+                                     .sources = good.sources,
+                                     .target = "t",
+                                     .key = key,
+                                     .definition = "SELECT",
+                                     .streams = good.streams,
+                                     .options = good.options,
+                                     .apply = apply};
+}
+
+TestSuite(module_check, .init = make_good);
+
+#define SPOILT(assignment, words)                                                                                      \
+    do {                                                                                                               \
+        make_good();                                                                                                   \
+        assignment;                                                                                                    \
+        cr_expect_eq(pj_module_check(&good.module, "/x/good.so", &error), PJ_ECONFIG, "%s", #assignment);              \
+        cr_expect(strstr(error.message, words) && error.hint[0], "%s: %s", #assignment, error.message);                \
+    } while (0)
+
+Test(module_check, accepts_a_good_one)
+{
+    cr_expect_eq(pj_module_check(&good.module, "/x/good.so", &error), PJ_OK, "%s", error.message);
+}
+
+Test(module_check, names)
+{
+    SPOILT(good.module.name = "Good", "must match");
+    SPOILT(good.module.name = NULL, "must match");
+    SPOILT(good.module.name = "a234567890123456789012345678901234567890123456789", "must match");
+    SPOILT(good.module.name = "better", "must be better.so");
+}
+
+Test(module_check, sources)
+{
+    SPOILT(good.module.sources = NULL, "sources is empty");
+    SPOILT(good.sources[0].table = NULL, "sources is empty");
+    SPOILT(good.sources[1] = good.sources[0], "declared twice");
+    SPOILT(good.sources[0].key = "", "key is an empty name");
+    SPOILT(good.module.apply = NULL; good.module.streams = NULL, "no apply() to read them");
+    static const struct pj_column twice[] = {{"a", PJ_ANY}, {"a", PJ_ANY}, {NULL, PJ_ANY}};
+    SPOILT(good.sources[0].columns = twice, "lists column a twice");
+    static const struct pj_column odd[] = {{"a", (enum pj_type)77}, {NULL, PJ_ANY}};
+    SPOILT(good.sources[0].columns = odd, "unknown type 77");
+}
+
+Test(module_check, target)
+{
+    static const char *const twice[] = {"a", "a", NULL};
+    static const char *const none[] = {NULL};
+    SPOILT(good.module.target = NULL, "target is NULL, but");
+    SPOILT(good.module.key = NULL, "key has 0 columns");
+    SPOILT(good.module.key = none, "key has 0 columns");
+    SPOILT(good.module.key = twice, "lists column a twice");
+    SPOILT(good.module.definition = NULL, "no definition");
+    SPOILT(good.module.fillfactor = 5, "fillfactor is 5");
+}
+
+Test(module_check, streams)
+{
+    SPOILT(good.sources[0].columns = NULL; good.module.apply = NULL, "no apply() to feed them");
+    SPOILT(good.streams[0].merge = "", "no merge");
+    SPOILT(good.streams[0].columns = NULL, "no columns");
+    SPOILT(good.columns[0].combine = PJ_LAST, "must be PJ_KEY");
+    SPOILT(good.columns[2].combine = PJ_KEY, "before the others");
+    SPOILT(good.columns[0].type = PJ_ANY, "not PJ_ANY");
+    SPOILT(good.columns[1].type = PJ_INT4, "must be PJ_INT8");
+    SPOILT(good.columns[2].type = PJ_TEXT, "integer, date or timestamp");
+    SPOILT(good.columns[2].name = "n", "lists column n twice");
+    SPOILT(good.columns[1].combine = (enum pj_combine)9, "unknown combine 9");
+}
+
+Test(module_check, options_and_indexes)
+{
+    static const char *const empty[] = {"", NULL};
+    SPOILT(good.options[0].name = "Bad name", "must match");
+    SPOILT(good.options[0].value = NULL, "no default");
+    SPOILT(good.module.mirror_indexes = empty, "mirror_indexes: number 0 is empty");
+}
