@@ -222,7 +222,7 @@ install: all                      ## into PREFIX=/usr/local (under DESTDIR): pro
 uninstall:                        ## takes it away again; modules of others stay
 	rm -f $(bindir)/pgprojector $(patsubst %,$(moduledir)/%,$(notdir $(MODULES))) $(includedir)/pgprojector.h \
 	  $(pcdir)/pgprojector.pc $(sharedir)/module.mk
-	-rmdir $(sharedir) $(moduledir) $(DESTDIR)$(PREFIX)/lib/pgprojector 2>/dev/null
+	@rmdir $(sharedir) $(moduledir) $(DESTDIR)$(PREFIX)/lib/pgprojector 2>/dev/null || true
 
 clean:                            ## removes all that was built
 	rm -rf build build-clang build-address-undefined build-clang-address-undefined $(BUILD)
