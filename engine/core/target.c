@@ -160,14 +160,19 @@ int pj_projection_create_target(struct pj_session *read, struct pj_projection *p
 
 /* ------------------------------------------------------------------------------------------------------------ fill */
 
+static void put_key(struct pj_buf *sql, const struct pj_projection *projection)
+{
+    for (int i = 0; i < projection->nkey; i++) {
+        pj_buf_puts(sql, i ? ", " : "");
+        pj_quote_identifier(sql, projection->module->key[i]);
+    }
+}
+
 static int add_primary_key(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
 {
     struct pj_buf sql = {0};
     pj_buf_printf(&sql, "ALTER TABLE %s ADD PRIMARY KEY (", projection->target_sql);
-    for (int i = 0; i < projection->nkey; i++) {
-        pj_buf_puts(&sql, i ? ", " : "");
-        pj_quote_identifier(&sql, projection->module->key[i]);
-    }
+    put_key(&sql, projection);
     pj_buf_puts(&sql, ")");
     int code = run(read, &sql, error);
     return code == PJ_OK ? PJ_OK : bad_sql(error, "the definition's result has rows that share a key, or has none");
@@ -184,10 +189,13 @@ static int add_indexes(struct pj_session *read, const struct pj_projection *proj
     return PJ_OK;
 }
 
+/* In the key's order: rows of one routing key then share pages, which is what merges and readers touch together. */
 static int fill(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
 {
     struct pj_buf sql = {0};
-    pj_buf_printf(&sql, "INSERT INTO %s\n%s", projection->target_sql, projection->definition_sql);
+    pj_buf_printf(&sql, "INSERT INTO %s SELECT * FROM (\n%s\n) AS pj_d ORDER BY ", projection->target_sql,
+                  projection->definition_sql);
+    put_key(&sql, projection);
     int code = run(read, &sql, error);
     if (code != PJ_OK)
         return bad_sql(error, "filling from the definition");

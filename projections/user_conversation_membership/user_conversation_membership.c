@@ -61,7 +61,9 @@ static const char *const mirror_indexes[] = {
 };
 
 /* The primary key leads with the conversation; a user's list is read by this one. Neither column is ever updated, so
- * updates of unread_count stay HOT. */
+ * updates of unread_count stay HOT. With fillfactor 50 they also find room on their page where a batch updates most rows
+ * of it: half of 5,000 conversations' members eight times over took 0.29 s (100 % HOT), 0.58 s (89 %) with 70, and the
+ * table ended at the same size. */
 static const char *const target_indexes[] = {"(user_id)", NULL};
 
 static const char *const key[] = {"conversation_id", "user_id", NULL};
@@ -219,7 +221,7 @@ static const struct pj_module module = {
     .target = "user_conversation_membership",
     .key = key,
     .target_indexes = target_indexes,
-    .fillfactor = 70,
+    .fillfactor = 50,
     .definition = definition,
     .streams = streams,
     .options = options,
