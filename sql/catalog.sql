@@ -50,6 +50,33 @@ CREATE TABLE IF NOT EXISTS pgprojector.projection (
     since          timestamptz NOT NULL DEFAULT now()
 );
 
+-- What the daemon keeps in memory of the two tables below has this number; whoever changes them raises it, under the
+-- checkpoint row's lock, and the daemon, whose every transaction asks for the number it knows, reads them again.
+ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS version bigint NOT NULL DEFAULT 0;
+
+-- Keys that a projection could not take. The target shows their last good rows; their deltas are withheld.
+CREATE TABLE IF NOT EXISTS pgprojector.dead_letter (
+    projection  text NOT NULL REFERENCES pgprojector.projection (name) ON DELETE CASCADE,
+    key         text NOT NULL,                -- the routing key, as text
+    sqlstate    text NOT NULL,
+    message     text NOT NULL,                -- without row values
+    first_lsn   pg_lsn NOT NULL,              -- the transaction with which it was parked
+    last_lsn    pg_lsn NOT NULL,              -- where the last attempt stood
+    attempts    integer NOT NULL DEFAULT 1,
+    parked_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    next_try_at timestamptz,                  -- NULL: no more by itself
+    PRIMARY KEY (projection, key)
+);
+
+-- Keys of projections that are not live, touched meanwhile: a log, appended to by each batch, emptied when they are
+-- recomputed. One element of `key` is a routing key, all key columns one row; NULL: everything.
+CREATE TABLE IF NOT EXISTS pgprojector.dirty_key (
+    id         bigint GENERATED ALWAYS AS IDENTITY,
+    projection text NOT NULL,
+    key        text[]
+);
+CREATE INDEX IF NOT EXISTS dirty_key_projection ON pgprojector.dirty_key (projection, id);
+
 -- What the running (or last) daemon says of itself; rewritten about once a second, in a session of its own.
 CREATE TABLE IF NOT EXISTS pgprojector.daemon (
     singleton    boolean PRIMARY KEY DEFAULT true CHECK (singleton),
