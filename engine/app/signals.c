@@ -1,11 +1,14 @@
 /*
- * See signals.h. Signals are taken by a thread of their own with sigwait(), so there is no handler, no global that one
- * would need, and nothing that must be async-signal-safe.
+ * See signals.h. Signals are blocked everywhere and read from a signalfd by a thread of their own, so there is no handler, no
+ * global that one would need, and nothing that must be async-signal-safe.
  */
 #include "app/signals.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 static sigset_t handled(void)
@@ -19,24 +22,32 @@ static sigset_t handled(void)
 }
 
 /* The second request means now: state that matters is on the read database, in whole transactions. */
-static void *wait_for_signals(void *context)
+static void take(const struct pj_signals *signals, int number)
 {
-    struct pj_signals *signals = context;
-    sigset_t set = handled();
-    for (;;) {
-        int number;
-        if (sigwait(&set, &number) != 0)
-            continue;
-        if (number == SIGHUP) {
-            pj_log(signals->log, PJ_LOG_INFO, "SIGHUP: nothing is reloaded yet; restart to change the configuration");
-            continue;
-        }
-        if (pj_stop_asked(signals->stop))
-            _exit(128 + number);
-        pj_log(signals->log, PJ_LOG_DEBUG, "signal %d: stopping", number);
-        pj_stop_ask(signals->stop);
+    if (number == SIGHUP) {
+        pj_log(signals->log, PJ_LOG_INFO, "SIGHUP: nothing is reloaded yet; restart to change the configuration");
+        return;
     }
-    return NULL;
+    if (pj_stop_asked(signals->stop))
+        _exit(128 + number);
+    pj_log(signals->log, PJ_LOG_DEBUG, "signal %d: stopping", number);
+    pj_stop_ask(signals->stop);
+}
+
+static void *watch(void *context)
+{
+    const struct pj_signals *signals = context;
+    struct pollfd fds[2] = {{.fd = signals->fd, .events = POLLIN}, {.fd = signals->end.fd, .events = POLLIN}};
+    for (;;) {
+        int count = poll(fds, 2, -1);
+        if (count < 0 && errno != EINTR)
+            return NULL;
+        if (count > 0 && fds[1].revents)
+            return NULL;
+        struct signalfd_siginfo info;
+        if (count > 0 && read(signals->fd, &info, sizeof info) == sizeof info)
+            take(signals, (int)info.ssi_signo);
+    }
 }
 
 int pj_signals_start(struct pj_signals *signals, struct pj_stop *stop, const struct pj_log *log, struct pj_error *error)
@@ -46,12 +57,17 @@ int pj_signals_start(struct pj_signals *signals, struct pj_stop *stop, const str
     signal(SIGPIPE, SIG_IGN);
     sigset_t set = handled();
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    int failed = pthread_create(&signals->thread, NULL, wait_for_signals, signals);
-    return failed ? pj_error_set(error, PJ_EFAIL, "cannot start a thread: %s", strerror(failed)) : PJ_OK;
+    if (pj_stop_init(&signals->end, error) != PJ_OK)
+        return error->code;
+    signals->fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    int failed = signals->fd < 0 ? errno : pthread_create(&signals->thread, NULL, watch, signals);
+    return failed ? pj_error_set(error, PJ_EFAIL, "cannot watch for signals: %s", strerror(failed)) : PJ_OK;
 }
 
 void pj_signals_stop(struct pj_signals *signals)
 {
-    pthread_cancel(signals->thread);
+    pj_stop_ask(&signals->end);
     pthread_join(signals->thread, NULL);
+    pj_stop_close(&signals->end);
+    close(signals->fd);
 }

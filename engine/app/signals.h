@@ -9,6 +9,8 @@
 
 struct pj_signals {
     pthread_t thread;
+    int fd;             /* a signalfd */
+    struct pj_stop end; /* asks the thread to end */
     struct pj_stop *stop;
     const struct pj_log *log;
 };
