@@ -14,7 +14,8 @@ AS $$ SELECT bench.id('user', 1 + (conversation * 7 + m * 991) % users) $$;
 CREATE TABLE bench.size (users bigint, conversations bigint);
 CREATE SEQUENCE bench.number CACHE 1000;
 
--- Zipfian choice (exponent 1) of a conversation: 65,536 slips, each naming one; a writer draws one slip evenly.
+-- Zipfian choice (exponent 1) of a conversation: 65,536 slips, each naming one; a writer draws one slip evenly. How busy a
+-- conversation is has nothing to do with its number, so that busy ones are not neighbours in the tables.
 CREATE TABLE bench.slip (n integer PRIMARY KEY, conversation bigint NOT NULL);
 
 CREATE PROCEDURE bench.make_slips(conversations bigint) LANGUAGE sql AS $$
@@ -23,7 +24,7 @@ CREATE PROCEDURE bench.make_slips(conversations bigint) LANGUAGE sql AS $$
     ), bounds AS (
         SELECT n, ceil(65536 * coalesce(lag(upto) OVER (ORDER BY n), 0))::int AS first, ceil(65536 * upto)::int - 1 AS last FROM share
     )
-    INSERT INTO bench.slip SELECT slip, n FROM bounds, generate_series(first, least(last, 65535)) slip
+    INSERT INTO bench.slip SELECT slip, 1 + n * 7919 % conversations FROM bounds, generate_series(first, least(last, 65535)) slip
 $$;
 
 -- Base data: conversations with ten members each and `history` messages over the last 30 days, zipfian as under load, every

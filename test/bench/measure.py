@@ -11,7 +11,7 @@ def cpu_seconds(pid):
     """User and system time of a process so far; None if it is gone."""
     try:
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:    # it has ended
         return None
     return (int(fields[11]) + int(fields[12])) / TICK
 
@@ -24,15 +24,17 @@ def peak_memory_mib(pid):
 def children(pid):
     try:
         return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
+    except OSError:
         return []
 
 
 def role(pid):
-    """What a server process does, from its title."""
+    """What a server process does, from its title; None of one that has ended (a zombie has no title)."""
     try:
         title = pathlib.Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0 ")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:    # it has ended
+        return None
+    if not title:
         return None
     if "walsender" in title:
         return "walsender"
