@@ -160,6 +160,7 @@ static int build_definition(struct pj_projection *projection, struct pj_error *e
     struct expansion expansion = {.projection = projection, .mode = KEYS_ALL};
     struct pj_buf sql = {0};
     int code = expand(&expansion, projection->module->definition, &sql, error);
+    pj_buf_puts(&sql, "\n"); /* it may end in a comment, and will stand in parentheses */
     projection->definition_sql = pj_buf_take(&sql);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "definition");
 }

@@ -106,7 +106,7 @@ Test(projection, expands_names_options_and_deltas)
     cr_assert_eq(bind(&good, &binding), PJ_OK, "%s", error.message);
     cr_expect_str_eq(projection.definition_sql,
                      "SELECT t.owner, t.id, 'it''s' FROM (SELECT \"id\" AS \"id\", \"Owner\" AS \"owner\" FROM "
-                     "\"app\".\"Things\") AS t WHERE true");
+                     "\"app\".\"Things\") AS t WHERE true\n");
     cr_expect_str_eq(projection.merge_sql[0],
                      "UPDATE \"public\".\"owned\" t FROM (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::"
                      "pg_catalog.int4[]), pg_catalog.unnest($2::pg_catalog.int8[])) AS pj_delta(\"owner\", \"n\")) d");

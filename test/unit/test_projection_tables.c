@@ -173,6 +173,18 @@ static const char schema[] =
 static struct pj_loaded_module loaded;
 static struct pj_projection projection;
 
+static void bind(const struct pj_module *module, const char *const (*options)[2])
+{
+    bool has_messages = false;
+    for (const struct pj_source *source = module->sources; source->table; source++)
+        has_messages = has_messages || strcmp(source->table, "messages") == 0;
+    const struct pj_binding binding = {.tables = has_messages ? table_names : NULL,
+                                       .columns = has_messages ? column_names : NULL,
+                                       .options = options,
+                                       .default_schema = "public"};
+    cr_assert_eq(pj_projection_bind(&projection, module, &binding, tables, TABLES, &error), PJ_OK, "%s", error.message);
+}
+
 /* Modules are built here, so that the test is of the sources as they are. */
 static void load(const char *name, const char *const (*options)[2])
 {
@@ -182,18 +194,11 @@ static void load(const char *name, const char *const (*options)[2])
     if (geteuid() == 0)
         shell("chown root %s", directory);
     cr_assert_eq(pj_module_load(&loaded, path, &error), PJ_OK, "%s", error.message);
-    const struct pj_binding binding = {
-        .tables = table_names, .columns = column_names, .options = options, .default_schema = "public"};
-    struct pj_binding fitting = binding;
-    if (strcmp(name, "chat_mirrors") == 0)
-        fitting.columns = column_names;
-    cr_assert_eq(pj_projection_bind(&projection, loaded.module, &fitting, tables, TABLES, &error), PJ_OK, "%s",
-                 error.message);
+    bind(loaded.module, options);
 }
 
-static void build(const char *name, const char *const (*options)[2])
+static void build(void)
 {
-    load(name, options);
     if (pj_projection_create_target(session, &projection, &error) != PJ_OK ||
         pj_projection_create_mirror_indexes(session, &projection, &error) != PJ_OK ||
         pj_projection_fill_target(session, &projection, &error) != PJ_OK ||
@@ -491,7 +496,7 @@ static void run_batch(bool all)
     pj_deltas_reset(projection.deltas);
 }
 
-static void live_through_a_history(const char *module, const char *const (*options)[2])
+static unsigned begin(const char *module)
 {
     unsigned seed = getenv("SEED") ? (unsigned)strtoul(getenv("SEED"), NULL, 10) : (unsigned)time(NULL);
     fprintf(stderr, "%s: SEED=%u\n", module, seed);
@@ -501,7 +506,12 @@ static void live_through_a_history(const char *module, const char *const (*optio
     for (int i = 0; i < 100; i++)
         change_something();
     sql("SET search_path = ''");
-    build(module, options);
+    return seed;
+}
+
+static void go_on(unsigned seed)
+{
+    build();
     sql("SET search_path = public; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; "
         "SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off");
     for (int batch = 0; batch < 150; batch++) {
@@ -509,6 +519,13 @@ static void live_through_a_history(const char *module, const char *const (*optio
         assert_right(seed, batch);
     }
     unload();
+}
+
+static void live_through_a_history(const char *module, const char *const (*options)[2])
+{
+    unsigned seed = begin(module);
+    load(module, options);
+    go_on(seed);
 }
 
 TestSuite(projection_tables, .init = start, .fini = stop, .timeout = 60);
@@ -526,4 +543,49 @@ Test(projection_tables, user_conversation_membership_equals_its_definition)
 Test(projection_tables, user_conversation_membership_may_count_all_for_a_null_last_read_at)
 {
     live_through_a_history("user_conversation_membership", count_all);
+}
+
+/* -------------------------------------------------------------------------------------------- without an apply() */
+
+static const struct pj_source plain_sources[] = {
+    {"user_conversations", "conversation_id", NULL}, {"conversations", NULL, NULL}, {NULL, NULL, NULL}};
+static const char *const plain_key[] = {"conversation_id", "title", NULL};
+static const char plain_definition[] =
+    "SELECT uc.conversation_id, coalesce(c.title, '') AS title, count(*) AS members, max(uc.last_read_at) AS "
+    "last_read_at\n"
+    "FROM {user_conversations} AS uc LEFT JOIN {conversations} AS c ON c.id = uc.conversation_id GROUP BY 1, 2 -- all";
+
+Test(projection_tables, a_definition_without_keys_and_apply_is_right_too)
+{
+    static const struct pj_module plain = {.name = "plain",
+                                           .version = 1,
+                                           .sources = plain_sources,
+                                           .target = "Plain",
+                                           .key = plain_key,
+                                           .definition = plain_definition};
+    unsigned seed = begin("plain");
+    bind(&plain, NULL);
+    go_on(seed);
+}
+
+/* ------------------------------------------------------------------------------------------------- rebuild needed */
+
+Test(projection_tables, a_target_of_another_version_or_definition_needs_a_rebuild)
+{
+    begin("user_conversation_membership");
+    load("user_conversation_membership", NULL);
+    build();
+    sql("UPDATE pgprojector.projection SET module_version = 7");
+    cr_expect_eq(pj_projection_check_target(session, &projection, &error), PJ_ECONFIG);
+    cr_expect_not_null(strstr(error.message, "built by version 7 of the module, this is version 1"), "%s",
+                       error.message);
+    sql("UPDATE pgprojector.projection SET module_version = 1");
+    pj_projection_free(&projection);
+    bind(loaded.module, count_all);
+    cr_expect_eq(pj_projection_check_target(session, &projection, &error), PJ_ECONFIG);
+    cr_expect_not_null(strstr(error.message, "another definition"), "%s", error.message);
+    sql("UPDATE pgprojector.projection SET state = 'live'");
+    cr_expect_eq(pj_projection_create_target(session, &projection, &error), PJ_ECONFIG);
+    cr_expect_not_null(strstr(error.message, "already a table"), "%s", error.message);
+    unload();
 }
