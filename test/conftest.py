@@ -37,7 +37,7 @@ def read_cluster(scratch):
 
 
 @pytest.fixture
-def make_pair(write_cluster, read_cluster):
+def make_pair(write_cluster, read_cluster, own_clusters):  # own_clusters: to end after the pairs do
     """make_pair(flavour, config): a pair of fresh databases, dropped after the test."""
     pairs = []
 

@@ -145,10 +145,22 @@ static int start_control(struct pj_start *start, struct pj_error *error)
                             error);
 }
 
+/* What the write database sends is UTF8; anything else could not hold it all, and would say so only at that row. */
+static int check_read_encoding(struct pj_session *read, struct pj_error *error)
+{
+    const char *encoding = PQparameterStatus(pj_session_conn(read), "server_encoding");
+    if (encoding && strcmp(encoding, "UTF8") == 0)
+        return PJ_OK;
+    pj_error_set(error, PJ_ECONFIG, "read database: its encoding is %s, not UTF8", encoding ? encoding : "unknown");
+    return pj_error_hint(error, "create the read database WITH ENCODING 'UTF8' TEMPLATE template0");
+}
+
 static int try_read_side(struct pj_start *start, struct pj_error *error)
 {
     close_read(start);
     int code = pj_app_connect(start->app, PJ_READ, "apply", STEP_TIMEOUT_MS, &start->read, error);
+    if (code == PJ_OK)
+        code = check_read_encoding(start->read, error);
     if (code == PJ_OK)
         code = pj_catalog_install(start->read, error);
     if (code == PJ_OK)

@@ -33,6 +33,29 @@ static int gap(struct pj_error *error)
 
 /* ------------------------------------------------------------------------------------------------------- read side */
 
+/* The epoch is one further than believed, and the backend that raised it was ours. */
+static bool raised_by_us(const struct pj_connect_epoch *epoch, const struct pj_checkpoint *checkpoint)
+{
+    return epoch->attempted_pid && checkpoint->epoch == epoch->believed + 1 &&
+           checkpoint->backend_pid == epoch->attempted_pid;
+}
+
+static int take_over(struct pj_session *read, struct pj_connect_epoch *epoch, struct pj_checkpoint *checkpoint,
+                     struct pj_error *error)
+{
+    int pid = PQbackendPID(pj_session_conn(read)); /* libpq forgets it with the connection */
+    int code = pj_catalog_take_over(read, epoch->believed, checkpoint, error);
+    if (code == PJ_ESTALE && raised_by_us(epoch, checkpoint)) {
+        epoch->believed = checkpoint->epoch;
+        pj_error_clear(error);
+        code = pj_catalog_take_over(read, epoch->believed, checkpoint, error);
+    }
+    epoch->attempted_pid = pid;
+    if (code == PJ_OK)
+        epoch->believed = checkpoint->epoch;
+    return code;
+}
+
 static int lock_read_side(struct pj_session *read, const struct pj_connect_options *options,
                           struct pj_checkpoint *checkpoint, struct pj_error *error)
 {
@@ -41,7 +64,7 @@ static int lock_read_side(struct pj_session *read, const struct pj_connect_optio
     int code = pj_catalog_lock(read, &mine, &holder, error);
     if (code == PJ_OK && !mine) {
         /* our own former session may not have ended yet; taking over ends it, and fails where it was another daemon */
-        code = pj_catalog_take_over(read, options->believed_epoch, checkpoint, error);
+        code = take_over(read, options->epoch, checkpoint, error);
         if (code == PJ_OK)
             code = pj_catalog_lock(read, &mine, NULL, error);
         if (code == PJ_OK && !mine)
@@ -51,7 +74,7 @@ static int lock_read_side(struct pj_session *read, const struct pj_connect_optio
         return code;
     }
     pj_free(holder);
-    return code == PJ_OK ? pj_catalog_take_over(read, options->believed_epoch, checkpoint, error) : code;
+    return code == PJ_OK ? take_over(read, options->epoch, checkpoint, error) : code;
 }
 
 static int open_read_side(const struct pj_connect_options *options, struct pj_connections *connections,

@@ -10,12 +10,21 @@
 
 #include <libpq-fe.h>
 
+/*
+ * What is known of the epoch. It is raised by each connect, also by one that fails later, or whose COMMIT's answer is lost:
+ * kept from one connect to the next, this tells a take-over of our own from another daemon's.
+ */
+struct pj_connect_epoch {
+    int64_t believed;  /* the row's must be the same, or PJ_ESTALE */
+    int attempted_pid; /* of the backend that last tried to raise it; 0: none */
+};
+
 struct pj_connect_options {
     const struct pj_deployment *deployment;
     const struct pj_setup *setup;
     const struct pj_decoder *decoder;
     const struct pj_stop *stop;
-    int64_t believed_epoch;   /* ours; the row's must be the same, or PJ_ESTALE */
+    struct pj_connect_epoch *epoch; /* in and out */
     struct pj_session *read;  /* a session that already holds the lock and was taken over; NULL: open one. Consumed */
 };
 

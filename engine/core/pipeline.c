@@ -78,7 +78,7 @@ struct pipeline {
     pj_lsn received, applied, confirmed;
     pj_lsn keepalive;           /* the latest keepalive's position; 0: none since the last data */
     uint64_t status_us, ping_us, position_us, schema_us, apply_us, data_us, stop_us;
-    int64_t epoch;
+    struct pj_connect_epoch epoch; /* the connect job's while one runs */
     struct pj_session *first_read; /* the caller's session, for the first connect */
     int backoff_ms;
     bool stopping;
@@ -589,7 +589,6 @@ static void begin_streaming(struct pipeline *p)
     p->applied = c->checkpoint.lsn;
     p->received = p->confirmed = c->confirmed;
     p->keepalive = 0;
-    p->epoch = c->checkpoint.epoch;
     pj_intake_begin(&p->intake, &c->checkpoint, c->witness_expected);
     p->pace = (struct pj_pace){0};
     p->schema_us = p->data_us = now_us(p);
@@ -624,7 +623,7 @@ static void connect_job(uv_work_t *work)
                                          .setup = p->options->setup,
                                          .decoder = p->decoder,
                                          .stop = p->options->stop,
-                                         .believed_epoch = p->epoch,
+                                         .epoch = &p->epoch,
                                          .read = p->first_read};
     pj_connect_open(&options, &p->connections, &p->connect_error);
 }
@@ -729,7 +728,7 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     struct pipeline *p = pj_alloc(sizeof *p);
     p->options = options;
     p->error = error;
-    p->epoch = options->epoch;
+    p->epoch.believed = options->epoch;
     p->first_read = options->read;
     p->backoff_ms = BACKOFF_FIRST_MS;
     p->decoder = pj_wal2json_new(setup->relmap);

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "pg/sink.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -16,6 +17,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+enum { PJ_SESSION_PARAMS = 1664 }; /* the most columns a result can have */
 
 struct pj_session {
     PGconn *conn;
@@ -110,7 +113,11 @@ int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, en
             pj_error_hint(error, "%s", hint);
         return error->code;
     }
-    const char *text = conn ? PQerrorMessage(conn) : "connection lost";
+    const char *text = conn ? PQerrorMessage(conn) : "";
+    if (!*text || *text == '\n') { /* neither the server nor libpq has a word: a connection that dies under a pipeline */
+        text = "connection lost";
+        lost = true;
+    }
     pj_error_set(error, lost ? PJ_EUNREACHABLE : PJ_EFAIL, "%s: %.*s", pj_side_name(side), first_line(text), text);
     error->retryable = lost;
     return error->code;
@@ -463,6 +470,59 @@ int pj_session_execf(struct pj_session *session, struct pj_error *error, const c
     int code = pj_session_exec(session, sql, error);
     free(sql);
     return code;
+}
+
+int pj_session_execute(struct pj_session *session, PGresult **result, const char *statement, int count,
+                       const struct pj_value *params, struct pj_error *error)
+{
+    const char *values[PJ_SESSION_PARAMS];
+    int lengths[PJ_SESSION_PARAMS], formats[PJ_SESSION_PARAMS];
+    pj_error_clear(error);
+    *result = NULL;
+    for (int i = 0; i < count; i++) {
+        values[i] = pj_is_null(params[i]) ? NULL : (const char *)params[i].data;
+        lengths[i] = pj_is_null(params[i]) ? 0 : params[i].length;
+        formats[i] = 1;
+    }
+    if (!PQsendQueryPrepared(session->conn, statement, count, values, lengths, formats, 1))
+        return pj_pg_error(error, session->conn, NULL, session->side);
+    return collect(session, deadline_after(session->timeout_ms), result, error);
+}
+
+static void hand_to(const struct pj_session_sink *state, PGresult *result, pj_result_fn fn, void *context)
+{
+    struct pj_error error;
+    pj_error_clear(&error);
+    if (fn && fn(context, result, &error) != PJ_OK)
+        *state->error = error;
+}
+
+static void sink_execute(void *self, const char *statement, int count, const struct pj_value *params,
+                         pj_result_fn fn, void *context)
+{
+    const struct pj_session_sink *state = self;
+    PGresult *result;
+    if (state->error->code != PJ_OK)
+        return;
+    if (pj_session_execute(state->session, &result, statement, count, params, state->error) == PJ_OK)
+        hand_to(state, result, fn, context);
+    PQclear(result);
+}
+
+static void sink_query(void *self, const char *sql, pj_result_fn fn, void *context)
+{
+    const struct pj_session_sink *state = self;
+    PGresult *result;
+    if (state->error->code != PJ_OK)
+        return;
+    if (pj_session_query(state->session, &result, sql, 0, NULL, state->error) == PJ_OK)
+        hand_to(state, result, fn, context);
+    PQclear(result);
+}
+
+struct pj_sink pj_session_sink(struct pj_session_sink *state)
+{
+    return (struct pj_sink){.execute = sink_execute, .query = sink_query, .self = state};
 }
 
 int pj_session_wait(struct pj_session *session, int milliseconds, bool *readable, struct pj_error *error)

@@ -15,6 +15,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -95,6 +96,7 @@ class Scratch:
         if os.geteuid() == 0:
             shutil.chown(self.path, "postgres")
         atexit.register(self.close)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that atexit has its turn
 
     def template(self):
         template = self.path / "template"

@@ -85,6 +85,10 @@ CREATE TABLE public.tick (n bigint);
 '''
 
 
+def unquoted(identifier):
+    return identifier[1:-1].replace('""', '"')
+
+
 @dataclasses.dataclass(frozen=True)
 class Flavour:
     """How a write database and its daemon differ from the plainest ones."""
@@ -163,6 +167,7 @@ class Flavour:
         if self.odd:
             lines += ["[mirrors]", "tables = " + ", ".join(ODD)]
         if self.renamed:
+            lines += self.module("chat_mirrors", *CHAT)
             lines += self.module("conversation_summary", "conversations", "messages")
             lines += self.module("user_conversation_membership", "user_conversations", "conversations", "messages")
         return "".join(line + "\n" for line in lines)
@@ -171,6 +176,6 @@ class Flavour:
         lines = [f"[module {name}]"]
         for table in tables:
             lines.append(f"table.{table} = {self.table(table)}")
-            lines += [f"column.{renamed} = {self.column(*renamed.split('.'))}" for renamed in RENAMED_COLUMNS
-                      if renamed.startswith(table + ".")]
+            lines += [f"column.{declared} = {unquoted(actual)}" for declared, actual in RENAMED_COLUMNS.items()
+                      if declared.startswith(table + ".")]
         return lines
