@@ -20,11 +20,11 @@ struct pj_binding {
 
 struct pj_projection_source {
     const struct pj_table *table;
-    int width;    /* values apply() gets of a row */
-    int *columns; /* for each of them, the index into table->columns */
-    char *relation_sql;    /* what {table} stands for in a query: the mirror, or a subselect that renames its columns */
-    char **renames;        /* pairs: column as declared, actual column */
-    int nrenames;          /* pairs */
+    int width;          /* values apply() gets of a row */
+    int *columns;       /* for each of them, the index into table->columns */
+    char *relation_sql; /* what {table} stands for in a query: the mirror, or a subselect that renames its columns */
+    char **renames;     /* pairs: column as declared, actual column */
+    int nrenames;       /* pairs */
 };
 
 struct pj_projection {
@@ -36,15 +36,15 @@ struct pj_projection {
 
     /* all below: NULL or 0 for a module without a target */
     char *target_schema, *target_name;
-    char *target_sql;         /* quoted and qualified */
+    char *target_sql; /* quoted and qualified */
     int nkey, nstreams;
-    char **key_types;         /* SQL types of the key columns: "pg_catalog.uuid"; filled by pj_projection_check_target */
-    enum pj_type *key_kinds;  /* how key values are held; the same */
-    char **merge_sql;         /* one a stream; parameters: one array a stream column */
+    char **key_types;        /* SQL types of the key columns: "pg_catalog.uuid"; filled by pj_projection_check_target */
+    enum pj_type *key_kinds; /* how key values are held; the same */
+    char **merge_sql;        /* one a stream; parameters: one array a stream column */
     char *recompute_routing_sql; /* $1: array of routing keys */
-    char *recompute_full_sql; /* one array a key column; NULL where the key has one column */
-    char *recompute_all_sql;  /* no parameters; to be planned with the server's own planner settings (hash joins on) */
-    char *definition_sql;     /* the whole definition as a plain SELECT */
+    char *recompute_full_sql;    /* one array a key column; NULL where the key has one column */
+    char *recompute_all_sql; /* no parameters; to be planned with the server's own planner settings (hash joins on) */
+    char *definition_sql;    /* the whole definition as a plain SELECT */
 };
 
 /* The tables a module wants, appended to a growing list (duplicates are merged, `wanted_by` names the first). */
