@@ -54,15 +54,23 @@ static int check_component(const char *path, struct pj_error *error)
     return PJ_OK;
 }
 
-/* The file, then each directory above it. `path` is resolved and absolute; it is cut down on the way. */
-static int check_path(char *path, struct pj_error *error)
+static void check_one(const char *given, const char *path, struct pj_fault_list *faults)
 {
-    int code = check_component(path, error);
-    for (char *slash; code == PJ_OK && (slash = strrchr(path, '/'));) {
+    struct pj_error error;
+    if (check_component(path, &error) == PJ_OK)
+        return;
+    pj_error_wrap(&error, "module %s", given);
+    pj_fault_list_add(faults, &error);
+}
+
+/* The file, then each directory above it. `path` is resolved and absolute; it is cut down on the way. */
+static void check_path(const char *given, char *path, struct pj_fault_list *faults)
+{
+    check_one(given, path, faults);
+    for (char *slash; (slash = strrchr(path, '/'));) {
         *slash = '\0';
-        code = check_component(*path ? path : "/", error);
+        check_one(given, *path ? path : "/", faults);
     }
-    return code;
 }
 
 /* ------------------------------------------------------------------------------------------------------- loading */
@@ -78,7 +86,7 @@ static entry_fn find_entry(void *handle)
     return entry;
 }
 
-static int open_module(struct pj_loaded_module *loaded, struct pj_error *error)
+static int find_module(struct pj_loaded_module *loaded, struct pj_error *error)
 {
     loaded->handle = dlopen(loaded->path, RTLD_NOW | RTLD_LOCAL);
     if (!loaded->handle) {
@@ -92,27 +100,56 @@ static int open_module(struct pj_loaded_module *loaded, struct pj_error *error)
         return pj_error_hint(error, "export `const struct pj_module *pj_module(void)`; see projections/README.md");
     }
     loaded->module = entry();
-    return pj_module_check(loaded->module, loaded->path, error);
+    return PJ_OK;
+}
+
+static void open_module(struct pj_loaded_module *loaded, struct pj_fault_list *faults)
+{
+    struct pj_error error;
+    if (find_module(loaded, &error) == PJ_OK) {
+        pj_module_faults(loaded->module, loaded->path, faults);
+        return;
+    }
+    faults->fatal = true;
+    pj_fault_list_add(faults, &error);
+}
+
+/* A file that others could have replaced is not opened: what it runs on being loaded might be theirs. */
+void pj_module_inspect(struct pj_loaded_module *loaded, const char *path, struct pj_fault_list *faults)
+{
+    memset(loaded, 0, sizeof *loaded);
+    int before = faults->count;
+    char resolved[PATH_MAX], walked[PATH_MAX];
+    if (!realpath(path, resolved)) {
+        struct pj_error error;
+        pj_error_set(&error, PJ_ECONFIG, "module %s: %s", path, strerror(errno));
+        pj_error_hint(&error, "modules are given by name (NAME.so in the modules directory) or by path");
+        pj_fault_list_add(faults, &error);
+    } else {
+        memcpy(walked, resolved, sizeof walked);
+        check_path(path, walked, faults);
+    }
+    if (faults->count > before) {
+        faults->fatal = true;
+        return;
+    }
+    loaded->path = pj_strdup(resolved);
+    open_module(loaded, faults);
+    if (faults->fatal)
+        pj_module_unload(loaded);
 }
 
 int pj_module_load(struct pj_loaded_module *loaded, const char *path, struct pj_error *error)
 {
+    struct pj_fault_list faults = {0};
     pj_error_clear(error);
-    memset(loaded, 0, sizeof *loaded);
-    char resolved[PATH_MAX], walked[PATH_MAX];
-    if (!realpath(path, resolved)) {
-        pj_error_set(error, PJ_ECONFIG, "module %s: %s", path, strerror(errno));
-        return pj_error_hint(error, "modules are given by name (NAME.so in the modules directory) or by path");
-    }
-    memcpy(walked, resolved, sizeof walked);
-    int code = check_path(walked, error);
-    if (code != PJ_OK)
-        return pj_error_wrap(error, "module %s", path);
-    loaded->path = pj_strdup(resolved);
-    code = open_module(loaded, error);
-    if (code != PJ_OK)
+    pj_module_inspect(loaded, path, &faults);
+    if (faults.count) {
+        *error = faults.faults[0];
         pj_module_unload(loaded);
-    return code;
+    }
+    pj_fault_list_free(&faults);
+    return error->code;
 }
 
 void pj_module_unload(struct pj_loaded_module *loaded)

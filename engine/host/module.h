@@ -3,6 +3,7 @@
 #define PJ_HOST_MODULE_H
 
 #include "base/error.h"
+#include "host/faults.h"
 #include "pgprojector.h"
 
 /* The most columns a source, a stream or a key may declare; pj_module_check refuses more. */
@@ -22,6 +23,13 @@ struct pj_loaded_module {
  */
 int pj_module_load(struct pj_loaded_module *loaded, const char *path, struct pj_error *error);
 void pj_module_unload(struct pj_loaded_module *loaded); /* half-built and emptied ones are fine */
+
+/*
+ * The same, but with everything that is wrong, added to `faults`. A file with unsafe permissions is not opened. Where
+ * faults->fatal is left false the module is loaded and its lists may be read, though it may have faults.
+ */
+void pj_module_inspect(struct pj_loaded_module *loaded, const char *path, struct pj_fault_list *faults);
+void pj_module_faults(const struct pj_module *module, const char *path, struct pj_fault_list *faults);
 
 /* The descriptor check alone; `path` is for messages. */
 int pj_module_check(const struct pj_module *module, const char *path, struct pj_error *error);
