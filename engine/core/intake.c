@@ -18,6 +18,9 @@ enum { KEEP_BYTES = 1 << 20 };
 void pj_intake_begin(struct pj_intake *intake, const struct pj_checkpoint *checkpoint, bool witness_expected)
 {
     intake->in_transaction = intake->discarding = intake->witness_seen = false;
+    pj_intake_learn(intake, NULL, NULL);
+    if (checkpoint->lsn != intake->checkpoint.lsn)
+        intake->known_new_xid = 0; /* it was the first one beyond the former checkpoint, so it is applied by now */
     intake->checkpoint = *checkpoint;
     intake->skip_to = checkpoint->lsn;
     intake->witness_expected = witness_expected;
@@ -26,11 +29,13 @@ void pj_intake_begin(struct pj_intake *intake, const struct pj_checkpoint *check
 static int witness_missing(struct pj_intake *intake, pj_lsn position, struct pj_error *error)
 {
     const struct pj_checkpoint *checkpoint = &intake->checkpoint;
-    pj_error_set(error, PJ_EGAP, "the write database has sent all up to %s, but not again the last applied transaction "
-                 "(xid %u, end %s): it is not the server that the read side was fed from", PJ_LSN(position),
-                 checkpoint->witness_xid, PJ_LSN(checkpoint->witness_lsn));
-    return pj_error_hint(error, "was it restored from a backup or image? The read side goes on serving what it has. Stop the "
-                                "daemon, run `pgprojector resync` and start it again");
+    pj_error_set(error, PJ_EGAP,
+                 "the write database has sent all up to %s, but not again the last applied transaction "
+                 "(xid %u, end %s): it is not the server that the read side was fed from",
+                 PJ_LSN(position), checkpoint->witness_xid, PJ_LSN(checkpoint->witness_lsn));
+    return pj_error_hint(error,
+                         "was it restored from a backup or image? The read side goes on serving what it has. Stop the "
+                         "daemon, run `pgprojector resync` and start it again");
 }
 
 static bool lacks_witness(const struct pj_intake *intake)
@@ -63,8 +68,8 @@ static int skip(struct pj_intake *intake, const struct pj_row_change *change, st
     intake->skipped++;
     if (change->end_lsn != checkpoint->witness_lsn || !checkpoint->witness_xid)
         return PJ_OK;
-    bool same_time = !checkpoint->witness_time_us || !change->commit_us ||
-                     change->commit_us == checkpoint->witness_time_us;
+    bool same_time =
+        !checkpoint->witness_time_us || !change->commit_us || change->commit_us == checkpoint->witness_time_us;
     if (intake->xid != checkpoint->witness_xid || !same_time)
         return witness_missing(intake, change->end_lsn, error);
     intake->witness_seen = true;
@@ -85,12 +90,13 @@ static int commit(struct pj_intake *intake, const struct pj_row_change *change, 
 {
     if (!intake->in_transaction)
         return pj_error_set(error, PJ_EDATA, "a COMMIT outside a transaction");
-    intake->in_transaction = false;
+    bool discarded = intake->discarding;
+    intake->in_transaction = intake->discarding = false;
     if (intake->skip_to && change->end_lsn <= intake->skip_to)
         return skip(intake, change, error);
     if (intake->skip_to && lacks_witness(intake))
         return witness_missing(intake, change->end_lsn, error);
-    if (intake->discarding)
+    if (discarded)
         return start_once_more(intake, error);
     intake->skip_to = 0;
     pj_batch_commit(intake->batch, change->end_lsn, change->xid ? change->xid : intake->xid, change->commit_us);
@@ -114,8 +120,8 @@ void pj_intake_learn(struct pj_intake *intake, char *condition, char *ancestors)
     pj_free(intake->partition.name);
     pj_free(intake->partition.condition);
     pj_free(intake->partition.ancestors);
-    intake->partition.name = condition || ancestors
-                                 ? pj_sprintf("%s.%s", intake->unknown_schema, intake->unknown_name) : NULL;
+    intake->partition.name =
+        condition || ancestors ? pj_sprintf("%s.%s", intake->unknown_schema, intake->unknown_name) : NULL;
     intake->partition.condition = condition;
     intake->partition.ancestors = ancestors;
 }
@@ -130,6 +136,21 @@ static bool covered(const struct pj_table_rows *rows, const char *ancestors)
                 return true;
     }
     return false;
+}
+
+static int partition_untold(struct pj_intake *intake, const struct pj_row_change *change, const char *name,
+                            struct pj_error *error)
+{
+    if (intake->skip_to) {
+        intake->discarding = true; /* no fault if it is applied already; asked again where it proves to be new */
+        return PJ_OK;
+    }
+    pj_error_set(error, PJ_ESCHEMA,
+                 "partition %s of %s.%s was truncated by itself, and which rows of the mirror were its "
+                 "cannot be told (it is a hash or default partition, or gone)",
+                 name, change->table->schema, change->table->name);
+    return pj_error_hint(error, "stop the daemon, run `pgprojector resync` and start it again; DELETE works on any "
+                                "partition");
 }
 
 /*
@@ -150,16 +171,10 @@ static int truncate_partition(struct pj_intake *intake, const struct pj_row_chan
         *outcome = PJ_INTAKE_PARTITION;
         return PJ_OK;
     }
-    if (!rows->count && covered(rows, intake->partition.ancestors))
-        return PJ_OK;
-    if (!intake->partition.condition) {
-        pj_error_set(error, PJ_ESCHEMA, "partition %s of %s.%s was truncated by itself, and which rows of the mirror were its "
-                     "cannot be told (it is a hash or default partition, or gone)", name, change->table->schema,
-                     change->table->name);
-        return pj_error_hint(error, "stop the daemon, run `pgprojector resync` and start it again; DELETE works on any "
-                                    "partition");
-    }
-    if (!pj_batch_truncate_partition(intake->batch, change->table, name, intake->partition.condition))
+    bool done = !rows->count && covered(rows, intake->partition.ancestors);
+    if (!done && !intake->partition.condition)
+        return partition_untold(intake, change, name, error);
+    if (!done && !pj_batch_truncate_partition(intake->batch, change->table, name, intake->partition.condition))
         *outcome = PJ_INTAKE_SPLIT;
     else
         pj_intake_learn(intake, NULL, NULL); /* it may be another one by the next TRUNCATE */

@@ -9,28 +9,28 @@
 #include "wire/copydata.h"
 
 struct pj_intake {
-    struct pj_decoder *decoder;   /* borrowed */
-    size_t batch_bytes;           /* a batch's cap */
-    struct pj_batch *batch;       /* where changes go; set by the owner, borrowed */
-    bool in_transaction;          /* between B and C */
-    uint32_t xid;                 /* of the open transaction */
-    bool discarding;              /* the open transaction's changes are not kept */
-    pj_lsn skip_to;               /* transactions that end up to here are applied already; 0: past them */
+    struct pj_decoder *decoder; /* borrowed */
+    size_t batch_bytes;         /* a batch's cap */
+    struct pj_batch *batch;     /* where changes go; set by the owner, borrowed */
+    bool in_transaction;        /* between B and C */
+    uint32_t xid;               /* of the open transaction */
+    bool discarding;            /* the open transaction's changes are not kept */
+    pj_lsn skip_to;             /* transactions that end up to here are applied already; 0: past them */
     bool witness_expected, witness_seen;
     struct pj_checkpoint checkpoint; /* as at the connect */
-    uint32_t known_new_xid;       /* a transaction that an earlier pass found to be new; outlives reconnects */
+    uint32_t known_new_xid;          /* a transaction that an earlier pass found to be new; outlives reconnects */
     char unknown_schema[64], unknown_name[64]; /* of PJ_INTAKE_UNKNOWN and PJ_INTAKE_PARTITION */
-    struct {                      /* what was learned of the partition asked for last; owned */
-        char *name;               /* "schema.name"; NULL: nothing */
-        char *condition, *ancestors; /* as pj_source_partition gives them */
+    struct {                                   /* what was learned of the partition asked for last; owned */
+        char *name;                            /* "schema.name"; NULL: nothing */
+        char *condition, *ancestors;           /* as pj_source_partition gives them */
     } partition;
-    uint64_t skipped;             /* transactions, since the start */
+    uint64_t skipped; /* transactions, since the start */
 };
 
 enum pj_intake_outcome {
-    PJ_INTAKE_MORE,   /* taken; nothing complete */
-    PJ_INTAKE_COMMIT, /* taken; the batch now ends at a commit */
-    PJ_INTAKE_SPLIT,  /* not taken: what is in the batch must be applied first; hand the message in again then */
+    PJ_INTAKE_MORE,     /* taken; nothing complete */
+    PJ_INTAKE_COMMIT,   /* taken; the batch now ends at a commit */
+    PJ_INTAKE_SPLIT,    /* not taken: what is in the batch must be applied first; hand the message in again then */
     PJ_INTAKE_UNKNOWN,  /* not taken: the relation must be looked up; hand the message in again then */
     PJ_INTAKE_PARTITION /* not taken: what the partition holds must be looked up (pj_intake_learn); the same */
 };
