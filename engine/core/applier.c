@@ -24,6 +24,7 @@
 
 #include "core/statements.h"
 #include "core/writer.h"
+#include "pg/pipe.h"
 
 #include <string.h>
 
@@ -38,8 +39,7 @@ struct pj_applier {
     bool commit;         /* the batch ends its transaction */
     bool in_transaction;
     bool checkpoint_set; /* in the open transaction */
-    int64_t epoch;
-    pj_lsn applied;      /* what the checkpoint row holds, as far as we know */
+    struct pj_checkpoint believed; /* what the checkpoint row holds, as far as we know: lsn, epoch, version */
     int fetches;         /* results still to come */
     struct pj_applier_callbacks callbacks;
 };
@@ -92,8 +92,7 @@ int pj_applier_connect(struct pj_applier *applier, uv_loop_t *loop, PGconn *conn
 {
     applier->state = IDLE;
     applier->in_transaction = applier->checkpoint_set = false;
-    applier->epoch = checkpoint->epoch;
-    applier->applied = checkpoint->lsn;
+    applier->believed = *checkpoint;
     pj_writer_begin_transaction(applier->writer);
     struct pj_pipe_callbacks callbacks = {.writable = on_writable, .failed = on_failed, .context = applier};
     return pj_pipe_open(&applier->pipe, loop, conn, &callbacks, error);
@@ -114,6 +113,22 @@ bool pj_applier_connected(const struct pj_applier *applier)
     return applier->pipe != NULL;
 }
 
+void pj_applier_believe(struct pj_applier *applier, pj_lsn lsn, int64_t version)
+{
+    applier->believed.lsn = lsn;
+    applier->believed.version = version;
+}
+
+struct pj_writer *pj_applier_writer(struct pj_applier *applier)
+{
+    return applier->writer;
+}
+
+const struct pj_checkpoint *pj_applier_believed(const struct pj_applier *applier)
+{
+    return &applier->believed;
+}
+
 bool pj_applier_idle(const struct pj_applier *applier)
 {
     return applier->state == IDLE;
@@ -131,35 +146,53 @@ static struct pj_value int8_value(uint64_t number, unsigned char space[8])
     return pj_make_int64((int64_t)number, space);
 }
 
-static int stale(struct pj_error *error)
+/* Reconnecting tells: states that a command has changed are read again, a daemon that was overtaken ends. */
+static int changed(struct pj_error *error)
 {
-    pj_error_set(error, PJ_ESTALE, "the checkpoint is no longer as this daemon left it");
-    return pj_error_hint(error, "another daemon has taken over, or someone changed pgprojector.checkpoint");
+    pj_error_set(error, PJ_EFAIL, "the catalog has changed; reading it again");
+    error->retryable = true;
+    return error->code;
 }
 
 static int on_fence(void *context, const PGresult *result, struct pj_error *error)
 {
     (void)context;
-    return PQntuples(result) == 1 ? PJ_OK : stale(error);
+    return PQntuples(result) == 1 ? PJ_OK : changed(error);
 }
 
 static int on_checkpoint(void *context, const PGresult *result, struct pj_error *error)
 {
     (void)context;
-    return strcmp(PQcmdTuples((PGresult *)(uintptr_t)result), "1") == 0 ? PJ_OK : stale(error);
+    return strcmp(PQcmdTuples((PGresult *)(uintptr_t)result), "1") == 0 ? PJ_OK : changed(error);
+}
+
+void pj_applier_send_checkpoint(const struct pj_sink *sink, const struct pj_checkpoint *believed,
+                                const struct pj_batch *batch)
+{
+    unsigned char space[6][8];
+    struct pj_value params[6] = {
+        int8_value(believed->lsn, space[0]),  int8_value((uint64_t)believed->epoch, space[1]),
+        int8_value((uint64_t)believed->version, space[2]), int8_value(batch->end_lsn, space[3]),
+        pj_make_null(), pj_make_null()};
+    if (batch->xid)
+        params[4] = int8_value(batch->xid, space[4]);
+    if (batch->xid && batch->commit_us)
+        params[5] = int8_value((uint64_t)batch->commit_us, space[5]);
+    sink->execute(sink->self, PJ_STATEMENT_CHECKPOINT, 6, params, on_checkpoint, NULL);
+}
+
+void pj_applier_send_fence(const struct pj_sink *sink, const struct pj_checkpoint *believed)
+{
+    unsigned char space[3][8];
+    struct pj_value params[3] = {int8_value(believed->lsn, space[0]), int8_value((uint64_t)believed->epoch, space[1]),
+                                 int8_value((uint64_t)believed->version, space[2])};
+    sink->execute(sink->self, PJ_STATEMENT_FENCE, 3, params, on_fence, NULL);
 }
 
 static void send_checkpoint(struct pj_applier *applier)
 {
-    const struct pj_batch *batch = applier->batch;
-    unsigned char space[5][8];
-    struct pj_value params[5] = {int8_value(applier->applied, space[0]), int8_value((uint64_t)applier->epoch, space[1]),
-                                 int8_value(batch->end_lsn, space[2]), pj_make_null(), pj_make_null()};
-    if (batch->xid)
-        params[3] = int8_value(batch->xid, space[3]);
-    if (batch->xid && batch->commit_us)
-        params[4] = int8_value((uint64_t)batch->commit_us, space[4]);
-    pj_pipe_execute(applier->pipe, PJ_STATEMENT_CHECKPOINT, 5, params, on_checkpoint, applier);
+    const struct pj_sink sink = pj_pipe_sink(applier->pipe);
+    pj_applier_send_checkpoint(&sink, &applier->believed, applier->batch);
     applier->checkpoint_set = true;
 }
 
@@ -173,14 +206,13 @@ static void begin_transaction(struct pj_applier *applier)
         send_checkpoint(applier);
         return;
     }
-    unsigned char space[2][8];
-    struct pj_value params[2] = {int8_value(applier->applied, space[0]), int8_value((uint64_t)applier->epoch, space[1])};
-    pj_pipe_execute(applier->pipe, PJ_STATEMENT_FENCE, 2, params, on_fence, applier);
+    const struct pj_sink sink = pj_pipe_sink(applier->pipe);
+    pj_applier_send_fence(&sink, &applier->believed);
 }
 
 /* --------------------------------------------------------------------------------------------------------- old rows */
 
-/* Copies one fetched row into the batch's arena: the first field is the ordinal, the rest are the columns. */
+/* The first field is the ordinal, the rest are the columns. */
 static struct pj_value *copy_row(struct pj_arena *arena, const PGresult *result, int row, int ncolumns)
 {
     struct pj_value *values = pj_arena_alloc(arena, (size_t)ncolumns * sizeof *values);
@@ -197,6 +229,15 @@ static struct pj_value *copy_row(struct pj_arena *arena, const PGresult *result,
     return values;
 }
 
+void pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *table, struct pj_row *const *wanted,
+                              const PGresult *result)
+{
+    for (int row = 0; row < PQntuples(result); row++) {
+        struct pj_value ordinal = {(const unsigned char *)PQgetvalue(result, row, 0), 8};
+        pj_batch_set_old(wanted[pj_int64(ordinal) - 1], copy_row(&batch->arena, result, row, table->ncolumns));
+    }
+}
+
 static void begin_writing(struct pj_applier *applier, struct pj_error *error)
 {
     if (pj_batch_resolve(applier->batch, error) != PJ_OK ||
@@ -211,11 +252,7 @@ static int on_old_rows(void *context, const PGresult *result, struct pj_error *e
     struct fetch *fetch = context;
     struct pj_applier *applier = fetch->applier;
     const struct pj_table *table = fetch->rows->table;
-    for (int row = 0; row < PQntuples(result); row++) {
-        struct pj_value ordinal = {(const unsigned char *)PQgetvalue(result, row, 0), 8};
-        pj_batch_set_old(fetch->wanted[pj_int64(ordinal) - 1],
-                         copy_row(&applier->batch->arena, result, row, table->ncolumns));
-    }
+    pj_applier_take_old_rows(applier->batch, table, fetch->wanted, result);
     if (--applier->fetches == 0)
         begin_writing(applier, error);
     return error->code;
@@ -226,7 +263,8 @@ static void send_fetch(struct pj_applier *applier, struct pj_table_rows *rows, s
     struct fetch *fetch = pj_arena_alloc(&applier->batch->arena, sizeof *fetch);
     *fetch = (struct fetch){applier, rows, wanted};
     applier->fetches++;
-    pj_writer_send_identities(applier->writer, applier->pipe, PJ_FETCH_OLD, rows->table, wanted, count, on_old_rows, fetch);
+    const struct pj_sink sink = pj_pipe_sink(applier->pipe);
+    pj_writer_send_identities(applier->writer, &sink, PJ_FETCH_OLD, rows->table, wanted, count, on_old_rows, fetch);
 }
 
 static void fetch_table(struct pj_applier *applier, struct pj_table_rows *rows)
@@ -250,7 +288,7 @@ static void on_done(void *context)
     applier->state = IDLE;
     if (applier->commit) {
         applier->in_transaction = false;
-        applier->applied = batch->end_lsn;
+        applier->believed.lsn = batch->end_lsn;
     }
     applier->callbacks.done(applier->callbacks.context, batch, applier->commit);
 }
@@ -289,9 +327,10 @@ static void finish(struct pj_applier *applier)
 
 static void write_on(struct pj_applier *applier)
 {
+    const struct pj_sink sink = pj_pipe_sink(applier->pipe);
     bool more = true;
     while (more && !pj_pipe_backlogged(applier->pipe))
-        more = pj_writer_step(applier->writer, applier->pipe);
+        more = pj_writer_step(applier->writer, &sink);
     if (!more)
         finish(applier);
 }

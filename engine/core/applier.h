@@ -39,6 +39,18 @@ bool pj_applier_connected(const struct pj_applier *applier);
  */
 void pj_applier_apply(struct pj_applier *applier, struct pj_batch *batch, bool commit);
 
+/* What the careful way (core/careful.h) shares with this one. It works on the applier's writer while the applier is idle, and
+ * tells it afterwards where the checkpoint row stands. */
+struct pj_sink;
+struct pj_writer *pj_applier_writer(struct pj_applier *applier);
+const struct pj_checkpoint *pj_applier_believed(const struct pj_applier *applier);
+void pj_applier_believe(struct pj_applier *applier, pj_lsn lsn, int64_t version);
+void pj_applier_send_fence(const struct pj_sink *sink, const struct pj_checkpoint *believed);
+void pj_applier_send_checkpoint(const struct pj_sink *sink, const struct pj_checkpoint *believed,
+                                const struct pj_batch *batch);
+void pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *table, struct pj_row *const *wanted,
+                              const PGresult *result);
+
 /* Nothing is under way (a transaction between two parts may be open). */
 bool pj_applier_idle(const struct pj_applier *applier);
 bool pj_applier_in_transaction(const struct pj_applier *applier);

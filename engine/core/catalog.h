@@ -14,6 +14,7 @@ struct pj_checkpoint {
     uint32_t timeline;
     char database[64];
     int64_t epoch;
+    int64_t version; /* of what the daemon holds in memory (core/standing.h) */
     uint32_t witness_xid; /* 0: none */
     pj_lsn witness_lsn;   /* its end LSN */
     int64_t witness_time_us; /* commit time, microseconds since 2000-01-01 UTC; 0: unknown */

@@ -15,6 +15,7 @@
 #include "core/connect.h"
 
 #include "base/buf.h"
+#include "core/standing.h"
 #include "core/statements.h"
 #include "wire/wal2json.h"
 
@@ -96,6 +97,9 @@ static int open_read_side(const struct pj_connect_options *options, struct pj_co
     }
     if (code == PJ_OK)
         code = pj_statements_prepare(read, options->setup, error);
+    if (code == PJ_OK)
+        code = pj_standing_load(read, options->setup->projections, options->setup->nprojections,
+                                &connections->checkpoint.version, error);
     if (code == PJ_OK)
         connections->apply = pj_session_detach(read);
     else

@@ -21,7 +21,7 @@ struct pj_connect_epoch {
 
 struct pj_connect_options {
     const struct pj_deployment *deployment;
-    const struct pj_setup *setup;
+    struct pj_setup *setup;   /* its projections' standing is read anew */
     const struct pj_decoder *decoder;
     const struct pj_stop *stop;
     struct pj_connect_epoch *epoch; /* in and out */

@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "core/applier.h"
+#include "core/careful.h"
 #include "core/connect.h"
 #include "core/intake.h"
 #include "core/pace.h"
@@ -68,6 +69,8 @@ struct pipeline {
     struct pj_decoder *decoder;
     struct pj_intake intake;
     struct pj_applier *applier;
+    struct pj_careful *careful;
+    pj_lsn careful_until;       /* the fast way has failed before this position: the careful one up to it; 0: the fast one */
     struct pj_reader *reader;
     struct pj_batch *batches[2], *collecting;
     struct pj_pace pace;
@@ -83,8 +86,12 @@ struct pipeline {
     int backoff_ms;
     bool stopping;
 
-    uv_work_t connect_work, resolve_work, schema_work;
-    bool connecting, resolving, watching; /* jobs under way on other threads */
+    uv_work_t connect_work, resolve_work, schema_work, careful_work;
+    bool connecting, resolving, watching, applying_carefully; /* jobs under way on other threads */
+    struct pj_batch *careful_batch;
+    bool careful_commit;
+    struct pj_checkpoint careful_believed;
+    struct pj_error careful_error;
     struct pj_connections connections;
     bool resolve_partition;     /* what the resolve job looks up */
     char *condition, *ancestors; /* what it found */
@@ -94,6 +101,7 @@ struct pipeline {
 };
 
 static void connect_again(struct pipeline *p);
+static void apply_carefully(struct pipeline *p, struct pj_batch *batch, bool commit);
 static void pump(struct pipeline *p);
 
 static uint64_t now_us(struct pipeline *p)
@@ -145,6 +153,7 @@ static void after_closing(struct pipeline *p)
         pj_batch_reset(p->batches[i], KEEP_BYTES);
     p->collecting = p->intake.batch = p->batches[0];
     p->holding = p->split = false;
+    pj_careful_reset(p->careful);
     if (p->stopping || p->after_closing == FINISHED)
         finish_loop(p);
     else if (p->after_closing == BACKOFF)
@@ -153,11 +162,18 @@ static void after_closing(struct pipeline *p)
         enter(p, HALTED);
 }
 
+/* Closed is when both connections are, and no job works on what is to be dropped. */
+static void closed_so_far(struct pipeline *p)
+{
+    if (p->state == CLOSING && p->open_parts == 0 && !p->resolving && !p->applying_carefully)
+        after_closing(p);
+}
+
 static void on_part_closed(void *context)
 {
     struct pipeline *p = context;
-    if (--p->open_parts == 0 && p->state == CLOSING && !p->resolving)
-        after_closing(p);
+    p->open_parts--;
+    closed_so_far(p);
 }
 
 static void close_parts(struct pipeline *p, enum pipeline_state next)
@@ -225,11 +241,30 @@ static void send_status(struct pipeline *p, bool reply_wanted)
         fail(p, &error);
 }
 
+static bool apply_idle(const struct pipeline *p)
+{
+    return pj_applier_idle(p->applier) && !p->applying_carefully;
+}
+
+/* A transaction of several parts is open. */
+static bool apply_open(const struct pipeline *p)
+{
+    return pj_applier_in_transaction(p->applier) || (!p->applying_carefully && pj_careful_in_transaction(p->careful));
+}
+
 /* Nothing is buffered: no transaction is open, none waits, none is being applied. */
 static bool drained(const struct pipeline *p)
 {
-    return !p->intake.in_transaction && !p->holding && !p->collecting->transactions && pj_applier_idle(p->applier) &&
-           !pj_applier_in_transaction(p->applier);
+    return !p->intake.in_transaction && !p->holding && !p->collecting->transactions && apply_idle(p) && !apply_open(p);
+}
+
+static void apply_batch(struct pipeline *p, struct pj_batch *batch, bool commit)
+{
+    p->apply_us = now_us(p);
+    if (p->careful_until)
+        apply_carefully(p, batch, commit);
+    else
+        pj_applier_apply(p->applier, batch, commit);
 }
 
 /* A keepalive's position becomes the checkpoint (and is confirmed when that is durable), at a bounded rate. */
@@ -252,8 +287,7 @@ static void advance_by_keepalive(struct pipeline *p)
     struct pj_batch *batch = p->collecting;
     batch->end_lsn = p->keepalive;
     p->collecting = p->intake.batch = p->batches[batch == p->batches[0]];
-    p->apply_us = now;
-    pj_applier_apply(p->applier, batch, true);
+    apply_batch(p, batch, true);
 }
 
 /* ------------------------------------------------------------------------------------------------------- the gate */
@@ -294,7 +328,7 @@ static void mind_the_gate(struct pipeline *p)
 {
     pj_lsn target;
     enum pj_gate_state state = pj_gate_state(p->options->gate, &target);
-    bool applying = !pj_applier_idle(p->applier);
+    bool applying = !apply_idle(p);
     if (state == PJ_GATE_ASKED && drained(p)) {
         pj_gate_held(p->options->gate);
     } else if (state == PJ_GATE_ADVANCING && !applying) {
@@ -316,15 +350,14 @@ static void hand_over(struct pipeline *p, bool commit)
     p->collecting->ends_at_commit = !p->intake.in_transaction;
     p->split = false;
     p->pace.gathering_us = 0;
-    p->apply_us = now_us(p);
-    pj_applier_apply(p->applier, batch, commit);
+    apply_batch(p, batch, commit);
 }
 
 static bool worth_committing(struct pipeline *p)
 {
     const struct pj_batch *batch = p->collecting;
     uint64_t now = now_us(p);
-    if (pj_applier_in_transaction(p->applier) || p->stopping)
+    if (apply_open(p) || p->stopping || p->careful_until)
         return true;
     if (!pj_batch_has_rows(batch)) {
         /* only the position moves; that may wait */
@@ -340,7 +373,7 @@ static bool worth_committing(struct pipeline *p)
 
 static void apply_what_is_ready(struct pipeline *p)
 {
-    if (!running(p) || !pj_applier_idle(p->applier) || p->intake.discarding)
+    if (!running(p) || !apply_idle(p) || p->intake.discarding)
         return;
     const struct pj_batch *batch = p->collecting;
     bool part = p->split || (pj_intake_full(&p->intake) && !batch->ends_at_commit && !p->intake.skip_to);
@@ -375,12 +408,65 @@ static void on_applied(void *context, struct pj_batch *batch, bool committed)
     pump(p);
 }
 
+/* Whether taking care can help: something a server or a module said of this batch, not that the mirror is wrong. */
+static bool care_may_help(const struct pipeline *p, const struct pj_error *error)
+{
+    return !p->careful_until && !error->retryable && error->code == PJ_EFAIL;
+}
+
 static void on_apply_failed(void *context, const struct pj_error *error)
 {
+    struct pipeline *p = context;
     struct pj_error wrapped = *error;
     if (error->code != PJ_ESTALE)
         pj_error_wrap(&wrapped, "apply");
-    fail(context, &wrapped);
+    if (care_may_help(p, error)) {
+        p->careful_until = p->received;
+        wrapped.retryable = true;
+        pj_log(p->options->log, PJ_LOG_INFO, "the same transactions again, with care");
+    }
+    fail(p, &wrapped);
+}
+
+static void careful_job(uv_work_t *work)
+{
+    struct pipeline *p = work->data;
+    pj_careful_apply(p->careful, pj_applier_writer(p->applier), p->careful_batch, p->careful_commit,
+                     &p->careful_believed, &p->careful_error);
+}
+
+static void on_careful_done(uv_work_t *work, int status)
+{
+    struct pipeline *p = work->data;
+    (void)status;
+    p->applying_carefully = false;
+    if (p->state == CLOSING) {
+        closed_so_far(p);
+        return;
+    }
+    if (p->careful_error.code != PJ_OK) {
+        on_apply_failed(p, &p->careful_error);
+        return;
+    }
+    if (p->careful_commit) {
+        pj_applier_believe(p->applier, p->careful_believed.lsn, p->careful_believed.version);
+        if (p->careful_believed.lsn >= p->careful_until) {
+            p->careful_until = 0;
+            pj_careful_reset(p->careful);
+        }
+    }
+    on_applied(p, p->careful_batch, p->careful_commit);
+}
+
+static void apply_carefully(struct pipeline *p, struct pj_batch *batch, bool commit)
+{
+    p->careful_batch = batch;
+    p->careful_commit = commit;
+    p->careful_believed = *pj_applier_believed(p->applier);
+    pj_error_clear(&p->careful_error);
+    p->applying_carefully = true;
+    p->careful_work.data = p;
+    uv_queue_work(&p->loop, &p->careful_work, careful_job, on_careful_done);
 }
 
 /* -------------------------------------------------------------------------------------------------------- receiving */
@@ -391,8 +477,7 @@ static void on_resolved(uv_work_t *work, int status)
     (void)status;
     p->resolving = false;
     if (p->state == CLOSING) {
-        if (p->open_parts == 0)
-            after_closing(p);
+        closed_so_far(p);
         return;
     }
     if (p->resolve_error.code != PJ_OK) {
@@ -645,7 +730,7 @@ static void go_on_stopping(struct pipeline *p)
     switch (p->state) {
     case STREAMING:
     case RESOLVING:
-        if (!pj_applier_idle(p->applier) && now_us(p) - p->stop_us < STOP_US)
+        if (!apply_idle(p) && now_us(p) - p->stop_us < STOP_US)
             return;
         send_status(p, false);
         if (running(p))
@@ -738,11 +823,13 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     p->collecting = p->intake.batch = p->batches[0];
     struct pj_applier_callbacks callbacks = {.done = on_applied, .failed = on_apply_failed, .context = p};
     p->applier = pj_applier_new(setup, &callbacks);
+    p->careful = pj_careful_new(setup, options->deployment->read_url, options->stop, options->log);
     init_loop(p);
     connect_again(p);
     uv_run(&p->loop, UV_RUN_DEFAULT);
     uv_loop_close(&p->loop);
     publish(p);
+    pj_careful_free(p->careful);
     pj_applier_free(p->applier);
     for (int i = 0; i < 2; i++)
         pj_batch_free(p->batches[i]);

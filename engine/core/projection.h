@@ -35,6 +35,7 @@ struct pj_projection {
     struct pj_deltas *deltas; /* of the batch being applied */
 
     /* all below: NULL or 0 for a module without a target */
+    bool live;                /* deltas are merged; else touched keys are only noted. Filled by pj_standing_load */
     char *target_schema, *target_name;
     char *target_sql; /* quoted and qualified */
     int nkey, nstreams;

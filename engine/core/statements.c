@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "core/mirror.h"
+#include "core/projection_sql.h"
 
 #include <stdio.h>
 
@@ -29,6 +30,18 @@ const char *pj_statement_merge(int projection, int stream, char name[PJ_STATEMEN
 const char *pj_statement_recompute(int projection, bool full_key, char name[PJ_STATEMENT_NAME])
 {
     snprintf(name, PJ_STATEMENT_NAME, "%c%d", full_key ? 'f' : 'r', projection);
+    return name;
+}
+
+const char *pj_statement_note(int projection, enum pj_note which, char name[PJ_STATEMENT_NAME])
+{
+    snprintf(name, PJ_STATEMENT_NAME, "%c_%d", (char)which, projection);
+    return name;
+}
+
+const char *pj_statement_park(int projection, char name[PJ_STATEMENT_NAME])
+{
+    snprintf(name, PJ_STATEMENT_NAME, "park%d", projection);
     return name;
 }
 
@@ -173,17 +186,18 @@ static const char session_settings[] = "SET synchronous_commit = on; SET plan_ca
 
 /* pg_lsn has no cast from bigint; as an offset from 0/0 it has all 64 bits. */
 static const char fence_sql[] = "SELECT epoch FROM pgprojector.checkpoint WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric "
-                                "AND epoch = $2::bigint FOR UPDATE";
+                                "AND epoch = $2::bigint AND version = $3::bigint FOR UPDATE";
 static const char checkpoint_sql[] =
-    "UPDATE pgprojector.checkpoint SET lsn = '0/0'::pg_lsn + $3::bigint::numeric, "
-    "witness_xid = coalesce($4::bigint, witness_xid), "
-    "witness_lsn = CASE WHEN $4::bigint IS NULL THEN witness_lsn ELSE '0/0'::pg_lsn + $3::bigint::numeric END, "
-    "witness_time = CASE WHEN $4::bigint IS NULL THEN witness_time ELSE $5::timestamptz END, "
-    "applied_at = clock_timestamp() WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric AND epoch = $2::bigint";
+    "UPDATE pgprojector.checkpoint SET lsn = '0/0'::pg_lsn + $4::bigint::numeric, "
+    "witness_xid = coalesce($5::bigint, witness_xid), "
+    "witness_lsn = CASE WHEN $5::bigint IS NULL THEN witness_lsn ELSE '0/0'::pg_lsn + $4::bigint::numeric END, "
+    "witness_time = CASE WHEN $5::bigint IS NULL THEN witness_time ELSE $6::timestamptz END, "
+    "applied_at = clock_timestamp() WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric AND epoch = $2::bigint "
+    "AND version = $3::bigint";
 
 static int prepare(struct pj_session *read, const char *name, const char *sql, struct pj_error *error)
 {
-    int code = pj_session_execf(read, error, "PREPARE %s AS %s", name, sql);
+    int code = pj_session_execf(read, error, "PREPARE \"%s\" AS %s", name, sql);
     return code == PJ_OK ? code : pj_error_wrap(error, "prepare");
 }
 
@@ -202,6 +216,72 @@ static int prepare_mirror(struct pj_session *read, const struct pj_table *table,
     return PJ_OK;
 }
 
+/* Keys are noted as text, one element for each key column given: 1, or all. */
+static int prepare_note(struct pj_session *read, const struct pj_projection *projection, int index, int nkey,
+                        struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    char name[PJ_STATEMENT_NAME];
+    pj_buf_puts(&sql, "INSERT INTO pgprojector.dirty_key (projection, key) SELECT ");
+    pj_quote_literal(&sql, projection->module->name);
+    for (int i = 0; i < nkey; i++)
+        pj_buf_printf(&sql, "%sk.k%d::text", i ? ", " : ", ARRAY[", i);
+    pj_buf_puts(&sql, "] FROM unnest(");
+    for (int i = 0; i < nkey; i++)
+        pj_buf_printf(&sql, "%s$%d::%s[]", i ? ", " : "", i + 1, pj_kind_sql(projection->key_kinds[i]));
+    pj_buf_puts(&sql, ") AS k(");
+    for (int i = 0; i < nkey; i++)
+        pj_buf_printf(&sql, "%sk%d", i ? ", " : "", i);
+    pj_buf_puts(&sql, ")");
+    pj_statement_note(index, nkey > 1 ? PJ_NOTE_FULL : PJ_NOTE_ROUTING, name);
+    int code = prepare(read, name, sql.data, error);
+    pj_buf_free(&sql);
+    return code;
+}
+
+static int prepare_note_all(struct pj_session *read, const struct pj_projection *projection, int index,
+                            struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    char name[PJ_STATEMENT_NAME];
+    pj_buf_puts(&sql, "INSERT INTO pgprojector.dirty_key (projection, key) VALUES (");
+    pj_quote_literal(&sql, projection->module->name);
+    pj_buf_puts(&sql, ", NULL)");
+    int code = prepare(read, pj_statement_note(index, PJ_NOTE_ALL, name), sql.data, error);
+    pj_buf_free(&sql);
+    return code;
+}
+
+static int prepare_park(struct pj_session *read, const struct pj_projection *projection, int index,
+                        struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    char name[PJ_STATEMENT_NAME];
+    pj_buf_puts(&sql, "INSERT INTO pgprojector.dead_letter AS d (projection, key, sqlstate, message, first_lsn, last_lsn, "
+                      "next_try_at) SELECT ");
+    pj_quote_literal(&sql, projection->module->name);
+    pj_buf_printf(&sql,
+                  ", k.k::text, $2::text, $3::text, '0/0'::pg_lsn + $4::bigint::numeric, '0/0'::pg_lsn + "
+                  "$4::bigint::numeric, clock_timestamp() + interval '30 seconds' FROM unnest($1::%s[]) AS k(k) "
+                  "ON CONFLICT (projection, key) DO UPDATE SET sqlstate = excluded.sqlstate, message = "
+                  "excluded.message, last_lsn = excluded.last_lsn, attempts = d.attempts + 1",
+                  pj_kind_sql(projection->key_kinds[0]));
+    int code = prepare(read, pj_statement_park(index, name), sql.data, error);
+    pj_buf_free(&sql);
+    return code;
+}
+
+static int prepare_keys(struct pj_session *read, const struct pj_projection *projection, int index,
+                        struct pj_error *error)
+{
+    int code = prepare_note(read, projection, index, 1, error);
+    if (code == PJ_OK && projection->nkey > 1)
+        code = prepare_note(read, projection, index, projection->nkey, error);
+    if (code == PJ_OK)
+        code = prepare_note_all(read, projection, index, error);
+    return code == PJ_OK ? prepare_park(read, projection, index, error) : code;
+}
+
 static int prepare_projection(struct pj_session *read, const struct pj_projection *projection, int index,
                               struct pj_error *error)
 {
@@ -215,6 +295,8 @@ static int prepare_projection(struct pj_session *read, const struct pj_projectio
         code = prepare(read, pj_statement_recompute(index, false, name), projection->recompute_routing_sql, error);
     if (code == PJ_OK && projection->recompute_full_sql)
         code = prepare(read, pj_statement_recompute(index, true, name), projection->recompute_full_sql, error);
+    if (code == PJ_OK)
+        code = prepare_keys(read, projection, index, error);
     return code == PJ_OK ? code : pj_error_wrap(error, "projection %s", projection->module->name);
 }
 

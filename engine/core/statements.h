@@ -27,9 +27,15 @@ const char *pj_statement_mirror(enum pj_mirror_statement which, int table, char 
 const char *pj_statement_merge(int projection, int stream, char name[PJ_STATEMENT_NAME]);
 const char *pj_statement_recompute(int projection, bool full_key, char name[PJ_STATEMENT_NAME]);
 
+enum pj_note { PJ_NOTE_ROUTING = 'n', PJ_NOTE_FULL = 'N', PJ_NOTE_ALL = 'a' };
+const char *pj_statement_note(int projection, enum pj_note which, char name[PJ_STATEMENT_NAME]);
+const char *pj_statement_park(int projection, char name[PJ_STATEMENT_NAME]);
+
 /*
- *  "fence"       $1 lsn, $2 epoch: locks the checkpoint row if it is as believed
- *  "checkpoint"  $1 expected lsn, $2 epoch, $3 new lsn, $4 xid (NULL: keep the witness), $5 commit time (or NULL)
+ *  "fence"       $1 lsn, $2 epoch, $3 version: locks the checkpoint row if it is as believed
+ *  "checkpoint"  $1 expected lsn, $2 epoch, $3 version, $4 new lsn, $5 xid (NULL: keep the witness), $6 commit time (or NULL)
+ *  note          the keys, one array a column; none for PJ_NOTE_ALL
+ *  park          $1 routing keys, $2 SQLSTATE, $3 message, $4 lsn
  * LSNs travel as bigint (their 64 bits); the commit time as timestamptz. Each must concern exactly one row.
  */
 #define PJ_STATEMENT_FENCE "fence"

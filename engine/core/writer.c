@@ -8,9 +8,11 @@
  */
 #include "core/writer.h"
 
+#include "core/project.h"
 #include "pg/array.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum phase { DELETES, UPDATES, INSERTS, MERGES, RECOMPUTE, END };
 
@@ -23,7 +25,7 @@ enum {
 struct pj_writer {
     struct pj_setup *setup;
     struct pj_batch *batch;
-    bool last;
+    bool last, careful;
     enum phase phase;
     int item;      /* table or projection */
     int stream;    /* MERGES: stream; RECOMPUTE: 0 routing keys, 1 full keys, 2 all */
@@ -72,108 +74,14 @@ void pj_writer_begin_transaction(struct pj_writer *writer)
     writer->carrying = false;
 }
 
-/* ------------------------------------------------------------------------------------------------ running the modules */
+/* ------------------------------------------------------------------------------------------------------- dirty keys */
 
-static void pick(const struct pj_projection_source *source, const struct pj_value *row, struct pj_value *out)
-{
-    for (int i = 0; i < source->width; i++)
-        out[i] = row[source->columns[i]];
-}
-
-static bool same_key(const struct pj_table *table, const struct pj_row *row)
-{
-    if (table->identity_is_key)
-        return true;
-    for (int i = 0; i < table->nkey; i++)
-        if (!pj_equal(row->old[table->key[i]], row->new_row[table->key[i]]))
-            return false;
-    return true;
-}
-
-/* Hands one pair to apply(); a side that is NULL is left out. */
-static int project_pair(struct pj_projection *projection, int index, const struct pj_value *old,
-                        const struct pj_value *new_row, struct pj_error *error)
-{
-    struct pj_projection_source *source = &projection->sources[index];
-    struct pj_value picked_old[PJ_MAX_SOURCE_COLUMNS], picked_new[PJ_MAX_SOURCE_COLUMNS];
-    struct pj_change change = {.source = index};
-    if (old) {
-        pick(source, old, picked_old);
-        change.old_row = picked_old;
-    }
-    if (new_row) {
-        pick(source, new_row, picked_new);
-        change.new_row = picked_new;
-    }
-    return pj_deltas_apply(projection->deltas, &change, error);
-}
-
-/* Modules are promised that a pair has one primary key; under another replica identity it may have changed. */
-static int project_row(struct pj_projection *projection, int index, const struct pj_table *table,
-                       const struct pj_row *row, struct pj_error *error)
-{
-    if (!row->old || !row->new_row || same_key(table, row))
-        return project_pair(projection, index, row->old, row->new_row, error);
-    int code = project_pair(projection, index, row->old, NULL, error);
-    return code == PJ_OK ? project_pair(projection, index, NULL, row->new_row, error) : code;
-}
-
-static int project_table(struct pj_projection *projection, int index, const struct pj_table_rows *rows,
-                         struct pj_error *error)
-{
-    if (rows->truncated || rows->emptied)
-        pj_deltas_mark_all(projection->deltas);
-    for (size_t i = 0; i < rows->count; i++) {
-        if (!pj_row_changed(rows->table, rows->rows[i]))
-            continue;
-        int code = project_row(projection, index, rows->table, rows->rows[i], error);
-        if (code != PJ_OK)
-            return code;
-    }
-    return PJ_OK;
-}
-
-static int project(struct pj_projection *projection, const struct pj_batch *batch, struct pj_error *error)
-{
-    pj_deltas_reset(projection->deltas);
-    for (int s = 0; s < projection->nsources; s++) {
-        int code = project_table(projection, s, &batch->tables[projection->sources[s].table->index], error);
-        if (code != PJ_OK)
-            return pj_error_wrap(error, "projection %s", projection->module->name);
-    }
-    return PJ_OK;
-}
-
-/* Adds the dirty keys of `from` to `to`. */
-static size_t hand_over(const struct pj_deltas *from, struct pj_deltas *to, int nkey)
-{
-    size_t nrouting, nfull;
-    const struct pj_value *routing = pj_deltas_routing_keys(from, &nrouting);
-    const struct pj_value *full = pj_deltas_full_keys(from, &nfull);
-    if (pj_deltas_all_dirty(from))
-        pj_deltas_mark_all(to);
-    for (size_t i = 0; i < nrouting; i++)
-        pj_deltas_mark(to, &routing[i], 1);
-    for (size_t i = 0; i < nfull; i++)
-        pj_deltas_mark(to, &full[i * (size_t)nkey], nkey);
-    return nrouting + nfull;
-}
-
-/* Between parts the dirty keys are set aside; with the last part they come back. */
-static void settle_dirty_keys(struct pj_writer *writer, int index)
+/* Adds what a projection has dirty to what its earlier parts had; too many keys become all. */
+static void set_aside(struct pj_writer *writer, int index)
 {
     struct pj_projection *projection = &writer->setup->projections[index];
     struct pj_deltas *carried = writer->carried[index];
-    if (writer->last) {
-        if (writer->carrying) {
-            pj_deltas_finish(carried);
-            hand_over(carried, projection->deltas, projection->nkey);
-        }
-        pj_deltas_finish(projection->deltas);
-        return;
-    }
-    pj_deltas_finish(projection->deltas);
-    hand_over(projection->deltas, carried, projection->nkey);
+    pj_project_hand_over(projection->deltas, carried, projection->nkey);
     pj_deltas_finish(carried);
     size_t nrouting, nfull;
     pj_deltas_routing_keys(carried, &nrouting);
@@ -182,6 +90,32 @@ static void settle_dirty_keys(struct pj_writer *writer, int index)
         pj_deltas_reset(carried);
         pj_deltas_mark_all(carried);
     }
+}
+
+/* Between parts the dirty keys are set aside; with the last part they come back. */
+static void settle_dirty_keys(struct pj_writer *writer, int index)
+{
+    struct pj_projection *projection = &writer->setup->projections[index];
+    if (!projection->live) {
+        pj_deltas_finish_as_keys(projection->deltas);
+        return;
+    }
+    if (!writer->last) {
+        pj_deltas_finish(projection->deltas);
+        set_aside(writer, index);
+        return;
+    }
+    if (writer->carrying) {
+        pj_deltas_finish(writer->carried[index]);
+        pj_project_hand_over(writer->carried[index], projection->deltas, projection->nkey);
+    }
+    pj_deltas_finish(projection->deltas);
+}
+
+void pj_writer_carry(struct pj_writer *writer, int projection)
+{
+    pj_deltas_finish_as_keys(writer->setup->projections[projection].deltas);
+    set_aside(writer, projection);
 }
 
 int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool last, struct pj_error *error)
@@ -195,7 +129,7 @@ int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool las
         struct pj_projection *projection = &writer->setup->projections[i];
         if (!projection->target_sql)
             continue;
-        int code = project(projection, batch, error);
+        int code = pj_project_batch(projection, batch, writer->careful || !projection->live, error);
         if (code != PJ_OK)
             return code;
         settle_dirty_keys(writer, i);
@@ -255,7 +189,7 @@ static struct chunk *make_chunk(struct pj_writer *writer, const struct pj_table 
     return chunk;
 }
 
-void pj_writer_send_identities(struct pj_writer *writer, struct pj_pipe *pipe, enum pj_mirror_statement which,
+void pj_writer_send_identities(struct pj_writer *writer, const struct pj_sink *sink, enum pj_mirror_statement which,
                                const struct pj_table *table, struct pj_row *const *rows, size_t count,
                                pj_result_fn result, void *context)
 {
@@ -266,7 +200,7 @@ void pj_writer_send_identities(struct pj_writer *writer, struct pj_pipe *pipe, e
     }
     end_arrays(writer, table->nidentity, count);
     char name[PJ_STATEMENT_NAME];
-    pj_pipe_execute(pipe, pj_statement_mirror(which, table->index, name), table->nidentity, writer->params, result,
+    sink->execute(sink->self, pj_statement_mirror(which, table->index, name), table->nidentity, writer->params, result,
                     context);
 }
 
@@ -275,43 +209,43 @@ static bool is_deleted(const struct pj_table_rows *rows, const struct pj_row *ro
 {
     if (rows->truncated || !row->old)
         return false;
-    return !row->new_row || !same_key(rows->table, row);
+    return !row->new_row || !pj_project_same_key(rows->table, row);
 }
 
 static bool is_updated(const struct pj_table_rows *rows, const struct pj_row *row)
 {
-    return row->old && row->new_row && same_key(rows->table, row) && pj_row_changed(rows->table, row);
+    return row->old && row->new_row && pj_project_same_key(rows->table, row) && pj_row_changed(rows->table, row);
 }
 
 static bool is_inserted(const struct pj_table_rows *rows, const struct pj_row *row)
 {
-    return row->new_row && (!row->old || !same_key(rows->table, row));
+    return row->new_row && (!row->old || !pj_project_same_key(rows->table, row));
 }
 
 typedef bool (*row_test)(const struct pj_table_rows *rows, const struct pj_row *row);
 
 /* The whole table, or the partitions that were truncated by themselves. */
-static void send_emptying(struct pj_pipe *pipe, const struct pj_table_rows *rows)
+static void send_emptying(const struct pj_sink *sink, const struct pj_table_rows *rows)
 {
     char name[PJ_STATEMENT_NAME];
     if (rows->truncated)
-        pj_pipe_execute(pipe, pj_statement_mirror(PJ_EMPTY, rows->table->index, name), 0, NULL, NULL, NULL);
+        sink->execute(sink->self, pj_statement_mirror(PJ_EMPTY, rows->table->index, name), 0, NULL, NULL, NULL);
     for (const struct pj_emptied *emptied = rows->emptied; emptied; emptied = emptied->next) {
         struct pj_buf sql = {0};
         pj_buf_printf(&sql, "DELETE FROM %s WHERE %s", rows->table->mirror_sql, emptied->condition);
-        pj_pipe_query(pipe, sql.data, NULL, NULL);
+        sink->query(sink->self, sql.data, NULL, NULL);
         pj_buf_free(&sql);
     }
 }
 
 /* Sends the next chunk of deletes of the table under the cursor; false when there is none left. */
-static bool send_deletes(struct pj_writer *writer, struct pj_pipe *pipe, const struct pj_table_rows *rows)
+static bool send_deletes(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_table_rows *rows)
 {
     struct pj_row *chunk[CHUNK_ROWS];
     size_t count = 0;
     if (writer->stream == 0 && (rows->truncated || rows->emptied)) {
         writer->stream = 1;
-        send_emptying(pipe, rows);
+        send_emptying(sink, rows);
         return true;
     }
     for (; writer->at < rows->count && count < CHUNK_ROWS; writer->at++)
@@ -319,12 +253,12 @@ static bool send_deletes(struct pj_writer *writer, struct pj_pipe *pipe, const s
             chunk[count++] = rows->rows[writer->at];
     if (!count)
         return false;
-    pj_writer_send_identities(writer, pipe, PJ_DELETE_ROWS, rows->table, chunk, count, on_chunk,
+    pj_writer_send_identities(writer, sink, PJ_DELETE_ROWS, rows->table, chunk, count, on_chunk,
                               make_chunk(writer, rows->table, "DELETE", count));
     return true;
 }
 
-static bool send_rows(struct pj_writer *writer, struct pj_pipe *pipe, const struct pj_table_rows *rows, row_test wanted,
+static bool send_rows(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_table_rows *rows, row_test wanted,
                       enum pj_mirror_statement which, const char *verb)
 {
     const struct pj_table *table = rows->table;
@@ -344,13 +278,13 @@ static bool send_rows(struct pj_writer *writer, struct pj_pipe *pipe, const stru
         return false;
     end_arrays(writer, table->ncolumns, count);
     char name[PJ_STATEMENT_NAME];
-    pj_pipe_execute(pipe, pj_statement_mirror(which, table->index, name), table->ncolumns, writer->params, on_chunk,
+    sink->execute(sink->self, pj_statement_mirror(which, table->index, name), table->ncolumns, writer->params, on_chunk,
                     make_chunk(writer, table, verb, count));
     return true;
 }
 
 /* Sends `values`, `width` a row, from the cursor on, as arrays to a statement. */
-static bool send_values(struct pj_writer *writer, struct pj_pipe *pipe, const char *statement,
+static bool send_values(struct pj_writer *writer, const struct pj_sink *sink, const char *statement,
                         const struct pj_value *values, size_t rows, int width, const enum pj_type *types)
 {
     if (writer->at >= rows)
@@ -362,11 +296,11 @@ static bool send_values(struct pj_writer *writer, struct pj_pipe *pipe, const ch
             pj_array_put(&writer->arrays[c], values[(writer->at + i) * (size_t)width + (size_t)c]);
     end_arrays(writer, width, count);
     writer->at += count;
-    pj_pipe_execute(pipe, statement, width, writer->params, NULL, NULL);
+    sink->execute(sink->self, statement, width, writer->params, NULL, NULL);
     return true;
 }
 
-static bool send_merge(struct pj_writer *writer, struct pj_pipe *pipe, const struct pj_projection *projection)
+static bool send_merge(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_projection *projection)
 {
     for (; writer->stream < projection->nstreams; writer->stream++, writer->at = 0) {
         const struct pj_stream *stream = &projection->module->streams[writer->stream];
@@ -377,72 +311,98 @@ static bool send_merge(struct pj_writer *writer, struct pj_pipe *pipe, const str
         size_t rows;
         const struct pj_value *values = pj_deltas_rows(projection->deltas, writer->stream, &rows);
         char name[PJ_STATEMENT_NAME];
-        if (send_values(writer, pipe, pj_statement_merge(writer->item, writer->stream, name), values, rows, width, types))
+        if (send_values(writer, sink, pj_statement_merge(writer->item, writer->stream, name), values, rows, width, types))
             return true;
     }
     return false;
 }
 
 /* A recomputation of everything is planned for itself, with the planner's whole choice. */
-static bool send_recompute_all(struct pj_writer *writer, struct pj_pipe *pipe, const struct pj_projection *projection)
+static bool send_recompute_all(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_projection *projection)
 {
     if (writer->stream > 2)
         return false;
     writer->stream = 3;
-    pj_pipe_query(pipe, "SET LOCAL enable_seqscan = on", NULL, NULL);
-    pj_pipe_query(pipe, "SET LOCAL enable_hashjoin = on", NULL, NULL);
-    pj_pipe_query(pipe, "SET LOCAL enable_mergejoin = on", NULL, NULL);
-    pj_pipe_query(pipe, projection->recompute_all_sql, NULL, NULL);
-    pj_pipe_query(pipe, "SET LOCAL enable_seqscan = off", NULL, NULL);
-    pj_pipe_query(pipe, "SET LOCAL enable_hashjoin = off", NULL, NULL);
-    pj_pipe_query(pipe, "SET LOCAL enable_mergejoin = off", NULL, NULL);
+    sink->query(sink->self, "SET LOCAL enable_seqscan = on", NULL, NULL);
+    sink->query(sink->self, "SET LOCAL enable_hashjoin = on", NULL, NULL);
+    sink->query(sink->self, "SET LOCAL enable_mergejoin = on", NULL, NULL);
+    sink->query(sink->self, projection->recompute_all_sql, NULL, NULL);
+    sink->query(sink->self, "SET LOCAL enable_seqscan = off", NULL, NULL);
+    sink->query(sink->self, "SET LOCAL enable_hashjoin = off", NULL, NULL);
+    sink->query(sink->self, "SET LOCAL enable_mergejoin = off", NULL, NULL);
     return true;
 }
 
-static bool send_recompute(struct pj_writer *writer, struct pj_pipe *pipe, const struct pj_projection *projection)
+static bool send_recompute(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_projection *projection)
 {
     if (pj_deltas_all_dirty(projection->deltas))
-        return send_recompute_all(writer, pipe, projection);
+        return send_recompute_all(writer, sink, projection);
     for (; writer->stream < 2; writer->stream++, writer->at = 0) {
         bool full = writer->stream == 1;
         size_t rows;
         const struct pj_value *keys =
             full ? pj_deltas_full_keys(projection->deltas, &rows) : pj_deltas_routing_keys(projection->deltas, &rows);
         char name[PJ_STATEMENT_NAME];
-        if (send_values(writer, pipe, pj_statement_recompute(writer->item, full, name), keys, rows,
+        if (send_values(writer, sink, pj_statement_recompute(writer->item, full, name), keys, rows,
                         full ? projection->nkey : 1, projection->key_kinds))
             return true;
     }
     return false;
 }
 
+/* A projection that is not live only has its dirty keys noted. */
+static bool send_notes(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_projection *projection)
+{
+    char name[PJ_STATEMENT_NAME];
+    if (pj_deltas_all_dirty(projection->deltas)) {
+        if (writer->stream > 2)
+            return false;
+        writer->stream = 3;
+        sink->execute(sink->self, pj_statement_note(writer->item, PJ_NOTE_ALL, name), 0, NULL, NULL, NULL);
+        return true;
+    }
+    for (; writer->stream < 2; writer->stream++, writer->at = 0) {
+        bool full = writer->stream == 1;
+        size_t rows;
+        const struct pj_value *keys =
+            full ? pj_deltas_full_keys(projection->deltas, &rows) : pj_deltas_routing_keys(projection->deltas, &rows);
+        pj_statement_note(writer->item, full ? PJ_NOTE_FULL : PJ_NOTE_ROUTING, name);
+        if (send_values(writer, sink, name, keys, rows, full ? projection->nkey : 1, projection->key_kinds))
+            return true;
+    }
+    return false;
+}
+
 /* Sends the next statement of the item under the cursor; false when the item has none left. */
-static bool send_next(struct pj_writer *writer, struct pj_pipe *pipe)
+static bool send_next(struct pj_writer *writer, const struct pj_sink *sink)
 {
     const struct pj_projection *projection = &writer->setup->projections[writer->item];
     const struct pj_table_rows *rows = &writer->batch->tables[writer->item];
     switch (writer->phase) {
     case DELETES:
-        return send_deletes(writer, pipe, rows);
+        return send_deletes(writer, sink, rows);
     case UPDATES:
-        return send_rows(writer, pipe, rows, is_updated, PJ_UPDATE_ROWS, "UPDATE");
+        return send_rows(writer, sink, rows, is_updated, PJ_UPDATE_ROWS, "UPDATE");
     case INSERTS:
-        return send_rows(writer, pipe, rows, is_inserted, PJ_INSERT_ROWS, "INSERT");
+        return send_rows(writer, sink, rows, is_inserted, PJ_INSERT_ROWS, "INSERT");
     case MERGES:
-        return projection->target_sql && send_merge(writer, pipe, projection);
+        return projection->target_sql && projection->live && send_merge(writer, sink, projection);
     case RECOMPUTE:
-        return projection->target_sql && writer->last && send_recompute(writer, pipe, projection);
+        if (projection->target_sql && !projection->live)
+            return send_notes(writer, sink, projection);
+        return projection->target_sql && writer->last && send_recompute(writer, sink, projection);
     case END:
         break;
     }
     return false;
 }
 
-bool pj_writer_step(struct pj_writer *writer, struct pj_pipe *pipe)
+/* Sends the next statement of the phases before `end`. */
+static bool step_until(struct pj_writer *writer, const struct pj_sink *sink, enum phase end)
 {
-    while (writer->phase != END) {
+    while (writer->phase < end) {
         int items = writer->phase < MERGES ? writer->batch->ntables : writer->setup->nprojections;
-        if (writer->item < items && send_next(writer, pipe))
+        if (writer->item < items && send_next(writer, sink))
             return true;
         writer->stream = 0;
         writer->at = 0;
@@ -452,4 +412,76 @@ bool pj_writer_step(struct pj_writer *writer, struct pj_pipe *pipe)
         writer->phase++;
     }
     return false;
+}
+
+bool pj_writer_step(struct pj_writer *writer, const struct pj_sink *sink)
+{
+    return step_until(writer, sink, END);
+}
+
+/* --------------------------------------------------------------------------------------------------- the careful way */
+
+void pj_writer_careful(struct pj_writer *writer, bool careful)
+{
+    writer->careful = careful;
+}
+
+void pj_writer_mirrors(struct pj_writer *writer, const struct pj_sink *sink)
+{
+    while (step_until(writer, sink, MERGES))
+        ;
+}
+
+/* Runs one phase of one item to its end. */
+static void run_phase(struct pj_writer *writer, const struct pj_sink *sink, enum phase phase, int item)
+{
+    writer->phase = phase;
+    writer->item = item;
+    writer->stream = 0;
+    writer->at = 0;
+    while (send_next(writer, sink))
+        ;
+}
+
+void pj_writer_projection(struct pj_writer *writer, const struct pj_sink *sink, int projection)
+{
+    run_phase(writer, sink, MERGES, projection);
+    run_phase(writer, sink, RECOMPUTE, projection);
+}
+
+void pj_writer_note(struct pj_writer *writer, const struct pj_sink *sink, int projection)
+{
+    struct pj_projection *noted = &writer->setup->projections[projection];
+    bool live = noted->live;
+    noted->live = false;
+    run_phase(writer, sink, RECOMPUTE, projection);
+    noted->live = live;
+}
+
+void pj_writer_recompute(struct pj_writer *writer, const struct pj_sink *sink, int projection,
+                         const struct pj_value *keys, size_t count)
+{
+    char name[PJ_STATEMENT_NAME];
+    writer->at = 0;
+    while (send_values(writer, sink, pj_statement_recompute(projection, false, name), keys, count, 1,
+                       writer->setup->projections[projection].key_kinds))
+        ;
+}
+
+static struct pj_value text_value(const char *text)
+{
+    return (struct pj_value){(const unsigned char *)text, (int32_t)strlen(text)};
+}
+
+void pj_writer_park(struct pj_writer *writer, const struct pj_sink *sink, int projection, const struct pj_value *key,
+                    const struct pj_error *failure, pj_lsn lsn)
+{
+    char name[PJ_STATEMENT_NAME];
+    unsigned char space[8];
+    pj_array_begin(&writer->arrays[0], writer->setup->projections[projection].key_kinds[0]);
+    pj_array_put(&writer->arrays[0], *key);
+    end_arrays(writer, 1, 1);
+    struct pj_value params[4] = {writer->params[0], text_value(failure->sqlstate), text_value(failure->message),
+                                 pj_make_int64((int64_t)lsn, space)};
+    sink->execute(sink->self, pj_statement_park(projection, name), 4, params, NULL, NULL);
 }

@@ -8,7 +8,7 @@
 #include "core/batch.h"
 #include "core/setup.h"
 #include "core/statements.h"
-#include "pg/pipe.h"
+#include "pg/sink.h"
 
 struct pj_writer;
 
@@ -25,10 +25,32 @@ void pj_writer_begin_transaction(struct pj_writer *writer);
 int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool last, struct pj_error *error);
 
 /* Sends the next statement; false when there was none left. */
-bool pj_writer_step(struct pj_writer *writer, struct pj_pipe *pipe);
+bool pj_writer_step(struct pj_writer *writer, const struct pj_sink *sink);
+
+/*
+ * The careful way (core/careful.c), instead of pj_writer_step: first the mirrors, then one projection at a time.
+ * pj_writer_careful() before pj_writer_prepare(): a row that apply() refuses then makes its routing keys dirty.
+ */
+void pj_writer_careful(struct pj_writer *writer, bool careful);
+void pj_writer_mirrors(struct pj_writer *writer, const struct pj_sink *sink);
+void pj_writer_projection(struct pj_writer *writer, const struct pj_sink *sink, int projection);
+
+/* Sets what a projection has dirty aside for the last part of the transaction, as pj_writer_prepare does between parts. */
+void pj_writer_carry(struct pj_writer *writer, int projection);
+
+/* Sends a recomputation of routing keys. */
+void pj_writer_recompute(struct pj_writer *writer, const struct pj_sink *sink, int projection,
+                         const struct pj_value *keys, size_t count);
+
+/* Enters a dead letter for a routing key. */
+void pj_writer_park(struct pj_writer *writer, const struct pj_sink *sink, int projection, const struct pj_value *key,
+                    const struct pj_error *failure, pj_lsn lsn);
+
+/* Notes, in pgprojector.dirty_key, what a projection that is not live has dirty. */
+void pj_writer_note(struct pj_writer *writer, const struct pj_sink *sink, int projection);
 
 /* Sends a statement whose parameters are identities: PJ_FETCH_OLD, PJ_DELETE_ROWS. */
-void pj_writer_send_identities(struct pj_writer *writer, struct pj_pipe *pipe, enum pj_mirror_statement which,
+void pj_writer_send_identities(struct pj_writer *writer, const struct pj_sink *sink, enum pj_mirror_statement which,
                                const struct pj_table *table, struct pj_row *const *rows, size_t count,
                                pj_result_fn result, void *context);
 

@@ -22,6 +22,8 @@ struct pj_deltas {
     struct pj_arena arena; /* the bytes of all rows and keys, until the reset */
     struct pj_rowset *streams;
     struct pj_rowset routing, full;
+    struct pj_arena parked_arena;
+    struct pj_rowset parked;
     bool all;
 };
 
@@ -138,6 +140,8 @@ struct pj_deltas *pj_deltas_new(const struct pj_module *module, const char *cons
     deltas->nkey = pj_module_key_count(module);
     deltas->noptions = pj_module_option_count(module);
     pj_arena_init(&deltas->arena);
+    pj_arena_init(&deltas->parked_arena);
+    pj_rowset_init(&deltas->parked, NULL, 1, 1);
     pj_rowset_init(&deltas->routing, NULL, 1, 1);
     pj_rowset_init(&deltas->full, NULL, deltas->nkey, deltas->nkey);
     deltas->streams = pj_alloc((size_t)deltas->nstreams * sizeof *deltas->streams);
@@ -159,6 +163,8 @@ void pj_deltas_free(struct pj_deltas *deltas)
         pj_rowset_free(&deltas->streams[i]);
     pj_free(deltas->streams);
     pj_rowset_free(&deltas->routing);
+    pj_rowset_free(&deltas->parked);
+    pj_arena_free(&deltas->parked_arena);
     pj_rowset_free(&deltas->full);
     pj_arena_free(&deltas->arena);
     pj_free(deltas);
@@ -233,15 +239,44 @@ void pj_deltas_finish(struct pj_deltas *deltas)
         if (deltas->all)
             pj_rowset_sort_none(&deltas->streams[i]);
         else
-            pj_rowset_sort(&deltas->streams[i], &deltas->routing);
+            pj_rowset_sort(&deltas->streams[i], &deltas->routing, &deltas->parked);
     }
     if (deltas->all) {
         pj_rowset_sort_none(&deltas->routing);
         pj_rowset_sort_none(&deltas->full);
     } else {
-        pj_rowset_sort(&deltas->routing, NULL);
-        pj_rowset_sort(&deltas->full, &deltas->routing);
+        pj_rowset_sort(&deltas->routing, &deltas->parked, NULL);
+        pj_rowset_sort(&deltas->full, &deltas->routing, &deltas->parked);
     }
+}
+
+void pj_deltas_finish_as_keys(struct pj_deltas *deltas)
+{
+    for (int i = 0; i < deltas->nstreams; i++) {
+        struct pj_rowset *stream = &deltas->streams[i];
+        pj_rowset_sort(stream, NULL, NULL);
+        for (size_t row = 0; row < stream->nsorted; row++)
+            pj_deltas_mark(deltas, &stream->sorted[row * (size_t)stream->width], 1);
+        pj_rowset_reset(stream);
+    }
+    pj_deltas_finish(deltas);
+}
+
+void pj_deltas_park(struct pj_deltas *deltas, const struct pj_value *routing_key)
+{
+    struct pj_error never;
+    pj_rowset_add(&deltas->parked, &deltas->parked_arena, routing_key, &never);
+}
+
+void pj_deltas_forget_parked(struct pj_deltas *deltas)
+{
+    pj_rowset_reset(&deltas->parked);
+    pj_arena_reset(&deltas->parked_arena, 0);
+}
+
+size_t pj_deltas_parked(const struct pj_deltas *deltas)
+{
+    return deltas->parked.count;
 }
 
 const struct pj_value *pj_deltas_rows(const struct pj_deltas *deltas, int stream, size_t *count)

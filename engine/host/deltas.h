@@ -32,6 +32,19 @@ void pj_deltas_mark_all(struct pj_deltas *deltas);
 void pj_deltas_mark(struct pj_deltas *deltas, const struct pj_value *key, int count);
 
 /*
+ * Keys that are parked (dead letters): what concerns them is withheld until they are forgotten. They outlive resets.
+ */
+void pj_deltas_park(struct pj_deltas *deltas, const struct pj_value *routing_key);
+void pj_deltas_forget_parked(struct pj_deltas *deltas);
+size_t pj_deltas_parked(const struct pj_deltas *deltas); /* how many */
+
+/*
+ * Instead of, or after, pj_deltas_finish: takes the delta rows' routing keys as dirty and drops the rows, for a projection
+ * that does not take deltas now. What stays are keys (or all).
+ */
+void pj_deltas_finish_as_keys(struct pj_deltas *deltas);
+
+/*
  * To be called once after the last change of a batch: withholds delta rows and full keys whose routing key is dirty as a
  * whole (or everything where all is dirty). What follows may be read until the next reset.
  */

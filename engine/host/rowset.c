@@ -229,22 +229,23 @@ static int compare_rows(const void *left, const void *right, void *context)
     return order;
 }
 
-static size_t list(const struct pj_rowset *set, const struct pj_rowset *without, struct order *rows)
+static size_t list(const struct pj_rowset *set, const struct pj_rowset *without, const struct pj_rowset *nor,
+                   struct order *rows)
 {
     size_t count = 0;
     for (size_t i = 0; i < set->count; i++) {
         const struct pj_value *row = row_at(set, i);
-        if (!without || !pj_rowset_has(without, row))
+        if (!(without && pj_rowset_has(without, row)) && !(nor && pj_rowset_has(nor, row)))
             rows[count++] = (struct order){prefix_of(row[0]), row};
     }
     return count;
 }
 
-void pj_rowset_sort(struct pj_rowset *set, const struct pj_rowset *without)
+void pj_rowset_sort(struct pj_rowset *set, const struct pj_rowset *without, const struct pj_rowset *nor)
 {
     size_t width = (size_t)set->width;
     struct order *rows = pj_alloc(set->count * sizeof *rows);
-    set->nsorted = list(set, without, rows);
+    set->nsorted = list(set, without, nor, rows);
     qsort_r(rows, set->nsorted, sizeof *rows, compare_rows, set);
     if (set->sorted_capacity < set->nsorted) {
         set->sorted_capacity = set->capacity;

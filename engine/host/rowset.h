@@ -34,9 +34,9 @@ int pj_rowset_add(struct pj_rowset *set, struct pj_arena *arena, const struct pj
 
 bool pj_rowset_has(const struct pj_rowset *set, const struct pj_value *key);
 
-/* Fills `sorted` with the rows in the order of their key's bytes, except those whose first value is in `without` (a set
- * of one column; NULL: none). */
-void pj_rowset_sort(struct pj_rowset *set, const struct pj_rowset *without);
+/* Fills `sorted` with the rows in the order of their key's bytes, except those whose first value is in one of the two
+ * sets (of one column; NULL: none). */
+void pj_rowset_sort(struct pj_rowset *set, const struct pj_rowset *without, const struct pj_rowset *nor);
 
 /* Leaves `sorted` empty. */
 void pj_rowset_sort_none(struct pj_rowset *set);

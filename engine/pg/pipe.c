@@ -221,6 +221,22 @@ void pj_pipe_query(struct pj_pipe *pipe, const char *sql, pj_result_fn result, v
     expect(pipe, (struct expected){.result = result, .context = context});
 }
 
+static void sink_execute(void *self, const char *statement, int count, const struct pj_value *params,
+                         pj_result_fn result, void *context)
+{
+    pj_pipe_execute(self, statement, count, params, result, context);
+}
+
+static void sink_query(void *self, const char *sql, pj_result_fn result, void *context)
+{
+    pj_pipe_query(self, sql, result, context);
+}
+
+struct pj_sink pj_pipe_sink(struct pj_pipe *pipe)
+{
+    return (struct pj_sink){.execute = sink_execute, .query = sink_query, .self = pipe};
+}
+
 void pj_pipe_flush(struct pj_pipe *pipe)
 {
     if (pipe->state != OPEN)

@@ -8,7 +8,7 @@
 #define PJ_PG_PIPE_H
 
 #include "base/error.h"
-#include "pgprojector.h"
+#include "pg/sink.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
@@ -24,9 +24,6 @@ struct pj_pipe_callbacks {
     void *context;
 };
 
-/* A statement's result, complete; freed after the call. A return other than PJ_OK, with the error set, fails the pipe. */
-typedef int (*pj_result_fn)(void *context, const PGresult *result, struct pj_error *error);
-
 /* Takes a connected, idle connection, even on failure. */
 int pj_pipe_open(struct pj_pipe **pipe, uv_loop_t *loop, PGconn *conn, const struct pj_pipe_callbacks *callbacks,
                  struct pj_error *error);
@@ -38,6 +35,9 @@ void pj_pipe_execute(struct pj_pipe *pipe, const char *statement, int count, con
 
 /* Sends SQL text without parameters. */
 void pj_pipe_query(struct pj_pipe *pipe, const char *sql, pj_result_fn result, void *context);
+
+/* The two above, as a sink. */
+struct pj_sink pj_pipe_sink(struct pj_pipe *pipe);
 
 /* Has the server send the results of what was sent so far, without ending the transaction. */
 void pj_pipe_flush(struct pj_pipe *pipe);

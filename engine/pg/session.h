@@ -67,6 +67,24 @@ int pj_session_query(struct pj_session *session, PGresult **result, const char *
 int pj_session_query_row(struct pj_session *session, PGresult **result, const char *sql, int count,
                          const char *const *params, struct pj_error *error);
 
+/*
+ * Runs a prepared statement with binary parameters; *result has binary values (PQclear).
+ */
+struct pj_value;
+int pj_session_execute(struct pj_session *session, PGresult **result, const char *statement, int count,
+                       const struct pj_value *params, struct pj_error *error);
+
+/*
+ * A sink that runs each statement at once. `error` keeps the first failure (code PJ_OK until then), after which nothing more
+ * is run until the owner clears it.
+ */
+struct pj_session_sink {
+    struct pj_session *session;
+    struct pj_error *error;
+};
+struct pj_sink;
+struct pj_sink pj_session_sink(struct pj_session_sink *state);
+
 /* Waits until the server sends something (a NOTIFY) or the time is over. *readable says which. */
 int pj_session_wait(struct pj_session *session, int milliseconds, bool *readable, struct pj_error *error);
 

@@ -1,0 +1,293 @@
+/*
+ * See careful.h.
+ *
+ * Mirrors first: an error there is nobody's to park, and is returned. Then each projection under a savepoint. If its merges
+ * or recomputations fail, they are rolled back, its deltas are forgotten, and all keys they touched are recomputed from the
+ * definition instead (in the last part of the transaction), in halves where that fails, too, until the guilty keys stand
+ * alone. What then:
+ *
+ *      the connection, or worth retrying          returned; the batch comes again
+ *      classes 22, 23, P0 (data, constraints,     the key is parked: a dead letter; the target keeps its last good rows
+ *      raised by a trigger)
+ *      anything else, or too many such keys,      the projection is paused, its touched keys noted; `resume` brings it back
+ *      or "everything" is what fails              when the cause is mended
+ */
+#include "core/careful.h"
+
+#include "core/applier.h"
+#include "core/standing.h"
+#include "core/statements.h"
+#include "pg/sink.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { FETCH_ROWS = 4096, PARK_AT_MOST = 1000 };
+
+struct pj_careful {
+    struct pj_setup *setup;
+    const char *read_url;
+    const struct pj_stop *stop;
+    const struct pj_log *log;
+    struct pj_session *session;
+    bool in_transaction;
+    int64_t raised;        /* by how much checkpoint.version was raised in the open transaction */
+    bool changed;          /* keys were parked in it */
+};
+
+/* One batch under way. */
+struct run {
+    struct pj_careful *careful;
+    struct pj_writer *writer;
+    struct pj_batch *batch;
+    bool commit;
+    const struct pj_sink *sink;
+    struct pj_error *error; /* the sink's; code PJ_OK as long as nothing is wrong */
+    size_t parked;          /* keys of the projection at hand */
+};
+
+struct pj_careful *pj_careful_new(struct pj_setup *setup, const char *read_url, const struct pj_stop *stop,
+                                  const struct pj_log *log)
+{
+    struct pj_careful *careful = pj_alloc(sizeof *careful);
+    *careful = (struct pj_careful){.setup = setup, .read_url = read_url, .stop = stop, .log = log};
+    return careful;
+}
+
+void pj_careful_reset(struct pj_careful *careful)
+{
+    pj_session_close(careful->session);
+    careful->session = NULL;
+    careful->in_transaction = careful->changed = false;
+    careful->raised = 0;
+}
+
+void pj_careful_free(struct pj_careful *careful)
+{
+    if (!careful)
+        return;
+    pj_careful_reset(careful);
+    pj_free(careful);
+}
+
+bool pj_careful_in_transaction(const struct pj_careful *careful)
+{
+    return careful->in_transaction;
+}
+
+static int open_session(struct pj_careful *careful, struct pj_error *error)
+{
+    struct pj_session_options options = {
+        .side = PJ_READ, .url = careful->read_url, .purpose = "careful", .stop = careful->stop};
+    if (careful->session)
+        return PJ_OK;
+    int code = pj_session_open(&careful->session, &options, error);
+    return code == PJ_OK ? pj_statements_prepare(careful->session, careful->setup, error) : code;
+}
+
+static bool query(struct run *run, const char *sql)
+{
+    run->sink->query(run->sink->self, sql, NULL, NULL);
+    return run->error->code == PJ_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------------- keys, one by one */
+
+/* Back to the savepoint: whatever has failed since is undone. The failure is handed out, and cleared. */
+static bool undo(struct run *run, const char *savepoint, struct pj_error *failure)
+{
+    char sql[64];
+    *failure = *run->error;
+    pj_error_clear(run->error);
+    snprintf(sql, sizeof sql, "ROLLBACK TO SAVEPOINT %s", savepoint);
+    return query(run, sql);
+}
+
+static bool parkable(const struct pj_error *failure)
+{
+    return strncmp(failure->sqlstate, "22", 2) == 0 || strncmp(failure->sqlstate, "23", 2) == 0 ||
+           strncmp(failure->sqlstate, "P0", 2) == 0;
+}
+
+static void park(struct run *run, int index, const struct pj_value *key, const struct pj_error *failure)
+{
+    struct pj_projection *projection = &run->careful->setup->projections[index];
+    pj_deltas_park(projection->deltas, key);
+    pj_writer_park(run->writer, run->sink, index, key, failure, run->batch->end_lsn);
+    run->careful->changed = true;
+    run->parked++;
+}
+
+/* Recomputes keys; parks those that fail by themselves. False where the projection cannot be helped this way: *failure. */
+static bool recompute(struct run *run, int index, const struct pj_value *keys, size_t count, struct pj_error *failure)
+{
+    if (!count || !query(run, "SAVEPOINT keys"))
+        return run->error->code == PJ_OK;
+    pj_writer_recompute(run->writer, run->sink, index, keys, count);
+    if (run->error->code == PJ_OK)
+        return query(run, "RELEASE SAVEPOINT keys");
+    if (run->error->retryable || !undo(run, "keys", failure) || !query(run, "RELEASE SAVEPOINT keys"))
+        return false;
+    if (!parkable(failure) || run->parked >= PARK_AT_MOST)
+        return false;
+    if (count > 1)
+        return recompute(run, index, keys, count / 2, failure) &&
+               recompute(run, index, keys + count / 2, count - count / 2, failure);
+    park(run, index, keys, failure);
+    return run->error->code == PJ_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------- projections */
+
+/* All that was touched, as routing keys. */
+static struct pj_value *touched_keys(struct run *run, struct pj_projection *projection, size_t *count)
+{
+    size_t nrouting, nfull;
+    const struct pj_value *full = pj_deltas_full_keys(projection->deltas, &nfull);
+    for (size_t i = 0; i < nfull; i++)
+        pj_deltas_mark(projection->deltas, &full[i * (size_t)projection->nkey], 1);
+    pj_deltas_finish(projection->deltas);
+    const struct pj_value *routing = pj_deltas_routing_keys(projection->deltas, &nrouting);
+    struct pj_value *keys = pj_arena_alloc(&run->batch->arena, (nrouting + 1) * sizeof *keys);
+    if (nrouting)
+        memcpy(keys, routing, nrouting * sizeof *keys);
+    *count = nrouting;
+    return keys;
+}
+
+static void pause_projection(struct run *run, int index, const struct pj_error *failure)
+{
+    struct pj_projection *projection = &run->careful->setup->projections[index];
+    const char *name = projection->module->name;
+    pj_log(run->careful->log, PJ_LOG_ERROR, "projection %s is paused: %s", name, failure->message);
+    pj_log(run->careful->log, PJ_LOG_ERROR, "HINT: mend the cause, then run `pgprojector resume %s`; the others go on", name);
+    if (pj_standing_pause(run->careful->session, projection, run->error) != PJ_OK)
+        return;
+    projection->live = false;
+    run->careful->raised++;
+    pj_writer_note(run->writer, run->sink, index);
+}
+
+/* The fast way has failed for this projection, and is undone. */
+static void mend(struct run *run, int index, const struct pj_error *first)
+{
+    struct pj_projection *projection = &run->careful->setup->projections[index];
+    struct pj_error failure = *first;
+    if (!run->commit) {
+        pj_writer_carry(run->writer, index);
+        return;
+    }
+    pj_deltas_finish_as_keys(projection->deltas);
+    size_t count;
+    struct pj_value *keys = touched_keys(run, projection, &count);
+    run->parked = 0;
+    bool helped = !pj_deltas_all_dirty(projection->deltas) && recompute(run, index, keys, count, &failure);
+    if (helped && run->parked)
+        pj_log(run->careful->log, PJ_LOG_WARNING, "projection %s: %zu keys parked: %s", projection->module->name,
+               run->parked, failure.message);
+    if (!helped && run->error->code == PJ_OK && query(run, "ROLLBACK TO SAVEPOINT projection"))
+        pause_projection(run, index, &failure);
+}
+
+static void apply_projection(struct run *run, int index)
+{
+    struct pj_error failure;
+    if (!run->careful->setup->projections[index].target_sql || !query(run, "SAVEPOINT projection"))
+        return;
+    pj_writer_projection(run->writer, run->sink, index);
+    if (run->error->code == PJ_OK)
+        query(run, "SET CONSTRAINTS ALL IMMEDIATE"); /* a deferred constraint would only fail at COMMIT, for all */
+    if (run->error->code != PJ_OK && !run->error->retryable && undo(run, "projection", &failure))
+        mend(run, index, &failure);
+    query(run, "RELEASE SAVEPOINT projection");
+}
+
+/* ------------------------------------------------------------------------------------------------------------ the batch */
+
+struct fetch {
+    struct run *run;
+    const struct pj_table *table;
+    struct pj_row **wanted;
+};
+
+static int on_old_rows(void *context, const PGresult *result, struct pj_error *error)
+{
+    const struct fetch *fetch = context;
+    (void)error;
+    pj_applier_take_old_rows(fetch->run->batch, fetch->table, fetch->wanted, result);
+    return PJ_OK;
+}
+
+static void fetch_table(struct run *run, struct pj_table_rows *rows)
+{
+    struct pj_row *wanted[FETCH_ROWS];
+    struct fetch fetch = {run, rows->table, wanted};
+    for (size_t i = 0, count = 0; i < rows->count || count; i++) {
+        if (i < rows->count && rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
+            wanted[count++] = rows->rows[i];
+        if (count < FETCH_ROWS && i + 1 < rows->count)
+            continue;
+        if (count)
+            pj_writer_send_identities(run->writer, run->sink, PJ_FETCH_OLD, rows->table, wanted, count, on_old_rows,
+                                      &fetch);
+        count = 0;
+    }
+}
+
+static void begin_transaction(struct run *run, const struct pj_checkpoint *believed)
+{
+    if (!query(run, "BEGIN"))
+        return;
+    pj_writer_begin_transaction(run->writer);
+    run->careful->in_transaction = true;
+    run->careful->changed = false;
+    run->careful->raised = 0;
+    pj_applier_send_fence(run->sink, believed);
+}
+
+static void commit(struct run *run, struct pj_checkpoint *believed)
+{
+    struct pj_careful *careful = run->careful;
+    if (careful->changed && pj_standing_changed(careful->session, run->error) == PJ_OK)
+        careful->raised++;
+    believed->version += careful->raised; /* under our own lock: nobody else can have raised it */
+    pj_applier_send_checkpoint(run->sink, believed, run->batch);
+    query(run, "COMMIT");
+    if (run->error->code != PJ_OK)
+        return;
+    careful->in_transaction = false;
+    believed->lsn = run->batch->end_lsn;
+}
+
+static void apply(struct run *run, struct pj_checkpoint *believed)
+{
+    if (!run->careful->in_transaction)
+        begin_transaction(run, believed);
+    for (int i = 0; i < run->batch->ntables; i++)
+        fetch_table(run, &run->batch->tables[i]);
+    pj_writer_careful(run->writer, true);
+    if (run->error->code == PJ_OK && pj_batch_resolve(run->batch, run->error) == PJ_OK &&
+        pj_writer_prepare(run->writer, run->batch, run->commit, run->error) == PJ_OK) {
+        pj_writer_mirrors(run->writer, run->sink);
+        for (int i = 0; i < run->careful->setup->nprojections && run->error->code == PJ_OK; i++)
+            apply_projection(run, i);
+    }
+    pj_writer_careful(run->writer, false);
+    if (run->error->code == PJ_OK && run->commit)
+        commit(run, believed);
+}
+
+int pj_careful_apply(struct pj_careful *careful, struct pj_writer *writer, struct pj_batch *batch, bool commit_it,
+                     struct pj_checkpoint *believed, struct pj_error *error)
+{
+    pj_error_clear(error);
+    if (open_session(careful, error) != PJ_OK)
+        return error->code;
+    struct pj_session_sink state = {careful->session, error};
+    const struct pj_sink sink = pj_session_sink(&state);
+    struct run run = {.careful = careful, .writer = writer, .batch = batch, .commit = commit_it, .sink = &sink,
+                      .error = error};
+    pj_batch_sort(batch);
+    apply(&run, believed);
+    return error->code;
+}

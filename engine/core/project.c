@@ -1,0 +1,119 @@
+/*
+ * See project.h. Modules see the columns they declared, in their order. They are promised that a pair has one primary key;
+ * under another replica identity a row may keep its identity and change its key: that comes to them as two changes.
+ */
+#include "core/project.h"
+
+#include <string.h>
+
+static void pick(const struct pj_projection_source *source, const struct pj_value *row, struct pj_value *out)
+{
+    for (int i = 0; i < source->width; i++)
+        out[i] = row[source->columns[i]];
+}
+
+bool pj_project_same_key(const struct pj_table *table, const struct pj_row *row)
+{
+    if (table->identity_is_key)
+        return true;
+    for (int i = 0; i < table->nkey; i++)
+        if (!pj_equal(row->old[table->key[i]], row->new_row[table->key[i]]))
+            return false;
+    return true;
+}
+
+/* The place of the routing key among the columns that a module sees of a source; -1 where it does not. */
+static int routing_column(const struct pj_source *source)
+{
+    if (!source->columns)
+        return source->key ? 0 : -1;
+    for (int i = 0; source->key && source->columns[i].name; i++)
+        if (strcmp(source->columns[i].name, source->key) == 0)
+            return i;
+    return -1;
+}
+
+static void mark_refused(struct pj_projection *projection, const struct pj_change *change)
+{
+    int column = routing_column(&projection->module->sources[change->source]);
+    if (column < 0) {
+        pj_deltas_mark_all(projection->deltas);
+        return;
+    }
+    if (change->old_row)
+        pj_deltas_mark(projection->deltas, &change->old_row[column], 1);
+    if (change->new_row)
+        pj_deltas_mark(projection->deltas, &change->new_row[column], 1);
+}
+
+/* Hands one pair to apply(); a side that is NULL is left out. */
+static int project_pair(struct pj_projection *projection, int index, const struct pj_value *old,
+                        const struct pj_value *new_row, bool careful, struct pj_error *error)
+{
+    struct pj_projection_source *source = &projection->sources[index];
+    struct pj_value picked_old[PJ_MAX_SOURCE_COLUMNS], picked_new[PJ_MAX_SOURCE_COLUMNS];
+    struct pj_change change = {.source = index};
+    if (old) {
+        pick(source, old, picked_old);
+        change.old_row = picked_old;
+    }
+    if (new_row) {
+        pick(source, new_row, picked_new);
+        change.new_row = picked_new;
+    }
+    if (pj_deltas_apply(projection->deltas, &change, error) == PJ_OK || !careful)
+        return error->code;
+    mark_refused(projection, &change);
+    pj_error_clear(error);
+    return PJ_OK;
+}
+
+static int project_row(struct pj_projection *projection, int index, const struct pj_table *table,
+                       const struct pj_row *row, bool careful, struct pj_error *error)
+{
+    if (!row->old || !row->new_row || pj_project_same_key(table, row))
+        return project_pair(projection, index, row->old, row->new_row, careful, error);
+    int code = project_pair(projection, index, row->old, NULL, careful, error);
+    return code == PJ_OK ? project_pair(projection, index, NULL, row->new_row, careful, error) : code;
+}
+
+static int project_table(struct pj_projection *projection, int index, const struct pj_table_rows *rows, bool careful,
+                         struct pj_error *error)
+{
+    if (rows->truncated || rows->emptied)
+        pj_deltas_mark_all(projection->deltas);
+    for (size_t i = 0; i < rows->count; i++) {
+        if (!pj_row_changed(rows->table, rows->rows[i]))
+            continue;
+        int code = project_row(projection, index, rows->table, rows->rows[i], careful, error);
+        if (code != PJ_OK)
+            return code;
+    }
+    return PJ_OK;
+}
+
+int pj_project_batch(struct pj_projection *projection, const struct pj_batch *batch, bool careful,
+                     struct pj_error *error)
+{
+    pj_deltas_reset(projection->deltas);
+    for (int s = 0; s < projection->nsources; s++) {
+        const struct pj_table_rows *rows = &batch->tables[projection->sources[s].table->index];
+        int code = project_table(projection, s, rows, careful, error);
+        if (code != PJ_OK)
+            return code;
+    }
+    return PJ_OK;
+}
+
+void pj_project_hand_over(const struct pj_deltas *from, struct pj_deltas *to, int nkey)
+{
+    size_t nrouting, nfull;
+    const struct pj_value *routing = pj_deltas_routing_keys(from, &nrouting);
+    const struct pj_value *full = pj_deltas_full_keys(from, &nfull);
+    if (pj_deltas_all_dirty(from))
+        pj_deltas_mark_all(to);
+    for (size_t i = 0; i < nrouting; i++)
+        pj_deltas_mark(to, &routing[i], 1);
+    for (size_t i = 0; i < nfull; i++)
+        pj_deltas_mark(to, &full[i * (size_t)nkey], nkey);
+}

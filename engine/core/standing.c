@@ -1,0 +1,93 @@
+/* See standing.h. */
+#include "core/standing.h"
+
+#include "wire/pgtext.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int load_state(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+{
+    const char *params[] = {projection->module->name};
+    PGresult *result;
+    int code = pj_session_query(read, &result, "SELECT state IN ('live', 'failing') FROM pgprojector.projection WHERE name = $1", 1,
+                                params, error);
+    if (code == PJ_OK)
+        projection->live = PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PQclear(result);
+    return code;
+}
+
+static int park_row(const PGresult *result, int row, struct pj_projection *projection, struct pj_arena *arena,
+                    struct pj_error *error)
+{
+    struct pj_value key;
+    if (!pj_pgtext_to_binary(projection->key_kinds[0], PQgetvalue(result, row, 0), (size_t)PQgetlength(result, row, 0),
+                             arena, &key))
+        return pj_error_set(error, PJ_EFAIL, "projection %s: a dead letter's key is not of the key's type",
+                            projection->module->name);
+    pj_deltas_park(projection->deltas, &key);
+    return PJ_OK;
+}
+
+static int load_parked(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+{
+    const char *params[] = {projection->module->name};
+    PGresult *result;
+    struct pj_arena arena;
+    pj_arena_init(&arena);
+    pj_deltas_forget_parked(projection->deltas);
+    int code = pj_session_query(read, &result, "SELECT key FROM pgprojector.dead_letter WHERE projection = $1", 1, params,
+                                error);
+    for (int row = 0; code == PJ_OK && row < PQntuples(result); row++)
+        code = park_row(result, row, projection, &arena, error);
+    PQclear(result);
+    pj_arena_free(&arena);
+    return code;
+}
+
+static int load(struct pj_session *read, struct pj_projection *projections, int count, int64_t *version,
+                struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query_row(read, &result, "SELECT version FROM pgprojector.checkpoint", 0, NULL, error);
+    if (code == PJ_OK)
+        *version = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    for (int i = 0; code == PJ_OK && i < count; i++) {
+        if (!projections[i].target_sql)
+            continue;
+        code = load_state(read, &projections[i], error);
+        if (code == PJ_OK)
+            code = load_parked(read, &projections[i], error);
+    }
+    return code;
+}
+
+int pj_standing_load(struct pj_session *read, struct pj_projection *projections, int count, int64_t *version,
+                     struct pj_error *error)
+{
+    int code = pj_session_exec(read, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
+    if (code == PJ_OK)
+        code = load(read, projections, count, version, error);
+    if (code == PJ_OK)
+        return pj_session_exec(read, "COMMIT", error);
+    struct pj_error ignored;
+    pj_session_exec(read, "ROLLBACK", &ignored);
+    return pj_error_wrap(error, "read the projections' states");
+}
+
+int pj_standing_changed(struct pj_session *read, struct pj_error *error)
+{
+    return pj_session_exec(read, "UPDATE pgprojector.checkpoint SET version = version + 1", error);
+}
+
+int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    const char *params[] = {projection->module->name};
+    PGresult *result;
+    int code = pj_session_query(read, &result, "UPDATE pgprojector.projection SET state = 'paused', since = clock_timestamp() "
+                                "WHERE name = $1", 1, params, error);
+    PQclear(result);
+    return code == PJ_OK ? pj_standing_changed(read, error) : code;
+}

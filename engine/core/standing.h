@@ -1,0 +1,22 @@
+/*
+ * How the projections stand: live or not, and which of their keys are parked. Kept in the read database's catalog, held in
+ * memory by the daemon; checkpoint.version ties the two together.
+ */
+#ifndef PJ_CORE_STANDING_H
+#define PJ_CORE_STANDING_H
+
+#include "core/projection.h"
+#include "pg/session.h"
+
+/* Reads states and dead letters into the projections (`live`, the parked keys of their deltas), and the version that they
+ * are. In one transaction of its own. */
+int pj_standing_load(struct pj_session *read, struct pj_projection *projections, int count, int64_t *version,
+                     struct pj_error *error);
+
+/* Within the caller's transaction: pauses a projection that cannot go on, and raises the version. */
+int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error);
+
+/* Within the caller's transaction: what was read is no longer so. */
+int pj_standing_changed(struct pj_session *read, struct pj_error *error);
+
+#endif
