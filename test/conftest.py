@@ -33,7 +33,7 @@ def write_cluster(scratch):
 
 @pytest.fixture(scope="session")
 def read_cluster(scratch):
-    return scratch.cluster("r").start()
+    return scratch.cluster("r", fresh=True).start()
 
 
 @pytest.fixture

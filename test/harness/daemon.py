@@ -104,6 +104,10 @@ class Daemon:
     def tail(self, size=3000):
         return self.log.read_text(errors="replace")[-size:] if self.log.exists() else ""
 
+    def since_start(self):
+        """What it has logged since it was last started."""
+        return self.tail(20000).rpartition("--- started\n")[2]
+
     def row(self):
         """The daemon's own row in the catalog: (state, message, hint), or None while there is none."""
         if not self.pair.read_value("SELECT to_regclass('pgprojector.daemon') IS NOT NULL"):
@@ -118,6 +122,8 @@ class Daemon:
             if not self.running:
                 raise AssertionError(f"daemon ended with {self.process.returncode}; log:\n{self.tail()}")
             row = self.row()
+            if row and row[0] == "halted" and "halted" not in states:
+                raise AssertionError(f"halted: {row}; log:\n{self.tail()}")
             return row if row and row[0] in states else None
         try:
             return poll(reached, timeout, f"state {' or '.join(states)}")

@@ -108,7 +108,7 @@ class Pair:
 
         def reached():
             assert self.daemon.running, f"daemon ended with {self.daemon.process.returncode}; log:\n{self.daemon.tail()}"
-            assert "halted: " not in self.daemon.tail(500), f"daemon halted; log:\n{self.daemon.tail(1000)}"
+            assert "halted: " not in self.daemon.since_start(), f"daemon halted; log:\n{self.daemon.tail(1000)}"
             applied = self.applied()
             return applied is not None and applied >= target
         try:

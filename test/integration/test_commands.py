@@ -36,12 +36,11 @@ def test_init_is_idempotent(pair):
     first = pair.command("init")
     assert first.code == 0, first
     (slot,) = pair.slots()
-    before = pair.read_query("SELECT * FROM pgprojector.checkpoint")
+    before = pair.read_query("SELECT instance, slot, lsn FROM pgprojector.checkpoint")
     again = pair.command("init")
     assert again.code == 0, again
     assert pair.slots() == [slot] and pair.applied() is not None
-    assert pair.read_query("SELECT instance, slot, lsn FROM pgprojector.checkpoint") == [
-        (before[0][0], before[0][1], before[0][2])]
+    assert pair.read_query("SELECT instance, slot, lsn FROM pgprojector.checkpoint") == before
     pair.write_query(SEND, (5,))
     pair.start()
     pair.assert_same("after init, then run")
@@ -76,18 +75,18 @@ def test_status_of_a_streaming_daemon(streaming):
     result = streaming.command("status", "--json")
     assert result.code == 0 and "streaming" in json.dumps(result.json), result
     assert streaming.slots()[0] in result.out
-    assert result.json["replication"]["healthy"] is True and 0 <= result.json["replication"]["lagSeconds"] < 5
+    assert result.json["healthy"] is True and 0 <= result.json["replication"]["lagSeconds"] < 5
 
 
 def test_status_without_a_daemon(streaming):
     streaming.daemon.stop()
     assert streaming.command("status").code == 4
-    assert streaming.command("status", "--json").json["replication"]["healthy"] is False
+    assert streaming.command("status", "--json").json["healthy"] is False
 
 
 def test_status_before_init(pair):
     result = pair.command("status")
-    assert result.code == 4 and "init" in result.out + result.err or "run" in result.out + result.err, result
+    assert result.code == 4 and "no catalog" in result.out, result
 
 
 def test_status_of_a_killed_daemon(streaming):
@@ -201,7 +200,7 @@ def test_verify_under_load(make_pair, flavour):
     try:
         for _ in range(10):
             result = pair.command("verify")
-            assert result.code == 0, result
+            assert result.code == 0, result.out + result.err
     finally:
         workload.stop()
     pair.assert_same()
