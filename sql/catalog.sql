@@ -54,6 +54,10 @@ CREATE TABLE IF NOT EXISTS pgprojector.projection (
 -- checkpoint row's lock, and the daemon, whose every transaction asks for the number it knows, reads them again.
 ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS version bigint NOT NULL DEFAULT 0;
 
+-- When a resync was begun that is not complete: the slot, if there is one, is not the one that `lsn` belongs to, whatever
+-- it looks like, and is made anew by the next resync. Committed before the former slot is dropped.
+ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS resync_at timestamptz;
+
 -- Keys that a projection could not take. The target shows their last good rows; their deltas are withheld.
 CREATE TABLE IF NOT EXISTS pgprojector.dead_letter (
     projection  text NOT NULL REFERENCES pgprojector.projection (name) ON DELETE CASCADE,
@@ -76,6 +80,21 @@ CREATE TABLE IF NOT EXISTS pgprojector.dirty_key (
     key        text[]
 );
 CREATE INDEX IF NOT EXISTS dirty_key_projection ON pgprojector.dirty_key (projection, id);
+
+-- Long work of a command (rebuild, resume), for others to look at. The row goes when the work is over; one whose backend
+-- is gone was interrupted.
+CREATE TABLE IF NOT EXISTS pgprojector.job (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind       text NOT NULL,                 -- rebuild, resume
+    name       text NOT NULL,                 -- the projection
+    phase      text NOT NULL,
+    done       bigint NOT NULL DEFAULT 0,     -- keys of this phase
+    total      bigint,                        -- NULL: not known yet
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    phase_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    pid        integer NOT NULL DEFAULT pg_backend_pid()
+);
 
 -- What the running (or last) daemon says of itself; rewritten about once a second, in a session of its own.
 CREATE TABLE IF NOT EXISTS pgprojector.daemon (

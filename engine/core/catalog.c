@@ -81,6 +81,7 @@ static void copy_checkpoint(const PGresult *result, struct pj_checkpoint *checkp
     copy_text(checkpoint->system_id, sizeof checkpoint->system_id, result, "system_id");
     copy_text(checkpoint->database, sizeof checkpoint->database, result, "database");
     copy_text(checkpoint->backend_start, sizeof checkpoint->backend_start, result, "backend_start");
+    copy_text(checkpoint->resync_at, sizeof checkpoint->resync_at, result, "resync_at");
     checkpoint->timeline = pj_field_uint(result, 0, "timeline");
     checkpoint->epoch = strtoll(pj_field(result, 0, "epoch"), NULL, 10);
     checkpoint->witness_xid = pj_field_uint(result, 0, "witness_xid");
@@ -315,4 +316,33 @@ int pj_catalog_complete(struct pj_session *read, pj_lsn lsn, const struct pj_sou
         code =
             pj_session_exec(read, "UPDATE pgprojector.projection SET state = 'live', since = pg_catalog.now()", error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "complete the first start");
+}
+
+/* ---------------------------------------------------------------------------------------------------------- resync */
+
+int pj_catalog_intend_resync(struct pj_session *read, int64_t epoch, struct pj_error *error)
+{
+    char believed[24];
+    snprintf(believed, sizeof believed, "%lld", (long long)epoch);
+    const char *params[] = {believed};
+    int code = update_row(read,
+                          "UPDATE pgprojector.checkpoint SET resync_at = pg_catalog.clock_timestamp() "
+                          "WHERE lsn IS NOT NULL AND epoch = $1",
+                          1, params, "another daemon has taken over", error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "note the intended resync");
+}
+
+int pj_catalog_complete_resync(struct pj_session *read, pj_lsn lsn, const struct pj_source_identity *identity,
+                               int64_t epoch, struct pj_error *error)
+{
+    char timeline[16], believed[24];
+    snprintf(timeline, sizeof timeline, "%u", identity->timeline);
+    snprintf(believed, sizeof believed, "%lld", (long long)epoch);
+    const char *params[] = {PJ_LSN(lsn), identity->system_id, timeline, identity->database, believed};
+    int code = update_row(read,
+                          "UPDATE pgprojector.checkpoint SET lsn = $1, system_id = $2, timeline = $3, database = $4, "
+                          "witness_xid = NULL, witness_lsn = NULL, witness_time = NULL, resync_at = NULL, "
+                          "applied_at = pg_catalog.clock_timestamp() WHERE resync_at IS NOT NULL AND epoch = $5",
+                          5, params, "another daemon has taken over", error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "complete the resync");
 }

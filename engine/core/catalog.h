@@ -20,6 +20,7 @@ struct pj_checkpoint {
     int64_t witness_time_us; /* commit time, microseconds since 2000-01-01 UTC; 0: unknown */
     int backend_pid;
     char backend_start[40]; /* as text, "" where none */
+    char resync_at[40];     /* when a resync was begun that is not complete, as text; "" where none was */
 };
 
 /* Creates what is missing; idempotent, safe when two do it at once (an advisory lock). */
@@ -45,6 +46,15 @@ int pj_catalog_take_over(struct pj_session *read, int64_t believed_epoch, struct
 /* Commits the intent to create this slot, before it is created. */
 int pj_catalog_intend_slot(struct pj_session *read, const char *slot, const struct pj_source_identity *identity,
                            struct pj_error *error);
+
+/* Commits the intent to make the slot anew (under the name it has), before the former one is dropped. PJ_ESTALE where
+ * the epoch is another. */
+int pj_catalog_intend_resync(struct pj_session *read, int64_t epoch, struct pj_error *error);
+
+/* Completes a resync: checkpoint = lsn, on this write database, no witness, intent fulfilled. Within the caller's
+ * transaction. */
+int pj_catalog_complete_resync(struct pj_session *read, pj_lsn lsn, const struct pj_source_identity *identity,
+                               int64_t epoch, struct pj_error *error);
 
 /* Enters the tables as mirrors, replacing the list. Within the caller's transaction. */
 int pj_catalog_enter_mirrors(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);

@@ -18,6 +18,9 @@ struct pj_copy_options {
 /* Can values of the column go from one database to another in binary format? No types' oids may be in them. */
 bool pj_copy_column_binary(const struct pj_table_column *column);
 
+/* COPY's format for the table's rows: "binary" where all columns can, else "text". */
+const char *pj_copy_format(const struct pj_table *table);
+
 /* `write` is an ordinary session, for looking up sizes. Errors name the table. */
 int pj_copy_tables(struct pj_session *write, const struct pj_copy_options *options, const struct pj_table *tables,
                    int count, struct pj_error *error);

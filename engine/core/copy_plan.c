@@ -103,7 +103,7 @@ bool pj_copy_column_binary(const struct pj_table_column *column)
     return !starts(column->cast_sql, "pg_catalog.reg") && !starts(column->cast_sql, "pg_catalog.aclitem");
 }
 
-static const char *format(const struct pj_table *table)
+const char *pj_copy_format(const struct pj_table *table)
 {
     for (int i = 0; i < table->ncolumns; i++)
         if (!pj_copy_column_binary(&table->columns[i]))
@@ -121,12 +121,12 @@ void pj_copy_piece_out(const struct pj_copy_piece *piece, struct pj_buf *sql)
     if (piece->end >= 0)
         pj_buf_printf(sql, " %s ctid < '(%lld,0)'::pg_catalog.tid", piece->first > 0 ? "AND" : "WHERE",
                       (long long)piece->end);
-    pj_buf_printf(sql, ") TO STDOUT (FORMAT %s)", format(piece->table));
+    pj_buf_printf(sql, ") TO STDOUT (FORMAT %s)", pj_copy_format(piece->table));
 }
 
 void pj_copy_piece_in(const struct pj_copy_piece *piece, struct pj_buf *sql)
 {
     pj_buf_printf(sql, "COPY %s (", piece->table->mirror_sql);
     pj_mirror_columns(sql, piece->table, NULL);
-    pj_buf_printf(sql, ") FROM STDIN (FORMAT %s)", format(piece->table));
+    pj_buf_printf(sql, ") FROM STDIN (FORMAT %s)", pj_copy_format(piece->table));
 }

@@ -24,6 +24,10 @@ void pj_verify_tally_close(const struct pj_verify_tally *tally, int64_t rows);
 int pj_verify_merge(struct pj_session *write, const char *write_sql, struct pj_session *read, const char *read_sql,
                     struct pj_verify_tally *tally, struct pj_error *error);
 
+/* What stands behind FROM for the source, under its own name: a plain table without what inherits from it, for the
+ * stream has that under its name. pj_free. */
+char *pj_verify_source_from(const struct pj_table *table);
+
 /* Appends "json_build_object('id', k."id")::text"; the prefix may be "". */
 void pj_verify_key_json(struct pj_buf *sql, const char *prefix, const char *const *names, int count);
 

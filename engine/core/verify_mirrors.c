@@ -127,9 +127,7 @@ static void side_free(struct side *side)
     pj_free(side->buckets);
 }
 
-/* The source under its own name: a plain table without what inherits from it, for the stream has that under its name.
- */
-static char *source_from(const struct pj_table *table)
+char *pj_verify_source_from(const struct pj_table *table)
 {
     struct pj_buf from = {0};
     pj_buf_puts(&from, table->partitioned ? "" : "ONLY ");
@@ -255,7 +253,7 @@ static int verify_table(struct pj_session *write, struct pj_session *read, const
                         const struct pj_verify_options *options, int64_t *differences, struct pj_error *error)
 {
     struct comparison comparison = {0};
-    side_init(&comparison.source, write, source_from(table), table);
+    side_init(&comparison.source, write, pj_verify_source_from(table), table);
     side_init(&comparison.mirror, read, pj_strdup(table->mirror_sql), table);
     char *name = pj_sprintf("%s.%s", table->schema, table->name);
     struct pj_verify_tally tally = {.options = options, .kind = "mirror", .name = name};

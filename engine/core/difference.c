@@ -1,0 +1,277 @@
+/*
+ * Mending one mirror, within one transaction of the read side:
+ *
+ *      scope      the buckets that disagree (difference_find.c), or given keys
+ *      fetch      the source's rows of the scope into a temporary table
+ *      delete     the mirror's rows of the scope that are not among them, image for image
+ *      insert     those whose key is not in the mirror (any more)
+ *
+ * All set-based, by the server; what passes through here are the rows of the scope, a few at a time. What was deleted and
+ * inserted is kept in two further temporary tables: the projections' keys that depend on it are read from them
+ * (difference_recompute.c). Rows are compared as record images, never by "=".
+ */
+#include "core/difference.h"
+
+#include "base/mem.h"
+#include "core/copy.h"
+#include "core/difference_internal.h"
+#include "core/mirror.h"
+#include "core/verify_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ----------------------------------------------------------------------------------------------- temporary tables */
+
+void pj_difference_rows_name(struct pj_buf *sql, const struct pj_table *table, enum pj_rows_kept which)
+{
+    static const char *const names[] = {
+        [PJ_ROWS_SOURCE] = "source", [PJ_ROWS_GONE] = "gone", [PJ_ROWS_COME] = "come"};
+    pj_buf_printf(sql, "pg_temp.pgprojector_%s_%d", names[which], table->index);
+}
+
+static char *rows_name(const struct pj_table *table, enum pj_rows_kept which)
+{
+    struct pj_buf name = {0};
+    pj_difference_rows_name(&name, table, which);
+    return pj_buf_take(&name);
+}
+
+int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *table, bool *exist,
+                             struct pj_error *error)
+{
+    char *name = rows_name(table, PJ_ROWS_COME);
+    const char *params[] = {name};
+    PGresult *result;
+    int code = pj_session_query_row(read, &result, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", 1, params, error);
+    *exist = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    pj_free(name);
+    return code;
+}
+
+static int explain_temporary(struct pj_session *read, struct pj_error *error)
+{
+    if (strcmp(error->sqlstate, "42501") == 0) {
+        error->code = PJ_ECONFIG;
+        pj_error_hint(error, "GRANT TEMPORARY ON DATABASE %s TO \"%s\"", PQdb(pj_session_conn(read)),
+                      PQuser(pj_session_conn(read)));
+    }
+    return error->code;
+}
+
+/* With the mirror's column types, and gone with the transaction. */
+static int create_rows(struct pj_session *read, const struct pj_table *table, enum pj_rows_kept which,
+                       struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "CREATE TEMPORARY TABLE ");
+    char *name = rows_name(table, which);
+    pj_buf_printf(&sql, "%s ON COMMIT DROP AS SELECT ", name + strlen("pg_temp."));
+    pj_mirror_columns(&sql, table, NULL);
+    pj_buf_printf(&sql, " FROM %s WITH NO DATA", table->mirror_sql);
+    int code = pj_session_exec(read, pj_buf_text(&sql), error);
+    pj_buf_free(&sql);
+    pj_free(name);
+    return code == PJ_OK ? PJ_OK : explain_temporary(read, error);
+}
+
+/* A second call for the same table within the transaction adds to what was kept. */
+static int prepare_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    bool exist;
+    int code = pj_difference_rows_exist(read, table, &exist, error);
+    if (code == PJ_OK && exist) {
+        char *name = rows_name(table, PJ_ROWS_SOURCE);
+        code = pj_session_execf(read, error, "TRUNCATE %s", name);
+        pj_free(name);
+        return code;
+    }
+    for (enum pj_rows_kept which = PJ_ROWS_SOURCE; code == PJ_OK && which <= PJ_ROWS_COME; which++)
+        code = create_rows(read, table, which, error);
+    return code;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- fetch */
+
+static int fetch(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                 const struct pj_scope *scope, struct pj_error *error)
+{
+    struct pj_buf out = {0}, in = {0};
+    char *from = pj_verify_source_from(table), *name = rows_name(table, PJ_ROWS_SOURCE);
+    pj_buf_puts(&out, "COPY (SELECT ");
+    pj_mirror_columns(&out, table, NULL);
+    pj_buf_printf(&out, " FROM %s WHERE %s) TO STDOUT (FORMAT %s)", from, scope->source, pj_copy_format(table));
+    pj_buf_printf(&in, "COPY %s FROM STDIN (FORMAT %s)", name, pj_copy_format(table));
+    int code = pj_difference_copy(write, pj_buf_text(&out), read, pj_buf_text(&in), error);
+    if (code == PJ_OK)
+        code = pj_session_execf(read, error, "ANALYZE %s", name);
+    pj_buf_free(&out);
+    pj_buf_free(&in);
+    pj_free(from);
+    pj_free(name);
+    return code;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- mend */
+
+static void put_same_key(struct pj_buf *sql, const struct pj_table *table, const char *a, const char *b)
+{
+    for (int i = 0; i < table->nkey; i++) {
+        const char *name = table->columns[table->key[i]].name;
+        pj_buf_printf(sql, "%s%s.", i ? " AND " : "", a);
+        pj_quote_identifier(sql, name);
+        pj_buf_printf(sql, " = %s.", b);
+        pj_quote_identifier(sql, name);
+    }
+}
+
+/* Runs "WITH moved AS (… RETURNING …) INSERT INTO … SELECT * FROM moved"; the rows moved. */
+static int keep(struct pj_session *read, const struct pj_table *table, enum pj_rows_kept which, const char *statement,
+                int64_t *rows, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "WITH moved AS (%s RETURNING ", statement);
+    pj_mirror_columns(&sql, table, "m.");
+    pj_buf_puts(&sql, ") INSERT INTO ");
+    pj_difference_rows_name(&sql, table, which);
+    pj_buf_puts(&sql, " SELECT * FROM moved");
+    PGresult *result;
+    int code = pj_session_query(read, &result, pj_buf_text(&sql), 0, NULL, error);
+    *rows = code == PJ_OK ? strtoll(PQcmdTuples(result), NULL, 10) : 0;
+    PQclear(result);
+    pj_buf_free(&sql);
+    return code;
+}
+
+static int delete_rows(struct pj_session *read, const struct pj_table *table, const struct pj_scope *scope,
+                       int64_t *rows, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "DELETE FROM %s AS m WHERE %s AND NOT EXISTS (SELECT FROM ", table->mirror_sql, scope->mirror);
+    pj_difference_rows_name(&sql, table, PJ_ROWS_SOURCE);
+    pj_buf_puts(&sql, " AS s WHERE ");
+    put_same_key(&sql, table, "s", "m");
+    pj_buf_puts(&sql, " AND ROW(");
+    pj_mirror_columns(&sql, table, "s.");
+    pj_buf_puts(&sql, ")::record OPERATOR(pg_catalog.*=) ROW(");
+    pj_mirror_columns(&sql, table, "m.");
+    pj_buf_puts(&sql, ")::record)");
+    int code = keep(read, table, PJ_ROWS_GONE, pj_buf_text(&sql), rows, error);
+    pj_buf_free(&sql);
+    return code;
+}
+
+static int insert_rows(struct pj_session *read, const struct pj_table *table, int64_t *rows, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "INSERT INTO %s AS m (", table->mirror_sql);
+    pj_mirror_columns(&sql, table, NULL);
+    pj_buf_puts(&sql, ") SELECT ");
+    pj_mirror_columns(&sql, table, "s.");
+    pj_buf_puts(&sql, " FROM ");
+    pj_difference_rows_name(&sql, table, PJ_ROWS_SOURCE);
+    pj_buf_printf(&sql, " AS s WHERE NOT EXISTS (SELECT FROM %s AS o WHERE ", table->mirror_sql);
+    put_same_key(&sql, table, "o", "s");
+    pj_buf_puts(&sql, ")");
+    int code = keep(read, table, PJ_ROWS_COME, pj_buf_text(&sql), rows, error);
+    pj_buf_free(&sql);
+    return code;
+}
+
+/* How many of the rows deleted came again under their key. */
+static int count_changed(struct pj_session *read, const struct pj_table *table, int64_t gone, int64_t come,
+                         struct pj_mended *mended, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "SELECT pg_catalog.count(*) FROM ");
+    pj_difference_rows_name(&sql, table, PJ_ROWS_GONE);
+    pj_buf_puts(&sql, " AS g JOIN ");
+    pj_difference_rows_name(&sql, table, PJ_ROWS_COME);
+    pj_buf_puts(&sql, " AS c ON ");
+    put_same_key(&sql, table, "g", "c");
+    PGresult *result;
+    int code = pj_session_query_row(read, &result, pj_buf_text(&sql), 0, NULL, error);
+    if (code == PJ_OK) {
+        mended->changed = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+        mended->extra = gone - mended->changed;
+        mended->missing = come - mended->changed;
+    }
+    PQclear(result);
+    pj_buf_free(&sql);
+    return code;
+}
+
+static int mend_scope(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                      const struct pj_scope *scope, struct pj_mended *mended, struct pj_error *error)
+{
+    int64_t gone = 0, come = 0;
+    int code = prepare_rows(read, table, error);
+    if (code == PJ_OK)
+        code = fetch(write, read, table, scope, error);
+    if (code == PJ_OK)
+        code = delete_rows(read, table, scope, &gone, error);
+    if (code == PJ_OK)
+        code = insert_rows(read, table, &come, error);
+    if (code == PJ_OK)
+        code = count_changed(read, table, gone, come, mended, error);
+    return code;
+}
+
+static void scope_free(struct pj_scope *scope)
+{
+    pj_free(scope->source);
+    pj_free(scope->mirror);
+}
+
+/* --------------------------------------------------------------------------------------------------------- whole */
+
+int pj_difference_mend_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                             struct pj_mended *mended, struct pj_error *error)
+{
+    struct pj_scope scope = {0};
+    bool agrees;
+    *mended = (struct pj_mended){0};
+    int code = pj_difference_find(write, read, table, &scope, &agrees, error);
+    if (code == PJ_OK && !agrees)
+        code = mend_scope(write, read, table, &scope, mended, error);
+    scope_free(&scope);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mend mirror %s.%s", table->schema, table->name);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- keys */
+
+/* "("id", "b") IN (SELECT u.k0::type, … FROM unnest(…) AS u(k0, …))", with the columns under a prefix. */
+static char *key_condition(const struct pj_table *table, const char *const *keys, const char *prefix)
+{
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "(");
+    for (int i = 0; i < table->nkey; i++) {
+        pj_buf_printf(&sql, "%s%s", i ? ", " : "", prefix);
+        pj_quote_identifier(&sql, table->columns[table->key[i]].name);
+    }
+    pj_buf_puts(&sql, ") IN (SELECT ");
+    for (int i = 0; i < table->nkey; i++)
+        pj_buf_printf(&sql, "%sCAST(u.k%d AS %s)", i ? ", " : "", i, table->columns[table->key[i]].cast_sql);
+    pj_buf_puts(&sql, " FROM ROWS FROM (");
+    for (int i = 0; i < table->nkey; i++) {
+        pj_buf_puts(&sql, i ? ", pg_catalog.unnest(" : "pg_catalog.unnest(");
+        pj_quote_literal(&sql, keys[i]);
+        pj_buf_puts(&sql, "::pg_catalog.text[])");
+    }
+    pj_buf_puts(&sql, ") AS u(");
+    for (int i = 0; i < table->nkey; i++)
+        pj_buf_printf(&sql, "%sk%d", i ? ", " : "", i);
+    pj_buf_puts(&sql, "))");
+    return pj_buf_take(&sql);
+}
+
+int pj_difference_mend_keys(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                            const char *const *keys, struct pj_mended *mended, struct pj_error *error)
+{
+    *mended = (struct pj_mended){0};
+    struct pj_scope scope = {.source = key_condition(table, keys, ""), .mirror = key_condition(table, keys, "m.")};
+    int code = mend_scope(write, read, table, &scope, mended, error);
+    scope_free(&scope);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mend mirror %s.%s", table->schema, table->name);
+}

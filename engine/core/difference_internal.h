@@ -1,0 +1,36 @@
+/* What the files of difference share. */
+#ifndef PJ_CORE_DIFFERENCE_INTERNAL_H
+#define PJ_CORE_DIFFERENCE_INTERNAL_H
+
+#include "base/buf.h"
+#include "core/difference.h"
+
+/*
+ * Which rows are to be looked at, as a condition on each side: on the source over its own columns, on the mirror over
+ * the columns of an alias "m". What holds for a key on one side holds for it on the other.
+ */
+struct pj_scope {
+    char *source, *mirror; /* pj_free */
+};
+
+/* Where the two disagree. *agrees: nowhere, and the scope is empty. */
+int pj_difference_find(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                       struct pj_scope *scope, bool *agrees, struct pj_error *error);
+
+/*
+ * COPY from the source to the read side, row by row through here. Both statements must be of the same format; a `sink`
+ * in the place of the second one takes the rows instead (text format: each with its newline).
+ */
+typedef void (*pj_row_sink)(void *context, const char *row, size_t length);
+
+int pj_difference_copy(struct pj_session *write, const char *out_sql, struct pj_session *read, const char *in_sql,
+                       struct pj_error *error);
+int pj_difference_read(struct pj_session *from, pj_row_sink sink, void *context, struct pj_error *error);
+
+/* The temporary table that holds a mirror's rows as they were (`gone`) or are now, where they differ. */
+enum pj_rows_kept { PJ_ROWS_SOURCE, PJ_ROWS_GONE, PJ_ROWS_COME };
+void pj_difference_rows_name(struct pj_buf *sql, const struct pj_table *table, enum pj_rows_kept which);
+int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *table, bool *exist,
+                             struct pj_error *error);
+
+#endif
