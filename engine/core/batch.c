@@ -47,16 +47,26 @@ void pj_batch_free(struct pj_batch *batch)
     pj_free(batch);
 }
 
+/* Empties a table's rows. An index that a large batch made is given back, not kept for every small one to come. */
+static void reset_rows(struct pj_table_rows *rows, size_t keep_bytes)
+{
+    if (rows->nslots * sizeof *rows->slots > keep_bytes / 8) {
+        pj_free(rows->slots);
+        pj_free(rows->rows);
+        rows->slots = rows->rows = NULL;
+        rows->nslots = rows->capacity = 0;
+    } else if (rows->count) {
+        memset(rows->slots, 0, rows->nslots * sizeof *rows->slots);
+    }
+    rows->count = 0;
+    rows->truncated = false;
+    rows->emptied = NULL;
+}
+
 void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes)
 {
-    for (int i = 0; i < batch->ntables; i++) {
-        struct pj_table_rows *rows = &batch->tables[i];
-        if (rows->count)
-            memset(rows->slots, 0, rows->nslots * sizeof *rows->slots);
-        rows->count = 0;
-        rows->truncated = false;
-        rows->emptied = NULL;
-    }
+    for (int i = 0; i < batch->ntables; i++)
+        reset_rows(&batch->tables[i], keep_bytes);
     pj_arena_reset(&batch->arena, keep_bytes);
     batch->changes = batch->transactions = 0;
     batch->ends_at_commit = true;
@@ -135,14 +145,16 @@ static struct pj_row *add_row(struct pj_batch *batch, struct pj_table_rows *rows
 static int contradiction(struct pj_error *error, const struct pj_table *table, const char *what)
 {
     pj_error_set(error, PJ_EDATA, "table %s.%s: the stream %s", table->schema, table->name, what);
-    return pj_error_hint(error, "the mirror no longer equals the source; was it written to by hand? `pgprojector verify` "
-                                "shows where it differs");
+    return pj_error_hint(error,
+                         "the mirror no longer equals the source; was it written to by hand? `pgprojector verify` "
+                         "shows where it differs");
 }
 
 static int column_missing(struct pj_error *error, const struct pj_table *table, int column)
 {
     const char *name = table->columns[column].name;
-    pj_error_set(error, PJ_ESCHEMA, "table %s.%s: column %s is missing from the stream", table->schema, table->name, name);
+    pj_error_set(error, PJ_ESCHEMA, "table %s.%s: column %s is missing from the stream", table->schema, table->name,
+                 name);
     return pj_error_hint(error, "was it dropped or renamed on the write database? Give it back its name, or start anew "
                                 "without it");
 }
@@ -314,11 +326,15 @@ bool pj_batch_has_rows(const struct pj_batch *batch)
     return false;
 }
 
+/*
+ * By what is in it, not by what is allocated: an empty batch that still holds the indexes of former ones must not be
+ * taken for full. A row has its place in `rows` and at most four slots.
+ */
 size_t pj_batch_bytes(const struct pj_batch *batch)
 {
     size_t bytes = batch->arena.used;
     for (int i = 0; i < batch->ntables; i++)
-        bytes += batch->tables[i].count * sizeof(struct pj_row *) + batch->tables[i].nslots * sizeof(struct pj_row *);
+        bytes += batch->tables[i].count * 5 * sizeof(struct pj_row *);
     return bytes;
 }
 

@@ -40,7 +40,7 @@ struct pj_table_rows {
     size_t count, capacity;
     struct pj_row **slots; /* open addressing, a power of two */
     size_t nslots;
-    bool truncated;  /* the table is emptied before this batch's rows are written */
+    bool truncated;             /* the table is emptied before this batch's rows are written */
     struct pj_emptied *emptied; /* partitions that are emptied before, in the arena; NULL: none */
 };
 
@@ -58,7 +58,7 @@ struct pj_batch {
 
 struct pj_batch *pj_batch_new(const struct pj_table *tables, int ntables);
 void pj_batch_free(struct pj_batch *batch);
-void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes);
+void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes); /* keeps about so much memory for the next one */
 
 /*
  * Collects a row change (INSERT, UPDATE, DELETE) whose values lie in batch->arena. PJ_ESCHEMA where a column that cannot
@@ -76,7 +76,7 @@ bool pj_batch_truncate_partition(struct pj_batch *batch, const struct pj_table *
 void pj_batch_commit(struct pj_batch *batch, pj_lsn end_lsn, uint32_t xid, int64_t commit_us);
 
 bool pj_batch_has_rows(const struct pj_batch *batch); /* anything to write: rows or a TRUNCATE */
-size_t pj_batch_bytes(const struct pj_batch *batch);
+size_t pj_batch_bytes(const struct pj_batch *batch);  /* what it holds takes; 0 after a reset */
 
 /* Enters a fetched old row: table->ncolumns values that live as long as the batch. */
 void pj_batch_set_old(struct pj_row *row, struct pj_value *old);
