@@ -9,9 +9,10 @@
 /* Options of single verbs; see options.c for which verb takes which. */
 struct pj_verb_options {
     bool help, json, watch;
+    bool repair; /* verify */
     int keys;    /* verify: differing keys shown of each table */
     pj_lsn lsn;  /* wait: 0: the write database's current one */
-    int wait_ms; /* init, wait: how long */
+    int wait_ms; /* init, resync, wait: how long */
     bool wait_given;
 };
 
@@ -39,6 +40,7 @@ extern const struct pj_verb pj_verbs[]; /* ends with a NULL name; help.c */
 int pj_run(struct pj_app *app, struct pj_error *error);
 int pj_init(struct pj_app *app, struct pj_error *error);
 int pj_status(struct pj_app *app, struct pj_error *error);
+int pj_resync(struct pj_app *app, struct pj_error *error);
 int pj_verify(struct pj_app *app, struct pj_error *error);
 int pj_wait(struct pj_app *app, struct pj_error *error);
 int pj_doctor(struct pj_app *app, struct pj_error *error);

@@ -136,6 +136,10 @@ static int resolve_amounts(struct pj_config *config, struct pj_error *error)
     if (!pj_value_bytes(pj_config_get(config, PJ_SET_BATCH_BYTES), &config->batch_bytes) ||
         config->batch_bytes < 64 << 10 || config->batch_bytes > 1 << 30)
         return wrong(config, PJ_SET_BATCH_BYTES, "a size from 64kB to 1GB", error);
+    const char *on_gap = pj_config_get(config, PJ_SET_ON_GAP);
+    config->resync_on_gap = strcmp(on_gap, "resync") == 0;
+    if (!config->resync_on_gap && strcmp(on_gap, "halt") != 0)
+        return wrong(config, PJ_SET_ON_GAP, "halt or resync", error);
     if (!pj_log_level_parse(pj_config_get(config, PJ_SET_LOG_LEVEL), &config->log_level))
         return wrong(config, PJ_SET_LOG_LEVEL, "one of debug, info, warning, error", error);
     return PJ_OK;

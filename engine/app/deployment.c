@@ -312,6 +312,7 @@ int pj_deployment_make(struct pj_deployment *deployment, const struct pj_config 
         .slot_wait_ms = config->slot_wait_ms,
         .batch_bytes = config->batch_bytes,
         .gather_ms = config->gather_ms,
+        .resync_on_gap = config->resync_on_gap,
     };
     int code = find_modules(deployment, config, error);
     if (code == PJ_OK)

@@ -45,6 +45,22 @@ static const char status_text[] =
     "Example:\n"
     "  pgprojector status --json | jq .replication.lagSeconds\n";
 
+static const char resync_text[] =
+    "Makes the read database equal to a new snapshot of the write database, with a new slot: the remedy where the stream\n"
+    "cannot be continued (slot gone or invalidated, a failover that lost commits, another write server, a read database\n"
+    "restored to an older state). The daemon must be stopped. Mirrors are compared with their sources and only what\n"
+    "differs is written, all in one transaction: until it commits, readers have the former state. Killed, it is begun\n"
+    "again by calling it again; until it is complete, `run` halts. With on_gap = resync `run` does this by itself.\n"
+    "\n"
+    "Options:\n"
+    "  --wait TIME     how long to wait for databases that are down (default 0; seconds, or such as 500ms, 5min)\n"
+    "\n"
+    "Exit codes: 0 done, start the daemon now; 1 failure, or a daemon is at work; 2 configuration, such as a mirror whose\n"
+    "columns are not the source's; 3 a database is unreachable.\n"
+    "\n"
+    "Example:\n"
+    "  systemctl stop pgprojector && pgprojector -c chat.ini resync && systemctl start pgprojector\n";
+
 static const char verify_text[] =
     "Compares, at one and the same commit of the write database, every mirror with its source table and every "
     "projection\n"
@@ -53,10 +69,12 @@ static const char verify_text[] =
     "compared. Without a NAME everything is verified; a NAME is a projection or a mirrored table.\n"
     "\n"
     "Options:\n"
+    "  --repair        mends what differs, at a second fence: mirrors from the source, projections from their\n"
+    "                  definitions, by key, some thousands at a time, and verifies again until nothing differs\n"
     "  --keys N        differing keys shown of each table (default 20); all are counted\n"
     "  --json          one JSON object\n"
     "\n"
-    "Exit codes: 0 no difference; 5 differences, listed; 4 no daemon is running, or it did not answer;\n"
+    "Exit codes: 0 no difference, or all mended; 5 differences, listed; 4 no daemon is running, or it did not answer;\n"
     "3 a database is unreachable; 2 configuration; 1 failure.\n"
     "\n"
     "Example:\n"
@@ -102,7 +120,8 @@ const struct pj_verb pj_verbs[] = {
     {"run", "run the daemon", "", run_text, pj_run, true, 0},
     {"init", "create slot, mirrors and projections, without streaming", "[--wait TIME]", init_text, pj_init, true, 0},
     {"status", "state, lag, slot, projections", "[--json] [--watch]", status_text, pj_status, true, 0},
-    {"verify", "compare both databases at one commit", "[NAME ...] [--keys N] [--json]", verify_text, pj_verify, true,
+    {"resync", "start anew from a snapshot, in place", "[--wait TIME]", resync_text, pj_resync, true, 0},
+    {"verify", "compare both databases at one commit", "[NAME ...] [--repair] [--keys N] [--json]", verify_text, pj_verify, true,
      -1},
     {"wait", "wait until the read database has caught up", "[--lsn LSN] [--timeout TIME] [--json]", wait_text, pj_wait,
      true, 0},

@@ -21,6 +21,7 @@ enum option_value {
     OPT_LSN,
     OPT_TIMEOUT,
     OPT_WAIT,
+    OPT_REPAIR,
     OPT_SETTING /* + enum pj_setting_id */
 };
 
@@ -35,7 +36,8 @@ static const struct verb_option {
     {OPT_KEYS, "keys", {"verify", NULL}},
     {OPT_LSN, "lsn", {"wait", NULL}},
     {OPT_TIMEOUT, "timeout", {"wait", NULL}},
-    {OPT_WAIT, "wait", {"init", NULL}},
+    {OPT_WAIT, "wait", {"init", "resync", NULL}},
+    {OPT_REPAIR, "repair", {"verify", NULL}},
 };
 enum { VERB_OPTIONS = sizeof verb_options / sizeof *verb_options };
 
@@ -100,6 +102,9 @@ static int take_option(struct pj_app *app, int value, const char *argument, stru
     case OPT_WATCH:
         app->options.watch = true;
         return PJ_OK;
+    case OPT_REPAIR:
+        app->options.repair = true;
+        return PJ_OK;
     case OPT_KEYS:
         return pj_value_int(argument, 0, 1000000, &app->options.keys)
                    ? PJ_OK
@@ -127,7 +132,7 @@ static int fill_options(struct option *options)
         {"version", no_argument, NULL, OPT_VERSION},   {"json", no_argument, NULL, OPT_JSON},
         {"watch", no_argument, NULL, OPT_WATCH},       {"keys", required_argument, NULL, OPT_KEYS},
         {"lsn", required_argument, NULL, OPT_LSN},     {"timeout", required_argument, NULL, OPT_TIMEOUT},
-        {"wait", required_argument, NULL, OPT_WAIT}};
+        {"wait", required_argument, NULL, OPT_WAIT},   {"repair", no_argument, NULL, OPT_REPAIR}};
     int count = sizeof fixed / sizeof *fixed;
     memcpy(options, fixed, sizeof fixed);
     for (int id = 0; id < PJ_SETTING_COUNT; id++)
@@ -153,11 +158,6 @@ static int unknown_verb(const char *name, struct pj_error *error)
         names[i] = pj_verbs[i].name;
     const char *nearest = pj_value_nearest(name, names);
     pj_error_set(error, PJ_ECONFIG, "there is no command \"%.60s\"", name);
-    if (strcmp(name, "resync") == 0) /* halts name it as their remedy */
-        return pj_error_hint(error,
-                             "not yet: stop the daemon, UPDATE pgprojector.checkpoint SET lsn = NULL on the read "
-                             "database, and run again; that makes the first start anew (the tables are gone until "
-                             "it is complete)");
     return nearest ? pj_error_hint(error, "did you mean %s? All of them: pgprojector --help", nearest)
                    : usage_error(error, NULL);
 }

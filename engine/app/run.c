@@ -3,6 +3,7 @@
  */
 #include "app/app.h"
 #include "app/start.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "core/pipeline.h"
 
@@ -59,9 +60,39 @@ static int superseded(struct pj_start *start, struct pj_error *error)
     _exit(pj_code_exit(PJ_ESTALE));
 }
 
+/* A gap right after a resync is one that a resync does not close. */
+static const uint64_t resync_again_us = 60 * 1000 * 1000ull;
+
+/*
+ * on_gap = resync. The pipeline has met a gap and let go of everything. Where the resync cannot be made, the daemon is
+ * made ready once more without, and halts at the same gap.
+ */
+static int close_gap(struct pj_start *start, uint64_t *resynced_us, struct pj_error *error)
+{
+    const struct pj_log *log = &start->app->log;
+    pj_log(log, PJ_LOG_ERROR, "gap: %s", error->message);
+    pj_start_again(start);
+    uint64_t now = pj_clock_monotonic_us();
+    start->resync = !*resynced_us || now - *resynced_us > resync_again_us;
+    int code = PJ_OK;
+    if (start->resync) {
+        pj_log(log, PJ_LOG_WARNING, "on_gap = resync: the read side is now made equal to a new snapshot");
+        code = pj_start_make_ready(start, error);
+        *resynced_us = pj_clock_monotonic_us();
+        if (code == PJ_OK || code == PJ_ESTOPPED || code == PJ_ESTALE)
+            return code;
+        pj_log_error(log, PJ_LOG_ERROR, error);
+        pj_start_again(start);
+        start->resync = false;
+    }
+    start->deployment.resync_on_gap = false;
+    return pj_start_make_ready(start, error);
+}
+
 int pj_run(struct pj_app *app, struct pj_error *error)
 {
     struct pj_start start;
+    uint64_t resynced_us = 0;
     int code = pj_start_open(&start, app, true, error);
     if (code == PJ_OK) {
         say_hello(&start);
@@ -69,6 +100,11 @@ int pj_run(struct pj_app *app, struct pj_error *error)
     }
     if (code == PJ_OK)
         code = stream(&start, error);
+    while (code == PJ_EGAP && start.deployment.resync_on_gap) {
+        code = close_gap(&start, &resynced_us, error);
+        if (code == PJ_OK)
+            code = stream(&start, error);
+    }
     if (code == PJ_ESTALE)
         return superseded(&start, error);
     code = logged(&start, code, error);

@@ -26,7 +26,7 @@ enum { STANDBY_POLL_MS = 1000, STEP_TIMEOUT_MS = 60000 };
 
 int pj_start_open(struct pj_start *start, struct pj_app *app, bool daemon, struct pj_error *error)
 {
-    *start = (struct pj_start){.app = app, .daemon = daemon};
+    *start = (struct pj_start){.app = app, .daemon = daemon, .keeps_row = daemon};
     start->state = pj_state_new();
     start->gate = pj_gate_new();
     if (!daemon)
@@ -105,11 +105,13 @@ static void waited_enough(struct pj_start *start)
 
 /* ------------------------------------------------------------------------------------------------------ read side */
 
-static int refuse_second_init(const char *holder, struct pj_error *error)
+/* Where waiting for the lock is not what is wanted. */
+static int refuse_second(const struct pj_start *start, const char *holder, struct pj_error *error)
 {
     pj_error_set(error, PJ_EFAIL, "another daemon is at work on this read database: %s", holder);
-    return pj_error_hint(error,
-                         "where `pgprojector run` has been started, `init` is not needed; see `pgprojector status`");
+    return pj_error_hint(error, start->resync ? "stop it first; with on_gap = resync it does by itself what is needed"
+                                              : "where `pgprojector run` has been started, `init` is not needed; see "
+                                                "`pgprojector status`");
 }
 
 /* Polls for the lock. While another daemon has it, nothing is written. */
@@ -121,7 +123,7 @@ static int take_lock(struct pj_start *start, struct pj_error *error)
         char *holder = NULL;
         int code = pj_catalog_lock(start->read, &mine, &holder, error);
         if (code == PJ_OK && !mine && !start->daemon)
-            code = refuse_second_init(holder ? holder : "unknown", error);
+            code = refuse_second(start, holder ? holder : "unknown", error);
         if (code == PJ_OK && !mine && !told)
             pj_log(&start->app->log, PJ_LOG_INFO, "standby: waiting: %s holds the read database",
                    holder ? holder : "another daemon");
@@ -139,7 +141,7 @@ static int take_lock(struct pj_start *start, struct pj_error *error)
 
 static int start_control(struct pj_start *start, struct pj_error *error)
 {
-    if (!start->daemon || start->control)
+    if (!start->keeps_row || start->control)
         return PJ_OK;
     return pj_control_start(&start->control, start->deployment.read_url, start->state, start->gate, &start->app->log,
                             error);
@@ -234,10 +236,42 @@ static int open_setup(struct pj_start *start, struct pj_error *error)
     return code;
 }
 
+static int resync(struct pj_start *start, struct pj_error *error)
+{
+    struct pj_resync_options options = {
+        .write_url = start->deployment.write_url,
+        .plugin = "wal2json",
+        .slot_wait_ms = start->deployment.slot_wait_ms,
+        .stop = &start->app->stop,
+        .log = &start->app->log,
+        .progress = pj_progress_show,
+        .context = start,
+    };
+    struct pj_resynced done;
+    pj_log(&start->app->log, PJ_LOG_INFO, "resync: comparing %d tables with a new snapshot of the write database",
+           start->setup.ntables);
+    pj_state_set(start->state, PJ_SNAPSHOT, "resync: beginning", "");
+    int code = pj_setup_check_resync(&start->setup, start->read, error);
+    pj_session_set_timeout(start->read, 0);
+    if (code == PJ_OK)
+        code = pj_resync_run(start->read, start->checkpoint.epoch, &options, &start->setup, &done, error);
+    pj_progress_end(start);
+    pj_session_set_timeout(start->read, STEP_TIMEOUT_MS);
+    if (code != PJ_OK)
+        return code;
+    start->resync = false;
+    pj_log(&start->app->log, PJ_LOG_INFO, "resync complete at %s: %lld rows of mirrors mended, %lld of projections",
+           PJ_LSN(done.lsn), (long long)done.rows, (long long)done.target_rows);
+    bool installed;
+    return pj_catalog_read(start->read, &start->checkpoint, &installed, error);
+}
+
 static int try_write_side(struct pj_start *start, struct pj_error *error)
 {
     close_setup(start);
     int code = open_setup(start, error);
+    if (code == PJ_OK && start->checkpoint.complete && start->resync)
+        code = resync(start, error);
     if (code == PJ_OK && !start->checkpoint.complete)
         code = first_start(start, error);
     if (code == PJ_OK)
@@ -269,4 +303,11 @@ int pj_start_make_ready(struct pj_start *start, struct pj_error *error)
 {
     int code = reach_read_side(start, error);
     return code == PJ_OK ? reach_write_side(start, error) : code;
+}
+
+void pj_start_again(struct pj_start *start)
+{
+    close_setup(start);
+    close_read(start);
+    start->resync = true;
 }

@@ -8,12 +8,15 @@
 #include "app/backoff.h"
 #include "core/catalog.h"
 #include "core/control.h"
+#include "core/resync.h"
 #include "core/setup.h"
 #include "core/snapshot.h"
 
 struct pj_start {
     struct pj_app *app;
-    bool daemon; /* `run`: stands by, waits without end, keeps the daemon's row; `init`: none of these */
+    bool daemon;    /* `run`: stands by, waits without end, keeps the daemon's row; `init`: none of these */
+    bool keeps_row; /* `run`, and `resync` while it works */
+    bool resync;    /* the read side is to be made anew from a snapshot, once, when both databases are there */
     struct pj_deployment deployment;
     struct pj_state *state;
     struct pj_gate *gate;
@@ -42,5 +45,8 @@ void pj_start_close(struct pj_start *start);
  * both sides. PJ_ESTOPPED where a stop was asked.
  */
 int pj_start_make_ready(struct pj_start *start, struct pj_error *error);
+
+/* After the pipeline has returned and consumed the read session: to be made ready once more, with a resync. */
+void pj_start_again(struct pj_start *start);
 
 #endif

@@ -188,7 +188,9 @@ static int check_slot(const struct pj_slot *slot, const struct pj_checkpoint *ch
                       struct pj_error *error)
 {
     const char *name = checkpoint->slot;
-    if (!slot->exists)
+    if (*checkpoint->resync_at)
+        pj_error_set(error, PJ_EGAP, "a resync begun at %.19s UTC is not complete", checkpoint->resync_at);
+    else if (!slot->exists)
         pj_error_set(error, PJ_EGAP, "replication slot %s is gone", name);
     else if (strcmp(slot->wal_status, "lost") == 0)
         pj_error_set(error, PJ_EGAP, "replication slot %s has lost WAL that it needs", name);

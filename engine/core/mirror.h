@@ -30,6 +30,9 @@ int pj_mirror_drop_all(struct pj_session *read, struct pj_error *error);
 /* Checks that each mirror still has the columns, types and keys that the stream will write. PJ_ESCHEMA, named. */
 int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 
+/* The same, whatever has become of the source's rows: it may be another table of that name, with other partitions. */
+int pj_mirror_check_shape(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
+
 /* Appends "a, b, c" of the columns, quoted; with a prefix such as "m." before each (NULL: none). */
 void pj_mirror_columns(struct pj_buf *sql, const struct pj_table *table, const char *prefix);
 

@@ -89,13 +89,16 @@ static int check_table(struct pj_session *read, const struct pj_table *table, st
 static const char noted_sql[] = "SELECT m.source_oid = $3::oid, m.leaves <@ $4::oid[], $5::oid[] <@ m.leaves "
                                 "FROM pgprojector.mirror m WHERE m.schema_name = $1 AND m.table_name = $2";
 
-static int check_answer(const PGresult *noted, const struct pj_table *table, struct pj_error *error)
+/* `lenient`: for a resync, which makes the mirror exact whatever the source was before. */
+static int check_answer(const PGresult *noted, const struct pj_table *table, bool lenient, struct pj_error *error)
 {
     if (!PQntuples(noted)) {
         pj_error_set(error, PJ_ESCHEMA, "it is not among the mirrors made at the first start");
         return pj_error_hint(
             error, "tables cannot be added to a running deployment yet; start anew on an empty read database");
     }
+    if (lenient)
+        return PJ_OK;
     if (PQgetvalue(noted, 0, 0)[0] != 't') {
         pj_error_set(error, PJ_ESCHEMA,
                      "the source table %s.%s was dropped and created again, or another took its name", table->schema,
@@ -123,7 +126,7 @@ static void put_leaves(struct pj_buf *array, const struct pj_table *table, bool 
     pj_textarray_end(array);
 }
 
-static int check_noted(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+static int check_noted(struct pj_session *read, const struct pj_table *table, bool lenient, struct pj_error *error)
 {
     char *oid = pj_sprintf("%u", table->oid);
     struct pj_buf leaves = {0}, attached = {0};
@@ -133,7 +136,7 @@ static int check_noted(struct pj_session *read, const struct pj_table *table, st
     PGresult *noted;
     int code = pj_session_query(read, &noted, noted_sql, 5, params, error);
     if (code == PJ_OK)
-        code = check_answer(noted, table, error);
+        code = check_answer(noted, table, lenient, error);
     PQclear(noted);
     pj_buf_free(&leaves);
     pj_buf_free(&attached);
@@ -141,14 +144,25 @@ static int check_noted(struct pj_session *read, const struct pj_table *table, st
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
 }
 
-int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error)
+static int check_all(struct pj_session *read, const struct pj_table *tables, int count, bool lenient,
+                     struct pj_error *error)
 {
     pj_error_clear(error);
     int code = PJ_OK;
     for (int i = 0; code == PJ_OK && i < count; i++) {
-        code = check_noted(read, &tables[i], error);
+        code = check_noted(read, &tables[i], lenient, error);
         if (code == PJ_OK)
             code = check_table(read, &tables[i], error);
     }
     return code;
+}
+
+int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error)
+{
+    return check_all(read, tables, count, false, error);
+}
+
+int pj_mirror_check_shape(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error)
+{
+    return check_all(read, tables, count, true, error);
 }

@@ -201,7 +201,7 @@ static void fail(struct pipeline *p, const struct pj_error *error)
     struct pj_state *state = p->options->state;
     if (p->stopping || error->code == PJ_ESTOPPED) {
         close_parts(p, FINISHED);
-    } else if (error->code == PJ_ESTALE) {
+    } else if (error->code == PJ_ESTALE || (error->code == PJ_EGAP && p->options->deployment->resync_on_gap)) {
         *p->error = *error;
         close_parts(p, FINISHED);
     } else if (error->retryable || (p->state == CONNECTING && error->code == PJ_ECONFIG)) {

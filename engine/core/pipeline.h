@@ -23,7 +23,8 @@ struct pj_pipeline_options {
 
 /*
  * Streams until asked to stop: then PJ_OK, with what was applied confirmed. Databases that go away are waited for; a halt
- * keeps it here, its reason in the state, until the stop. PJ_ESTALE as soon as another daemon has taken over.
+ * keeps it here, its reason in the state, until the stop. PJ_ESTALE as soon as another daemon has taken over; PJ_EGAP,
+ * instead of a halt, where the deployment says resync_on_gap.
  */
 int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *error);
 

@@ -149,13 +149,25 @@ int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment
     return code;
 }
 
-int pj_setup_check_read(struct pj_setup *setup, struct pj_session *read, struct pj_error *error)
+static int check_targets(struct pj_setup *setup, struct pj_session *read, struct pj_error *error)
 {
-    int code = pj_mirror_check(read, setup->tables, setup->ntables, error);
+    int code = PJ_OK;
     for (int i = 0; code == PJ_OK && i < setup->nprojections; i++)
         if (setup->projections[i].module->target)
             code = pj_projection_check_target(read, &setup->projections[i], error);
     return code;
+}
+
+int pj_setup_check_read(struct pj_setup *setup, struct pj_session *read, struct pj_error *error)
+{
+    int code = pj_mirror_check(read, setup->tables, setup->ntables, error);
+    return code == PJ_OK ? check_targets(setup, read, error) : code;
+}
+
+int pj_setup_check_resync(struct pj_setup *setup, struct pj_session *read, struct pj_error *error)
+{
+    int code = pj_mirror_check_shape(read, setup->tables, setup->ntables, error);
+    return code == PJ_OK ? check_targets(setup, read, error) : code;
 }
 
 /* Modules go last: everything above points into them. */

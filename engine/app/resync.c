@@ -1,0 +1,43 @@
+/* `resync`: a daemon that does nothing else, and ends. It holds the daemon's lock and keeps the daemon's row, so that
+ * `status` says what goes on. */
+#include "app/app.h"
+#include "app/start.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int require_complete(struct pj_app *app, struct pj_error *error)
+{
+    struct pj_session *read;
+    struct pj_checkpoint checkpoint = {0};
+    bool installed;
+    int code = pj_app_connect(app, PJ_READ, "resync", 30000, &read, error);
+    if (code == PJ_OK)
+        code = pj_catalog_read(read, &checkpoint, &installed, error);
+    pj_session_close(read);
+    if (code != PJ_OK || checkpoint.complete)
+        return code;
+    pj_error_set(error, PJ_EFAIL, "there is nothing to resync: the first start is not complete");
+    return pj_error_hint(error, "`pgprojector run` or `pgprojector init` makes it, and begins anew where it was interrupted");
+}
+
+int pj_resync(struct pj_app *app, struct pj_error *error)
+{
+    struct pj_start start;
+    int code = pj_start_open(&start, app, false, error);
+    start.resync = start.keeps_row = true;
+    if (code == PJ_OK)
+        code = require_complete(app, error);
+    if (code == PJ_EUNREACHABLE && app->options.wait_ms) /* it is waited for below, and looked at there */
+        code = PJ_OK;
+    if (code == PJ_OK)
+        code = pj_start_make_ready(&start, error);
+    if (code == PJ_OK) {
+        pj_state_set(start.state, PJ_STOPPED, "resync complete", "");
+        printf("resynced at LSN %s, slot %s\n", PJ_LSN(start.checkpoint.lsn), start.checkpoint.slot);
+    } else {
+        pj_state_set(start.state, PJ_STOPPED, error->message, error->hint);
+    }
+    pj_start_close(&start);
+    return code;
+}

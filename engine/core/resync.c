@@ -1,0 +1,314 @@
+/*
+ * Resync.
+ *
+ *     1  write side   the slot of the catalog's name, if there is one, is ours and nobody uses it; the tables are locked
+ *                     against being rewritten (ACCESS SHARE, as a dump does)
+ *     2  read side    the intent: a resync was begun                                                 (committed)
+ *     3  write side   the slot is dropped, and made anew under the same name, with an exported snapshot
+ *     4  read side    every mirror made equal to its source in that snapshot, every target to its definition, the
+ *                     mirrors entered into the catalog as the tables are now, the new slot still good,
+ *                     checkpoint = the consistent point, the intent taken back                       (one transaction)
+ *
+ * Until 4 commits readers have the former state, whole. No table is replaced: grants, views and long-running readers are
+ * untouched. What is written is what differs; what is held here is a number for each bucket of rows.
+ *
+ * Killed in between, the same call starts again at 1. What is there then, by the step that was last finished:
+ *     1        nothing new; the locks went with the session
+ *     2        the intent; the former slot, or none
+ *     3        the intent; the new slot, which belongs to no checkpoint. A daemon that finds the intent halts (or, with
+ *              on_gap = resync, does this), and never streams from the slot
+ *     4        all of it: the intent is gone
+ * A COMMIT in 4 whose outcome is not known leaves the slot alone: whoever comes next reads the checkpoint and knows.
+ */
+#include "core/resync.h"
+
+#include "core/difference.h"
+#include "core/snapshot_clean.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WALSENDER_WAIT_MS = 5000, STEP_TIMEOUT_MS = 60000 };
+
+struct resync {
+    const struct pj_resync_options *options;
+    const struct pj_setup *setup;
+    int64_t epoch;
+
+    struct pj_session *read;        /* the caller's: holds the daemon's lock, and writes */
+    struct pj_session *look;        /* looks things up on the write side */
+    struct pj_session *guard;       /* holds the lock on the tables */
+    struct pj_session *replication; /* makes the slot */
+    struct pj_session *write;       /* in the snapshot */
+
+    struct pj_checkpoint checkpoint; /* as it was before */
+    struct pj_source_identity identity;
+    pj_lsn consistent_point;
+    char exported[64];
+    bool created; /* the new slot is there, and is to be dropped on failure */
+    struct pj_resynced done;
+};
+
+static void report(const struct resync *resync, const char *phase, const char *detail)
+{
+    struct pj_snapshot_progress progress = {.phase = phase};
+    snprintf(progress.detail, sizeof progress.detail, "%s", detail);
+    if (resync->options->progress)
+        resync->options->progress(resync->options->context, &progress);
+}
+
+/* ------------------------------------------------------------------------------------------------------- sessions */
+
+static int open_one(struct resync *resync, struct pj_session **session, const char *purpose, bool replication,
+                    struct pj_error *error)
+{
+    struct pj_session_options options = {
+        .side = PJ_WRITE,
+        .url = resync->options->write_url,
+        .purpose = purpose,
+        .replication = replication,
+        .stop = resync->options->stop,
+    };
+    int code = pj_session_open(session, &options, error);
+    if (code == PJ_OK && !replication)
+        code =
+            pj_session_exec(*session, "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0", error);
+    return code;
+}
+
+static int open_sessions(struct resync *resync, struct pj_error *error)
+{
+    int code = open_one(resync, &resync->look, "resync", false, error);
+    if (code == PJ_OK)
+        code = open_one(resync, &resync->guard, "resync guard", false, error);
+    if (code == PJ_OK)
+        code = open_one(resync, &resync->replication, "resync slot", true, error);
+    if (code == PJ_OK)
+        code = open_one(resync, &resync->write, "resync", false, error);
+    return code == PJ_OK ? pj_source_identify(resync->replication, &resync->identity, error) : code;
+}
+
+static void close_sessions(struct resync *resync)
+{
+    pj_session_close(resync->write);
+    pj_session_close(resync->replication);
+    pj_session_close(resync->guard);
+    pj_session_close(resync->look);
+}
+
+/* --------------------------------------------------------------------------------------------- the former slot (1) */
+
+static int read_checkpoint(struct resync *resync, struct pj_error *error)
+{
+    bool installed;
+    int code = pj_catalog_read(resync->read, &resync->checkpoint, &installed, error);
+    if (code == PJ_OK && (!installed || !resync->checkpoint.complete || !*resync->checkpoint.slot))
+        code = pj_error_set(error, PJ_EFAIL, "the first start is not complete: there is nothing to resync");
+    return code;
+}
+
+static int refuse_slot(const struct resync *resync, const char *why, struct pj_error *error)
+{
+    const char *name = resync->checkpoint.slot;
+    pj_error_set(error, PJ_ECONFIG, "slot %s on the write database %s", name, why);
+    return pj_error_hint(error, "if nobody needs it: SELECT pg_drop_replication_slot('%s')", name);
+}
+
+/*
+ * A slot of the catalog's name, for our plugin, in our database, is ours, also one made by hand in the place of the
+ * former. One without a confirmed position is still being made, by the walsender of a resync that died: that may be
+ * ended. One that has a position is being streamed from, or its walsender is about to notice that nobody listens.
+ */
+static int check_slot(struct resync *resync, struct pj_error *error)
+{
+    struct pj_slot slot;
+    for (int waited = 0;; waited += 50) {
+        int code = pj_slot_read(resync->look, resync->checkpoint.slot, &slot, error);
+        if (code != PJ_OK || !slot.exists)
+            return code;
+        if (strcmp(slot.plugin, resync->options->plugin) != 0 || strcmp(slot.database, resync->identity.database) != 0)
+            return refuse_slot(resync, "is of another plugin or database, so it was not made by pgprojector", error);
+        if (!slot.active || !slot.confirmed_flush)
+            return PJ_OK;
+        if (waited >= WALSENDER_WAIT_MS)
+            return refuse_slot(resync, "is in use by somebody else", error);
+        code = pj_stop_sleep(resync->options->stop, 50, error);
+        if (code != PJ_OK)
+            return code;
+    }
+}
+
+static int lock_tables(struct resync *resync, struct pj_error *error)
+{
+    int code =
+        pj_session_execf(resync->guard, error, "BEGIN; SET LOCAL lock_timeout = %d", resync->options->slot_wait_ms);
+    for (int i = 0; code == PJ_OK && i < resync->setup->ntables; i++) {
+        const char *name = resync->setup->tables[i].mirror_sql; /* of the same name there */
+        code = pj_session_execf(resync->guard, error, "LOCK TABLE %s IN ACCESS SHARE MODE", name);
+        if (code != PJ_OK)
+            pj_error_wrap(error, "lock %s", name);
+    }
+    return code;
+}
+
+/* ------------------------------------------------------------------------------------------- intent, new slot (2, 3) */
+
+static int intend(struct resync *resync, struct pj_error *error)
+{
+    if (strcmp(resync->identity.system_id, resync->checkpoint.system_id) != 0)
+        pj_log(resync->options->log, PJ_LOG_WARNING,
+               "the write database is another cluster than before (system %s, was %s); drop slot %s on the former one, if "
+               "that still runs",
+               resync->identity.system_id, resync->checkpoint.system_id, resync->checkpoint.slot);
+    return pj_catalog_intend_resync(resync->read, resync->epoch, error);
+}
+
+static int drop_slot(struct resync *resync, struct pj_error *error)
+{
+    return pj_slot_drop(resync->look, resync->checkpoint.slot, true, error);
+}
+
+static int create_slot(struct resync *resync, struct pj_error *error)
+{
+    report(resync, "resync: waiting for a consistent point", "");
+    int code =
+        pj_slot_create(resync->replication, resync->look, resync->checkpoint.slot, resync->options->plugin, false,
+                       resync->options->slot_wait_ms, &resync->consistent_point, resync->exported, error);
+    resync->created = code == PJ_OK;
+    if (code == PJ_OK)
+        pj_log(resync->options->log, PJ_LOG_INFO, "slot %s made anew, consistent point %s", resync->checkpoint.slot,
+               PJ_LSN(resync->consistent_point));
+    return code;
+}
+
+/* -------------------------------------------------------------------------------------------- the transaction (4) */
+
+/* Comparing and recomputing want hashes of whole tables. */
+static int begin(struct resync *resync, struct pj_error *error)
+{
+    int code =
+        pj_session_execf(resync->write, error,
+                         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'; "
+                         "SET LOCAL row_security = off; SET LOCAL work_mem = '64MB'",
+                         resync->exported);
+    if (code == PJ_OK)
+        code = pj_session_exec(resync->read,
+                               "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
+                               "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; "
+                               "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL work_mem = '64MB'",
+                               error);
+    return code;
+}
+
+static int mend_mirrors(struct resync *resync, struct pj_error *error)
+{
+    for (int i = 0; i < resync->setup->ntables; i++) {
+        const struct pj_table *table = &resync->setup->tables[i];
+        struct pj_mended mended;
+        report(resync, "resync: comparing", table->mirror_sql);
+        int code = pj_difference_mend_table(resync->write, resync->read, table, &mended, error);
+        if (code != PJ_OK)
+            return code;
+        resync->done.rows += pj_mended_rows(&mended);
+        pj_log(resync->options->log, PJ_LOG_INFO, "%s.%s: %lld rows were missing, %lld too many, %lld differed",
+               table->schema, table->name, (long long)mended.missing, (long long)mended.extra,
+               (long long)mended.changed);
+    }
+    return PJ_OK;
+}
+
+/* Targets are made equal to their definitions wholly, not only where mirrors differed: who resyncs wants certainty. */
+static int recompute_targets(struct resync *resync, struct pj_error *error)
+{
+    for (int i = 0; i < resync->setup->nprojections; i++) {
+        const struct pj_projection *projection = &resync->setup->projections[i];
+        PGresult *result;
+        if (!projection->target_sql)
+            continue;
+        report(resync, "resync: computing", projection->module->name);
+        int code = pj_session_query(resync->read, &result, projection->recompute_all_sql, 0, NULL, error);
+        if (code != PJ_OK)
+            return pj_error_wrap(error, "recompute projection %s", projection->module->name);
+        resync->done.target_rows += strtoll(PQcmdTuples(result), NULL, 10);
+        PQclear(result);
+    }
+    return PJ_OK;
+}
+
+/* Are the tables still what was read at the start, and has the new slot still all the WAL it needs? */
+static int look_again(struct resync *resync, struct pj_error *error)
+{
+    struct pj_slot slot;
+    int code = pj_source_compare(resync->look, resync->setup->tables, resync->setup->ntables, error);
+    if (code == PJ_OK)
+        code = pj_slot_read(resync->look, resync->checkpoint.slot, &slot, error);
+    if (code != PJ_OK || (slot.exists && strcmp(slot.wal_status, "lost") != 0))
+        return code;
+    pj_error_set(error, PJ_EFAIL, "the new slot %s has lost WAL that it needs while the read side was compared",
+                 resync->checkpoint.slot);
+    return pj_error_hint(error, "raise max_slot_wal_keep_size on the write database, and begin again");
+}
+
+static int fill(struct resync *resync, struct pj_error *error)
+{
+    static int (*const steps[])(struct resync *, struct pj_error *) = {mend_mirrors, recompute_targets, look_again};
+    int code = PJ_OK;
+    for (size_t i = 0; code == PJ_OK && i < sizeof steps / sizeof *steps; i++)
+        code = steps[i](resync, error);
+    if (code == PJ_OK)
+        code = pj_catalog_enter_mirrors(resync->read, resync->setup->tables, resync->setup->ntables, error);
+    if (code == PJ_OK)
+        code = pj_catalog_complete_resync(resync->read, resync->consistent_point, &resync->identity, resync->epoch,
+                                          error);
+    return code;
+}
+
+/* COMMIT may be answered by ROLLBACK, which is no error to the server. An answer lost leaves it open whether there is a
+ * new checkpoint: then the slot must stay. */
+static int commit(struct resync *resync, struct pj_error *error)
+{
+    PGresult *result;
+    report(resync, "resync: committing", "");
+    int code = pj_session_query(resync->read, &result, "COMMIT", 0, NULL, error);
+    if (code == PJ_OK && strcmp(PQcmdStatus(result), "COMMIT") != 0)
+        code = pj_error_set(error, PJ_EFAIL, "read database: the transaction was rolled back");
+    else if (code == PJ_OK || code == PJ_ESTOPPED || PQstatus(pj_session_conn(resync->read)) != CONNECTION_OK)
+        resync->created = false;
+    PQclear(result);
+    return code;
+}
+
+static int replace(struct resync *resync, struct pj_error *error)
+{
+    int code = begin(resync, error);
+    if (code == PJ_OK)
+        code = fill(resync, error);
+    if (code == PJ_OK)
+        return commit(resync, error);
+    struct pj_error ignored;
+    if (PQstatus(pj_session_conn(resync->read)) == CONNECTION_OK)
+        pj_session_exec(resync->read, "ROLLBACK", &ignored);
+    return code;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- all */
+
+int pj_resync_run(struct pj_session *read, int64_t epoch, const struct pj_resync_options *options,
+                  const struct pj_setup *setup, struct pj_resynced *resynced, struct pj_error *error)
+{
+    static int (*const steps[])(struct resync *, struct pj_error *) = {
+        read_checkpoint, open_sessions, check_slot, lock_tables, intend, drop_slot, create_slot, replace,
+    };
+    struct resync resync = {.options = options, .setup = setup, .epoch = epoch, .read = read};
+    pj_error_clear(error);
+    int code = PJ_OK;
+    for (size_t i = 0; code == PJ_OK && i < sizeof steps / sizeof *steps; i++)
+        code = steps[i](&resync, error);
+    close_sessions(&resync);
+    if (code != PJ_OK && resync.created)
+        pj_snapshot_drop_slot(options->write_url, resync.checkpoint.slot, options->log);
+    resync.done.lsn = resync.consistent_point;
+    *resynced = resync.done;
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "resync");
+}
