@@ -14,6 +14,10 @@ struct pj_verb_options {
     pj_lsn lsn;  /* wait: 0: the write database's current one */
     int wait_ms; /* init, resync, wait: how long */
     bool wait_given;
+    bool all;              /* rebuild, deadletters */
+    bool fresh, no_verify; /* rebuild */
+    int chunk, max_rate;   /* rebuild: keys of a transaction, keys a second; 0: as it sees fit */
+    const char *key, *sqlstate; /* deadletters; NULL: any */
 };
 
 struct pj_app {
@@ -42,6 +46,10 @@ int pj_init(struct pj_app *app, struct pj_error *error);
 int pj_status(struct pj_app *app, struct pj_error *error);
 int pj_resync(struct pj_app *app, struct pj_error *error);
 int pj_verify(struct pj_app *app, struct pj_error *error);
+int pj_rebuild_command(struct pj_app *app, struct pj_error *error);
+int pj_pause_command(struct pj_app *app, struct pj_error *error);
+int pj_resume_command(struct pj_app *app, struct pj_error *error);
+int pj_deadletters(struct pj_app *app, struct pj_error *error);
 int pj_wait(struct pj_app *app, struct pj_error *error);
 int pj_doctor(struct pj_app *app, struct pj_error *error);
 int pj_version(struct pj_app *app, struct pj_error *error);

@@ -80,6 +80,68 @@ static const char verify_text[] =
     "Example:\n"
     "  pgprojector verify messages conversation_summary\n";
 
+static const char rebuild_text[] =
+    "Makes a projection's table equal to its definition, in place and online: the two are compared in a snapshot, then\n"
+    "the rows that differ are recomputed in short transactions, each holding up the stream for some milliseconds. Readers\n"
+    "never find the table missing, empty or behind. Interrupted, what is done stays done. Works with and without a running\n"
+    "daemon. Where `run` says \"rebuild needed\" (another version of the module, another option) and the table's columns are\n"
+    "still the same, this mends that, too; the daemon must be stopped then.\n"
+    "\n"
+    "Options:\n"
+    "  --all           all projections, instead of a NAME\n"
+    "  --chunk N       rows recomputed in a transaction at most (default: what fits into some milliseconds)\n"
+    "  --max-rate N    rows a second at most\n"
+    "  --no-verify     without the second comparison afterwards (where nothing differed there is none)\n"
+    "\n"
+    "Exit codes: 0 done; 5 rows differ still; 6 done, but some keys are dead letters; 1 failure or interrupted;\n"
+    "2 configuration; 3 a database is unreachable; 4 the first start is not complete.\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector rebuild --all --max-rate 5000\n";
+
+static const char pause_text[] =
+    "Pauses a projection, also across restarts: the daemon goes on with all others, holds back no WAL, and only notes which\n"
+    "keys of this one change. Its table stays as it is. Paused already, it says so.\n"
+    "\n"
+    "Exit codes: 0 paused, now or before; 1 failure; 2 no such projection; 3 a database is unreachable.\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector pause conversation_summary\n";
+
+static const char resume_text[] =
+    "Takes a paused projection up again: the keys noted meanwhile are recomputed beside the stream until few are left, the\n"
+    "rest together with the change of state in one transaction. Interrupted, the projection stays paused and nothing is\n"
+    "lost. Live already, it says so.\n"
+    "\n"
+    "Exit codes: 0 live; 6 live, but keys could not be written and are dead letters now; 1 failure or interrupted;\n"
+    "2 no such projection; 3 a database is unreachable.\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector resume conversation_summary\n";
+
+static const char deadletters_text[] =
+    "Dead letters are keys that a projection could not take (a constraint on its table, a value out of range). Their rows stay as\n"
+    "they last were, all others go on. They are retried by themselves, 10 times, after 30 s and then at growing intervals\n"
+    "up to an hour.\n"
+    "\n"
+    "  list            one line for each, the oldest first (1000 at most)\n"
+    "  show            all that is known of them\n"
+    "  retry           recomputes the keys now; those that succeed are right again, and no dead letters any more\n"
+    "  discard         forgets them without mending: their rows may stay wrong, until `rebuild` mends them, and take part in\n"
+    "                  the stream again\n"
+    "\n"
+    "Options:\n"
+    "  --key KEY       of this routing key only\n"
+    "  --sqlstate S    with this error only\n"
+    "  --all           retry, discard: really all of them\n"
+    "  --json          one JSON object\n"
+    "\n"
+    "Exit codes: 0 there are none, or none is left of those retried; 6 there are; 1 failure; 2 usage or configuration;\n"
+    "3 a database is unreachable.\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector deadletters retry conversation_summary --sqlstate 23514\n";
+
 static const char wait_text[] =
     "Waits until the read database shows what the write database has committed by now, or by a given LSN. The same "
     "from\n"
@@ -123,6 +185,12 @@ const struct pj_verb pj_verbs[] = {
     {"resync", "start anew from a snapshot, in place", "[--wait TIME]", resync_text, pj_resync, true, 0},
     {"verify", "compare both databases at one commit", "[NAME ...] [--repair] [--keys N] [--json]", verify_text, pj_verify, true,
      -1},
+    {"rebuild", "make projections equal to their definitions, online", "NAME ...|--all [options]", rebuild_text,
+     pj_rebuild_command, true, -1},
+    {"pause", "hold a projection still", "NAME", pause_text, pj_pause_command, true, 1},
+    {"resume", "take it up again", "NAME", resume_text, pj_resume_command, true, 1},
+    {"deadletters", "keys that could not be written", "list|show|retry|discard [NAME] [options]", deadletters_text,
+     pj_deadletters, true, 2},
     {"wait", "wait until the read database has caught up", "[--lsn LSN] [--timeout TIME] [--json]", wait_text, pj_wait,
      true, 0},
     {"doctor", "check servers, roles, tables, modules", "[--json]", doctor_text, pj_doctor, false, 0},
@@ -151,7 +219,7 @@ static void print_program(void)
          "\n"
          "Commands:");
     for (const struct pj_verb *verb = pj_verbs; verb->name; verb++)
-        printf("  %-9s %s\n", verb->name, verb->summary);
+        printf("  %-11s %s\n", verb->name, verb->summary);
     puts("\n"
          "Options of all commands:\n"
          "  -c, --config FILE  configuration file (or environment PGPROJECTOR_CONFIG)\n"
@@ -161,7 +229,7 @@ static void print_program(void)
     puts("\n"
          "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 a database is unreachable, 4 unhealthy or "
          "lagging,\n"
-         "5 differences found.");
+         "5 differences found, 6 dead letters present.");
 }
 
 void pj_options_help(const struct pj_verb *verb)

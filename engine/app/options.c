@@ -22,6 +22,13 @@ enum option_value {
     OPT_TIMEOUT,
     OPT_WAIT,
     OPT_REPAIR,
+    OPT_ALL,
+    OPT_FRESH,
+    OPT_NO_VERIFY,
+    OPT_CHUNK,
+    OPT_MAX_RATE,
+    OPT_KEY,
+    OPT_SQLSTATE,
     OPT_SETTING /* + enum pj_setting_id */
 };
 
@@ -29,15 +36,22 @@ enum option_value {
 static const struct verb_option {
     int value;
     const char *name;
-    const char *verbs[6];
+    const char *verbs[10];
 } verb_options[] = {
-    {OPT_JSON, "json", {"status", "verify", "wait", "doctor", "version", NULL}},
+    {OPT_JSON, "json", {"status", "deadletters", "verify", "wait", "doctor", "version", NULL}},
     {OPT_WATCH, "watch", {"status", NULL}},
     {OPT_KEYS, "keys", {"verify", NULL}},
     {OPT_LSN, "lsn", {"wait", NULL}},
     {OPT_TIMEOUT, "timeout", {"wait", NULL}},
     {OPT_WAIT, "wait", {"init", "resync", NULL}},
     {OPT_REPAIR, "repair", {"verify", NULL}},
+    {OPT_ALL, "all", {"rebuild", "deadletters", NULL}},
+    {OPT_FRESH, "fresh", {"rebuild", NULL}},
+    {OPT_NO_VERIFY, "no-verify", {"rebuild", NULL}},
+    {OPT_CHUNK, "chunk", {"rebuild", NULL}},
+    {OPT_MAX_RATE, "max-rate", {"rebuild", NULL}},
+    {OPT_KEY, "key", {"deadletters", NULL}},
+    {OPT_SQLSTATE, "sqlstate", {"deadletters", NULL}},
 };
 enum { VERB_OPTIONS = sizeof verb_options / sizeof *verb_options };
 
@@ -105,6 +119,29 @@ static int take_option(struct pj_app *app, int value, const char *argument, stru
     case OPT_REPAIR:
         app->options.repair = true;
         return PJ_OK;
+    case OPT_ALL:
+        app->options.all = true;
+        return PJ_OK;
+    case OPT_FRESH:
+        app->options.fresh = true;
+        return PJ_OK;
+    case OPT_NO_VERIFY:
+        app->options.no_verify = true;
+        return PJ_OK;
+    case OPT_KEY:
+        app->options.key = argument;
+        return PJ_OK;
+    case OPT_SQLSTATE:
+        app->options.sqlstate = argument;
+        return PJ_OK;
+    case OPT_CHUNK:
+        return pj_value_int(argument, 1, 100000, &app->options.chunk)
+                   ? PJ_OK
+                   : bad_value("chunk", argument, "a number from 1 to 100000", error);
+    case OPT_MAX_RATE:
+        return pj_value_int(argument, 1, 1000000000, &app->options.max_rate)
+                   ? PJ_OK
+                   : bad_value("max-rate", argument, "a number of rows a second", error);
     case OPT_KEYS:
         return pj_value_int(argument, 0, 1000000, &app->options.keys)
                    ? PJ_OK
@@ -132,7 +169,11 @@ static int fill_options(struct option *options)
         {"version", no_argument, NULL, OPT_VERSION},   {"json", no_argument, NULL, OPT_JSON},
         {"watch", no_argument, NULL, OPT_WATCH},       {"keys", required_argument, NULL, OPT_KEYS},
         {"lsn", required_argument, NULL, OPT_LSN},     {"timeout", required_argument, NULL, OPT_TIMEOUT},
-        {"wait", required_argument, NULL, OPT_WAIT},   {"repair", no_argument, NULL, OPT_REPAIR}};
+        {"wait", required_argument, NULL, OPT_WAIT},   {"repair", no_argument, NULL, OPT_REPAIR},
+        {"all", no_argument, NULL, OPT_ALL},           {"fresh", no_argument, NULL, OPT_FRESH},
+        {"chunk", required_argument, NULL, OPT_CHUNK}, {"max-rate", required_argument, NULL, OPT_MAX_RATE},
+        {"key", required_argument, NULL, OPT_KEY},     {"sqlstate", required_argument, NULL, OPT_SQLSTATE},
+        {"no-verify", no_argument, NULL, OPT_NO_VERIFY}};
     int count = sizeof fixed / sizeof *fixed;
     memcpy(options, fixed, sizeof fixed);
     for (int id = 0; id < PJ_SETTING_COUNT; id++)
@@ -186,7 +227,7 @@ static int find_operands(struct pj_app *app, const struct pj_verb *verb, int arg
 
 static int read_flags(struct pj_app *app, int argc, char **argv, struct given *given, struct pj_error *error)
 {
-    struct option options[16 + PJ_SETTING_COUNT];
+    struct option options[32 + PJ_SETTING_COUNT];
     fill_options(options);
     int value;
     opterr = 0; /* the message is ours */

@@ -66,6 +66,12 @@ int pj_projection_create_target(struct pj_session *read, struct pj_projection *p
 /* Fills the empty target from the definition, then adds primary key and indexes, then analyzes. */
 int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
+/* Whether the module and its definition are as they were when the table was built; PJ_ECONFIG "rebuild needed" where not. */
+int pj_projection_check_recorded(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error);
+
+/* pj_projection_check_target without pj_projection_check_recorded: for what makes the table what the module says. */
+int pj_projection_describe_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
+
 /* Reads the target's key types from the catalog and builds the SQL texts that need them. To be called at each start. */
 int pj_projection_check_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 

@@ -238,7 +238,7 @@ static enum pj_type kind_of(unsigned long type_oid)
 }
 
 /* The module and its definition as they were when the table was built. */
-static int check_recorded(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+int pj_projection_check_recorded(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
 {
     const char *params[] = {projection->module->name, projection->definition_sql};
     PGresult *result;
@@ -351,15 +351,13 @@ static int build(struct pj_projection *projection, const PGresult *columns, stru
     return code;
 }
 
-int pj_projection_check_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+int pj_projection_describe_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
 {
     pj_error_clear(error);
     if (!projection->target_sql)
         return PJ_OK;
     PGresult *columns = NULL;
-    int code = check_recorded(read, projection, error);
-    if (code == PJ_OK)
-        code = read_columns(read, projection, &columns, error);
+    int code = read_columns(read, projection, &columns, error);
     if (code == PJ_OK)
         code = fill_key(projection, columns, error);
     if (code == PJ_OK)
@@ -368,6 +366,16 @@ int pj_projection_check_target(struct pj_session *read, struct pj_projection *pr
         code = build(projection, columns, error);
     PQclear(columns);
     return code == PJ_OK ? PJ_OK : failed(projection, error);
+}
+
+int pj_projection_check_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+{
+    pj_error_clear(error);
+    if (!projection->target_sql)
+        return PJ_OK;
+    if (pj_projection_check_recorded(read, projection, error) != PJ_OK)
+        return failed(projection, error);
+    return pj_projection_describe_target(read, projection, error);
 }
 
 /* -------------------------------------------------------------------------------------------------- mirror indexes */

@@ -1,0 +1,66 @@
+/* `pause` and `resume`. */
+#include "core/pause.h"
+#include "app/scope.h"
+
+#include <stdio.h>
+
+static int require_name(const struct pj_app *app, struct pj_error *error)
+{
+    if (app->noperands == 1)
+        return PJ_OK;
+    pj_error_set(error, PJ_ECONFIG, "which projection?");
+    return pj_error_hint(error, "`pgprojector status` lists them");
+}
+
+int pj_pause_command(struct pj_app *app, struct pj_error *error)
+{
+    struct pj_session *read = NULL;
+    bool changed;
+    int code = require_name(app, error);
+    if (code == PJ_OK)
+        code = pj_scope_connect(app, "pause", &read, error);
+    if (code == PJ_OK)
+        code = pj_pause(read, app->operands[0], &changed, error);
+    if (code == PJ_OK)
+        printf("%s %s\n", app->operands[0], changed ? "is paused" : "was paused already");
+    pj_session_close(read);
+    return code;
+}
+
+static int resume(struct pj_scope *scope, struct pj_projection *projection, struct pj_error *error)
+{
+    const char *name = projection->module->name;
+    struct pj_mend mend = pj_scope_mend(scope, projection);
+    bool changed = false;
+    int code = pj_projection_check_target(scope->look, projection, error);
+    if (code == PJ_OK)
+        code = pj_resume(&mend, &changed, error);
+    pj_scope_end_line(scope);
+    if (code == PJ_ESTOPPED)
+        return pj_error_set(error, code, "%s is still paused: stopped after %lld keys; resume it again to go on", name,
+                            (long long)mend.keys);
+    if (code != PJ_OK)
+        return code;
+    if (changed)
+        printf("%s is live, %lld keys were caught up with before\n", name, (long long)mend.keys);
+    else
+        printf("%s was live already\n", name);
+    if (mend.parked)
+        printf("%lld keys could not be written: see pgprojector deadletters list %s\n", (long long)mend.parked, name);
+    return mend.parked ? PJ_EDEADLETTER : PJ_OK;
+}
+
+int pj_resume_command(struct pj_app *app, struct pj_error *error)
+{
+    struct pj_scope scope = {0};
+    struct pj_projection *projection;
+    if (require_name(app, error) != PJ_OK)
+        return error->code;
+    int code = pj_scope_open(&scope, app, "resume", error);
+    if (code == PJ_OK)
+        code = pj_scope_find(&scope, app->operands[0], &projection, error);
+    if (code == PJ_OK)
+        code = resume(&scope, projection, error);
+    pj_scope_close(&scope);
+    return code;
+}

@@ -1,0 +1,137 @@
+/* See scope.h. */
+#include "app/scope.h"
+
+#include "app/deployment.h"
+#include "app/values.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/catalog.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STEP_TIMEOUT_MS = 60000, LOG_EVERY_US = 3000000 };
+
+static int require_complete(struct pj_session *read, struct pj_error *error)
+{
+    struct pj_checkpoint checkpoint;
+    bool installed;
+    int code = pj_catalog_read(read, &checkpoint, &installed, error);
+    if (code != PJ_OK || (installed && checkpoint.complete))
+        return code;
+    pj_error_set(error, PJ_EUNHEALTHY, "the first start is not complete");
+    return pj_error_hint(error, "start the daemon with `pgprojector run`, or see `pgprojector status`");
+}
+
+/* Without deadlines: a comparison takes as long as it takes, and a stop ends it. */
+int pj_scope_connect(const struct pj_app *app, const char *purpose, struct pj_session **read, struct pj_error *error)
+{
+    int code = pj_app_connect(app, PJ_READ, purpose, 0, read, error);
+    if (code == PJ_OK)
+        code = require_complete(*read, error);
+    if (code == PJ_OK)
+        return PJ_OK;
+    pj_session_close(*read);
+    *read = NULL;
+    return code;
+}
+
+int pj_scope_open(struct pj_scope *scope, struct pj_app *app, const char *purpose, struct pj_error *error)
+{
+    *scope = (struct pj_scope){.app = app};
+    struct pj_session *write = NULL;
+    int code = pj_deployment_make(&scope->deployment, &app->config, error);
+    if (code == PJ_OK)
+        code = pj_scope_connect(app, purpose, &scope->look, error);
+    if (code == PJ_OK)
+        code = pj_app_connect(app, PJ_READ, purpose, 0, &scope->work, error);
+    if (code == PJ_OK)
+        code = pj_app_connect(app, PJ_WRITE, purpose, STEP_TIMEOUT_MS, &write, error);
+    if (code == PJ_OK)
+        code = pj_setup_open(&scope->setup, &scope->deployment, write, error);
+    pj_session_close(write);
+    return code;
+}
+
+void pj_scope_close(struct pj_scope *scope)
+{
+    pj_scope_end_line(scope);
+    pj_setup_close(&scope->setup);
+    pj_session_close(scope->look);
+    pj_session_close(scope->work);
+    pj_deployment_free(&scope->deployment);
+}
+
+int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_projection **projection,
+                  struct pj_error *error)
+{
+    const struct pj_setup *setup = &scope->setup;
+    const char **names = pj_alloc(sizeof *names * (size_t)(setup->nprojections + 1));
+    int count = 0;
+    *projection = NULL;
+    for (int i = 0; i < setup->nprojections; i++) {
+        if (!setup->projections[i].target_sql)
+            continue;
+        names[count++] = setup->projections[i].module->name;
+        if (strcmp(names[count - 1], name) == 0)
+            *projection = &setup->projections[i];
+    }
+    const char *nearest = pj_value_nearest(name, names);
+    pj_free(names);
+    if (*projection)
+        return PJ_OK;
+    pj_error_set(error, PJ_ECONFIG, "there is no projection \"%.60s\"", name);
+    return nearest ? pj_error_hint(error, "did you mean %s?", nearest)
+                   : pj_error_hint(error, "`pgprojector status` lists them");
+}
+
+/* -------------------------------------------------------------------------------------------------------- progress */
+
+static void describe(const struct pj_progress *progress, char *text, size_t size)
+{
+    int length = snprintf(text, size, "%s %s: %s", progress->kind, progress->name, progress->phase);
+    if (progress->total > 0)
+        length += snprintf(text + length, size - (size_t)length, ", %lld of %lld keys, %d %%",
+                           (long long)progress->done, (long long)progress->total,
+                           (int)(progress->done * 100 / progress->total));
+    if (progress->rate > 0 && progress->remaining_s >= 0)
+        snprintf(text + length, size - (size_t)length, ", %.0f a second, %.0f s left", progress->rate,
+                 progress->remaining_s);
+}
+
+static void show(void *context, const struct pj_progress *progress)
+{
+    struct pj_scope *scope = context;
+    char text[320];
+    describe(progress, text, sizeof text);
+    if (isatty(scope->app->log.fd)) {
+        dprintf(scope->app->log.fd, "\r\033[K%s", text);
+        scope->line_open = true;
+        return;
+    }
+    uint64_t now = pj_clock_monotonic_us();
+    if (scope->phase == progress->phase && now - scope->logged_us < LOG_EVERY_US)
+        return;
+    scope->phase = progress->phase;
+    scope->logged_us = now;
+    pj_log(&scope->app->log, PJ_LOG_INFO, "%s", text);
+}
+
+void pj_scope_end_line(struct pj_scope *scope)
+{
+    if (scope->line_open)
+        dprintf(scope->app->log.fd, "\r\033[K");
+    scope->line_open = false;
+}
+
+struct pj_mend pj_scope_mend(struct pj_scope *scope, const struct pj_projection *projection)
+{
+    return (struct pj_mend){
+        .work = scope->work,
+        .job = {.session = scope->look, .show = show, .context = scope},
+        .projection = projection,
+        .stop = &scope->app->stop,
+        .options = {.chunk = scope->app->options.chunk, .max_rate = scope->app->options.max_rate},
+    };
+}

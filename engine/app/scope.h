@@ -1,0 +1,34 @@
+/* What commands that work on projections have in common: the deployment bound to both databases, two sessions, progress. */
+#ifndef PJ_APP_SCOPE_H
+#define PJ_APP_SCOPE_H
+
+#include "app/app.h"
+#include "core/mend.h"
+#include "core/setup.h"
+
+struct pj_scope {
+    struct pj_app *app;
+    struct pj_deployment deployment;
+    struct pj_setup setup;
+    struct pj_session *look, *work; /* on the read database */
+    bool line_open;                 /* progress in place on a terminal */
+    uint64_t logged_us;
+    const char *phase;
+};
+
+/* Modules are loaded and bound (the write database's catalog is read); targets are not looked at yet. */
+int pj_scope_open(struct pj_scope *scope, struct pj_app *app, const char *purpose, struct pj_error *error);
+void pj_scope_close(struct pj_scope *scope);
+
+/* A read session for what needs no modules; PJ_EUNHEALTHY where the first start is not complete. */
+int pj_scope_connect(const struct pj_app *app, const char *purpose, struct pj_session **read, struct pj_error *error);
+
+/* The deployed projection of that name; PJ_ECONFIG where there is none. */
+int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_projection **projection,
+                  struct pj_error *error);
+
+/* A mend on this scope's sessions, with its progress shown on stderr. */
+struct pj_mend pj_scope_mend(struct pj_scope *scope, const struct pj_projection *projection);
+void pj_scope_end_line(struct pj_scope *scope);
+
+#endif

@@ -1,0 +1,252 @@
+/* See deadletter.h. */
+#include "core/deadletter.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/mend.h"
+#include "core/textarray.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TURN_US = 300000, TURN_KEYS = 100 };
+
+#define MATCHES                                                                                                        \
+    "($1::text IS NULL OR projection = $1) AND ($2::text IS NULL OR key = $2) AND ($3::text IS NULL OR sqlstate = $3)"
+
+/* ------------------------------------------------------------------------------------------------------- listing */
+
+static int query(struct pj_session *session, const struct pj_deadletter_filter *filter, const char *sql,
+                 PGresult **result, struct pj_error *error)
+{
+    const char *params[] = {filter->projection, filter->key, filter->sqlstate};
+    return pj_session_query(session, result, sql, 3, params, error);
+}
+
+int pj_deadletter_list(struct pj_session *read, const struct pj_deadletter_filter *filter, int limit, PGresult **result,
+                       struct pj_error *error)
+{
+    char *sql = pj_sprintf(
+        "SELECT projection, key, sqlstate, message, first_lsn, last_lsn, attempts, "
+        "pg_catalog.to_char(parked_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
+        "pg_catalog.round(extract(epoch FROM pg_catalog.clock_timestamp() - parked_at)), "
+        "pg_catalog.to_char(next_try_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
+        "FROM pgprojector.dead_letter WHERE " MATCHES " ORDER BY parked_at, projection, key COLLATE \"C\" LIMIT %d",
+        limit);
+    int code = query(read, filter, sql, result, error);
+    pj_free(sql);
+    return code;
+}
+
+int pj_deadletter_count(struct pj_session *read, const struct pj_deadletter_filter *filter, int64_t *count,
+                        struct pj_error *error)
+{
+    PGresult *result;
+    *count = 0;
+    int code = query(read, filter, "SELECT pg_catalog.count(*) FROM pgprojector.dead_letter WHERE " MATCHES, &result,
+                     error);
+    if (code == PJ_OK)
+        *count = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    return code;
+}
+
+/* ------------------------------------------------------------------------------------------------------- retrying */
+
+/* Within the transaction that recomputed it. */
+static int heal(struct pj_session *work, const char *projection, const char *key, struct pj_error *error)
+{
+    const char *params[] = {projection, key};
+    PGresult *result;
+    int code = pj_session_query(work, &result, "DELETE FROM pgprojector.dead_letter WHERE projection = $1 AND key = $2",
+                                2, params, error);
+    PQclear(result);
+    return code == PJ_OK ? pj_keywork_changed(work, error) : code;
+}
+
+static int try_key(struct pj_session *work, const struct pj_projection *projection, const char *name, const char *key,
+                   struct pj_error *error)
+{
+    struct pj_buf array = {0};
+    pj_textarray_begin(&array);
+    pj_textarray_add(&array, key);
+    pj_textarray_end(&array);
+    const char *params[] = {pj_buf_text(&array)};
+    pj_lsn lsn;
+    int code = pj_keywork_begin(work, &lsn, error);
+    if (code == PJ_OK)
+        code = pj_keywork_recompute(work, projection, false, params, NULL, error);
+    if (code == PJ_OK)
+        code = heal(work, name, key, error);
+    if (code == PJ_OK)
+        code = pj_keywork_commit(work, error);
+    if (code != PJ_OK)
+        pj_keywork_rollback(work);
+    pj_buf_free(&array);
+    return code;
+}
+
+/* What the server refuses is a failed attempt, whatever its class; what another moment might allow is an error. */
+static int retry_key(struct pj_session *work, const struct pj_projection *projection, const char *name, const char *key,
+                     struct pj_deadletter_tally *tally, struct pj_error *error)
+{
+    int code = try_key(work, projection, name, key, error);
+    if (code == PJ_OK) {
+        tally->healed++;
+        return PJ_OK;
+    }
+    if (error->retryable || !error->sqlstate[0])
+        return code;
+    tally->failed++;
+    return pj_mend_park(work, name, key, error, error);
+}
+
+static const struct pj_projection *find(const struct pj_projection *projections, int count, const char *name)
+{
+    for (int i = 0; i < count; i++)
+        if (projections[i].recompute_routing_sql && strcmp(projections[i].module->name, name) == 0)
+            return &projections[i];
+    return NULL;
+}
+
+static const char keys_sql[] = "SELECT d.projection, d.key, p.state = 'live' FROM pgprojector.dead_letter d "
+                               "JOIN pgprojector.projection p ON p.name = d.projection WHERE "
+                               "($1::text IS NULL OR d.projection = $1) AND ($2::text IS NULL OR d.key = $2) "
+                               "AND ($3::text IS NULL OR d.sqlstate = $3) ORDER BY d.parked_at";
+
+int pj_deadletter_retry(struct pj_session *look, struct pj_session *work, const struct pj_projection *projections,
+                        int count, const struct pj_deadletter_filter *filter, struct pj_deadletter_tally *tally,
+                        struct pj_error *error)
+{
+    PGresult *keys;
+    int code = query(look, filter, keys_sql, &keys, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(keys); i++) {
+        const char *name = PQgetvalue(keys, i, 0);
+        const struct pj_projection *projection = find(projections, count, name);
+        if (!projection || PQgetvalue(keys, i, 2)[0] != 't')
+            tally->skipped++;
+        else
+            code = retry_key(work, projection, name, PQgetvalue(keys, i, 1), tally, error);
+    }
+    PQclear(keys);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "retry dead letters");
+}
+
+/* ----------------------------------------------------------------------------------------------------- discarding */
+
+static int discard(struct pj_session *work, const struct pj_deadletter_filter *filter, int64_t *discarded,
+                   struct pj_error *error)
+{
+    PGresult *result;
+    int code = query(work, filter, "DELETE FROM pgprojector.dead_letter WHERE " MATCHES, &result, error);
+    if (code == PJ_OK)
+        *discarded = strtoll(PQcmdTuples(result), NULL, 10);
+    PQclear(result);
+    return code == PJ_OK && *discarded ? pj_keywork_changed(work, error) : code;
+}
+
+int pj_deadletter_discard(struct pj_session *work, const struct pj_deadletter_filter *filter, int64_t *discarded,
+                          struct pj_error *error)
+{
+    pj_lsn lsn;
+    *discarded = 0;
+    int code = pj_keywork_begin(work, &lsn, error);
+    if (code != PJ_OK)
+        return code;
+    code = discard(work, filter, discarded, error);
+    if (code == PJ_OK)
+        code = pj_keywork_commit(work, error);
+    if (code != PJ_OK)
+        pj_keywork_rollback(work);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "discard dead letters");
+}
+
+/* ------------------------------------------------------------------------------------------------------ by itself */
+
+struct pj_retrier {
+    const struct pj_log *log;
+    int count;
+    struct pj_projection *projections; /* of each only the statement, the key's width and the module */
+};
+
+struct pj_retrier *pj_retrier_new(const struct pj_setup *setup, const struct pj_log *log)
+{
+    struct pj_retrier *retrier = pj_alloc(sizeof *retrier);
+    retrier->log = log;
+    retrier->projections = pj_alloc(sizeof *retrier->projections * (size_t)(setup->nprojections + 1));
+    for (int i = 0; i < setup->nprojections; i++)
+        if (setup->projections[i].recompute_routing_sql)
+            retrier->projections[retrier->count++] = (struct pj_projection){
+                .module = setup->projections[i].module,
+                .nkey = setup->projections[i].nkey,
+                .recompute_routing_sql = pj_strdup(setup->projections[i].recompute_routing_sql),
+            };
+    return retrier;
+}
+
+void pj_retrier_free(struct pj_retrier *retrier)
+{
+    if (!retrier)
+        return;
+    for (int i = 0; i < retrier->count; i++)
+        pj_free(retrier->projections[i].recompute_routing_sql);
+    pj_free(retrier->projections);
+    pj_free(retrier);
+}
+
+static int due_keys(struct pj_session *session, PGresult **keys, struct pj_error *error)
+{
+    char *sql = pj_sprintf("SELECT d.projection, d.key FROM pgprojector.dead_letter d JOIN pgprojector.projection p "
+                           "ON p.name = d.projection WHERE d.next_try_at <= pg_catalog.clock_timestamp() "
+                           "AND p.state = 'live' ORDER BY d.next_try_at LIMIT %d",
+                           TURN_KEYS);
+    int code = pj_session_query(session, keys, sql, 0, NULL, error);
+    pj_free(sql);
+    return code;
+}
+
+static void tell(const struct pj_retrier *retrier, const struct pj_deadletter_tally *tally)
+{
+    if (tally->healed || tally->failed)
+        pj_log(retrier->log, PJ_LOG_INFO, "dead letters retried: %lld healed, %lld failed again",
+               (long long)tally->healed, (long long)tally->failed);
+}
+
+static int retry_due(const struct pj_retrier *retrier, struct pj_session *session, const PGresult *keys,
+                     struct pj_error *error)
+{
+    struct pj_deadletter_tally tally = {0};
+    uint64_t until_us = pj_clock_monotonic_us() + TURN_US;
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < PQntuples(keys) && pj_clock_monotonic_us() < until_us; i++) {
+        const char *name = PQgetvalue(keys, i, 0);
+        const struct pj_projection *projection = find(retrier->projections, retrier->count, name);
+        if (projection)
+            code = retry_key(session, projection, name, PQgetvalue(keys, i, 1), &tally, error);
+    }
+    tell(retrier, &tally);
+    return code;
+}
+
+/* Apply may hold the checkpoint row for long (a large transaction), and the session has other duties: then another time. */
+int pj_retrier_turn(void *context, struct pj_session *session, struct pj_error *error)
+{
+    const struct pj_retrier *retrier = context;
+    PGresult *keys;
+    int code = due_keys(session, &keys, error);
+    if (code == PJ_OK && PQntuples(keys) > 0) {
+        struct pj_error trouble;
+        code = pj_session_exec(session, "SET lock_timeout = '300ms'", error);
+        if (code == PJ_OK)
+            code = retry_due(retrier, session, keys, &trouble);
+        if (code != PJ_OK && PQtransactionStatus(pj_session_conn(session)) == PQTRANS_IDLE)
+            code = PJ_OK; /* the session is in order: no reason to lose it */
+        else if (code != PJ_OK)
+            *error = trouble;
+        if (code == PJ_OK)
+            code = pj_session_exec(session, "RESET lock_timeout", error);
+    }
+    PQclear(keys);
+    return code;
+}

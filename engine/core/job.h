@@ -1,0 +1,37 @@
+/* The progress of a command's long work: a row in pgprojector.job while it lasts, and a callback for the terminal. */
+#ifndef PJ_CORE_JOB_H
+#define PJ_CORE_JOB_H
+
+#include "pg/session.h"
+
+struct pj_progress {
+    const char *kind, *name; /* "rebuild", the projection */
+    const char *phase;       /* "comparing", "mending", "verifying" … */
+    int64_t done, total;     /* keys of this phase; total -1: not known */
+    double rate;             /* keys a second; 0: not known yet */
+    double remaining_s;      /* -1: not known */
+};
+
+struct pj_job {
+    struct pj_session *session; /* idle, not in a transaction, whenever one of the calls below is made */
+    void (*show)(void *context, const struct pj_progress *progress); /* may be NULL */
+    void *context;
+    struct pj_progress now;
+    long long id;
+    uint64_t phase_us, written_us; /* monotonic */
+};
+
+/* Enters the row, in place of one that an interrupted work of the same kind and name left. Creates the catalog's table
+ * where an older version of the program made the catalog. */
+int pj_job_begin(struct pj_job *job, const char *kind, const char *name, struct pj_error *error);
+
+/* A new phase; `total` -1: not known. */
+int pj_job_phase(struct pj_job *job, const char *phase, int64_t total, struct pj_error *error);
+
+/* So much of the phase is done. Written and shown a few times a second. */
+int pj_job_advance(struct pj_job *job, int64_t done, struct pj_error *error);
+
+/* Removes the row. After a failure, too; then on a best-effort basis. */
+void pj_job_end(struct pj_job *job);
+
+#endif

@@ -1,0 +1,58 @@
+/*
+ * Many keys of a projection recomputed beside the running daemon: in chunks, each a short transaction of keywork.h, as large
+ * as fits into some milliseconds. What rebuild, resume and others have in common.
+ *
+ * A key that cannot be written (SQLSTATE classes 22, 23, P0) is found by halving its chunk, and parked as a dead letter;
+ * the others go on.
+ */
+#ifndef PJ_CORE_MEND_H
+#define PJ_CORE_MEND_H
+
+#include "core/job.h"
+#include "core/keywork.h"
+
+struct pj_mend_options {
+    int chunk;    /* keys of a transaction at most; 0: 1000 */
+    int max_rate; /* keys a second at most; 0: as fast as leaves the daemon its room */
+};
+
+struct pj_mend {
+    struct pj_session *work; /* the short transactions */
+    struct pj_job job;       /* its session is also the one for looking: cursors, comparisons */
+    const struct pj_projection *projection;
+    const struct pj_stop *stop;
+    struct pj_mend_options options;
+
+    /* filled here */
+    int chunk;             /* what fits at the moment */
+    int64_t keys;          /* recomputed since the object was made */
+    int64_t rows;          /* rows inserted or updated */
+    int64_t parked;        /* keys that had to be parked */
+    uint64_t begun_us;     /* for the rate */
+    uint64_t held_us;      /* how long the last transaction had the lock */
+};
+
+/*
+ * Recomputes the keys in rows first … first + count - 1 of a result: its first column is the routing key as text; with `full`
+ * one column for each key column.
+ */
+int pj_mend_keys(struct pj_mend *mend, bool full, const PGresult *keys, int first, int count, struct pj_error *error);
+
+/* The whole of a cursor of such rows on the job's session, as the phase `phase` of the job. */
+int pj_mend_cursor(struct pj_mend *mend, const char *phase, bool full, const char *cursor, struct pj_error *error);
+
+/* Opens a cursor over the query's rows, which outlives its transaction and so holds no snapshot; *count: its rows. */
+int pj_mend_open_cursor(struct pj_mend *mend, const char *cursor, const char *query, int64_t *count,
+                        struct pj_error *error);
+
+/* The same keys as array literals, one for each of `width` columns; each to be freed. */
+void pj_mend_arrays(const PGresult *keys, int first, int count, int width, char **arrays);
+
+/* Whether an error is the fault of a key: parking it lets the others go on. */
+bool pj_mend_is_key_fault(const struct pj_error *error);
+
+/* Parks a key, or notes one more failed attempt. In a transaction of its own. */
+int pj_mend_park(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
+                 struct pj_error *error);
+
+#endif

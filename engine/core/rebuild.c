@@ -1,0 +1,305 @@
+/*
+ * See rebuild.h. Why one pass is exact beside the daemon: a row that was right in the snapshot is kept right by the stream;
+ * one that was wrong is recomputed from the mirrors at a commit, under the checkpoint row's lock, and kept right from
+ * there. Rows are compared by their binary image, as the recomputation compares them: a row that differs in no more than
+ * the form of a number (1.0, 1.00) is mended, too.
+ *
+ * The differing keys are held by the server as a cursor that outlives its transaction, so that no snapshot is open while
+ * they are mended, however long a throttled rebuild takes.
+ *
+ * Where the module's version or definition is another one than the table was built by, a daemon of the old module would go
+ * on adding deltas of the old meaning: the daemon's lock is held meanwhile, and what the catalog records is changed last.
+ */
+#include "core/rebuild.h"
+
+#include "base/mem.h"
+#include "core/catalog.h"
+#include "core/deadletter.h"
+#include "core/verify.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------------------------------------- comparing */
+
+static void put_names(struct pj_buf *sql, const char *format, const char *const *names, int count)
+{
+    for (int i = 0; i < count; i++) {
+        struct pj_buf name = {0};
+        pj_quote_identifier(&name, names[i]);
+        pj_buf_puts(sql, i ? ", " : "");
+        for (const char *at = format; *at; at++) {
+            if (*at == '%')
+                pj_buf_puts(sql, pj_buf_text(&name));
+            else
+                pj_buf_put(sql, at, 1);
+        }
+        pj_buf_free(&name);
+    }
+}
+
+static void put_join(struct pj_buf *sql, const struct pj_projection *projection)
+{
+    pj_buf_printf(sql,
+                  " FROM (SELECT true AS \"pgprojector here\", * FROM %s) AS t FULL JOIN "
+                  "(SELECT true AS \"pgprojector here\", * FROM (%s) AS definition) AS d ON ",
+                  projection->target_sql, projection->definition_sql);
+    for (int i = 0; i < projection->nkey; i++) {
+        pj_buf_puts(sql, i ? " AND t." : "t.");
+        pj_quote_identifier(sql, projection->module->key[i]);
+        pj_buf_puts(sql, " = d.");
+        pj_quote_identifier(sql, projection->module->key[i]);
+    }
+}
+
+/* The keys of differing rows, as text, in the order of the key; parked keys show their last good rows, and may. */
+static char *comparison_sql(const struct pj_projection *projection, const char *const *columns, int count)
+{
+    const char *const *key = projection->module->key;
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "SELECT ");
+    put_names(&sql, "%::pg_catalog.text", key, projection->nkey);
+    pj_buf_puts(&sql, " FROM (SELECT ");
+    put_names(&sql, "coalesce(t.%, d.%) AS %", key, projection->nkey);
+    put_join(&sql, projection);
+    pj_buf_puts(&sql, " WHERE t.\"pgprojector here\" IS NULL OR d.\"pgprojector here\" IS NULL OR ROW(");
+    put_names(&sql, "t.%", columns, count);
+    pj_buf_puts(&sql, ")::record OPERATOR(pg_catalog.*<>) ROW(");
+    put_names(&sql, "d.%", columns, count);
+    pj_buf_puts(&sql, ")::record) AS difference WHERE NOT EXISTS (SELECT FROM pgprojector.dead_letter AS parked "
+                      "WHERE parked.projection = ");
+    pj_quote_literal(&sql, projection->module->name);
+    pj_buf_puts(&sql, " AND parked.key = difference.");
+    pj_quote_identifier(&sql, key[0]);
+    pj_buf_puts(&sql, "::pg_catalog.text) ORDER BY ");
+    put_names(&sql, "difference.%", key, projection->nkey);
+    return pj_buf_take(&sql);
+}
+
+/* The names and types a query would give, without running it. */
+static int describe(struct pj_session *look, const char *format, const char *what, PGresult **columns,
+                    struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "SELECT * FROM ");
+    for (const char *at = format; *at; at++) {
+        if (*at == '%')
+            pj_buf_puts(&sql, what);
+        else
+            pj_buf_put(&sql, at, 1);
+    }
+    pj_buf_puts(&sql, " AS pj_shape LIMIT 0");
+    int code = pj_session_query(look, columns, pj_buf_text(&sql), 0, NULL, error);
+    pj_buf_free(&sql);
+    return code;
+}
+
+static int open_comparison(struct pj_mend *mend, int64_t *differing, struct pj_error *error)
+{
+    const struct pj_projection *projection = mend->projection;
+    PGresult *columns;
+    int code = describe(mend->job.session, "(%)", projection->definition_sql, &columns, error);
+    if (code != PJ_OK)
+        return code;
+    int count = PQnfields(columns);
+    const char **names = pj_alloc(sizeof *names * (size_t)(count + 1));
+    for (int i = 0; i < count; i++)
+        names[i] = PQfname(columns, i);
+    char *sql = comparison_sql(projection, names, count);
+    code = pj_mend_open_cursor(mend, "pgprojector_rebuild", sql, differing, error);
+    pj_free(sql);
+    pj_free(names);
+    PQclear(columns);
+    return code;
+}
+
+int pj_rebuild_pass(struct pj_mend *mend, int64_t *differing, struct pj_error *error)
+{
+    *differing = 0;
+    int code = pj_job_phase(&mend->job, "comparing", -1, error);
+    if (code == PJ_OK)
+        code = open_comparison(mend, differing, error);
+    if (code != PJ_OK)
+        return pj_error_wrap(error, "compare the table with the definition");
+    return pj_mend_cursor(mend, "mending", true, "pgprojector_rebuild", error);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- shape */
+
+static int shape_differs(const struct pj_projection *projection, const char *column, const char *how,
+                         struct pj_error *error)
+{
+    pj_error_set(error, PJ_ECONFIG, "the shape has changed: column %.60s of %s %s", column, projection->target_sql, how);
+    return pj_error_hint(error, "a rebuild in place needs the same columns and types; building a new table beside and "
+                                "swapping it in (--fresh) is not there yet");
+}
+
+/* Each column of the one must be one of the other, of the same type. */
+static int compare_shapes(const struct pj_projection *projection, const PGresult *wanted, const PGresult *found,
+                          struct pj_error *error)
+{
+    for (int i = 0; i < PQnfields(wanted); i++) {
+        int at = 0;
+        while (at < PQnfields(found) && strcmp(PQfname(found, at), PQfname(wanted, i)) != 0)
+            at++;
+        if (at == PQnfields(found))
+            return shape_differs(projection, PQfname(wanted, i), "is not there", error);
+        if (PQftype(found, at) != PQftype(wanted, i) || PQfmod(found, at) != PQfmod(wanted, i))
+            return shape_differs(projection, PQfname(wanted, i), "has another type than in the definition", error);
+    }
+    for (int i = 0; i < PQnfields(found); i++) {
+        int at = 0;
+        while (at < PQnfields(wanted) && strcmp(PQfname(wanted, at), PQfname(found, i)) != 0)
+            at++;
+        if (at == PQnfields(wanted))
+            return shape_differs(projection, PQfname(found, i), "is not in the definition", error);
+    }
+    return PJ_OK;
+}
+
+static int check_shape(struct pj_mend *mend, struct pj_error *error)
+{
+    const struct pj_projection *projection = mend->projection;
+    PGresult *wanted = NULL, *found = NULL;
+    int code = describe(mend->job.session, "(%)", projection->definition_sql, &wanted, error);
+    if (code == PJ_OK)
+        code = describe(mend->job.session, "%", projection->target_sql, &found, error);
+    if (code == PJ_OK)
+        code = compare_shapes(projection, wanted, found, error);
+    PQclear(wanted);
+    PQclear(found);
+    return code;
+}
+
+/* --------------------------------------------------------------------------------------------------- other version */
+
+static int take_daemons_lock(struct pj_session *look, struct pj_error *error)
+{
+    bool mine;
+    char *holder;
+    int code = pj_catalog_lock(look, &mine, &holder, error);
+    if (code == PJ_OK && !mine) {
+        code = pj_error_set(error, PJ_EFAIL,
+                            "the module is not as it was when the table was built, and a daemon is running: %s",
+                            holder ? holder : "unknown");
+        pj_error_hint(error, "it has the former module in memory and would go on by it: stop it, rebuild, start it");
+    }
+    pj_free(holder);
+    return code;
+}
+
+static int record(struct pj_mend *mend, struct pj_error *error)
+{
+    char version[16];
+    snprintf(version, sizeof version, "%u", mend->projection->module->version);
+    const char *params[] = {mend->projection->module->name, version, mend->projection->definition_sql};
+    pj_lsn lsn;
+    PGresult *result = NULL;
+    int code = pj_keywork_begin(mend->work, &lsn, error);
+    if (code != PJ_OK)
+        return code;
+    code = pj_session_query(mend->work, &result,
+                            "UPDATE pgprojector.projection SET module_version = $2::bigint, "
+                            "definition = pg_catalog.md5($3) WHERE name = $1",
+                            3, params, error);
+    PQclear(result);
+    if (code == PJ_OK)
+        code = pj_keywork_changed(mend->work, error);
+    if (code == PJ_OK)
+        code = pj_keywork_commit(mend->work, error);
+    if (code != PJ_OK)
+        pj_keywork_rollback(mend->work);
+    return code;
+}
+
+/* --------------------------------------------------------------------------------------------------------- rebuild */
+
+static int state_of(struct pj_mend *mend, char state[16], struct pj_error *error)
+{
+    const char *name = mend->projection->module->name;
+    PGresult *result;
+    int code = pj_session_query(mend->job.session, &result,
+                                "SELECT state FROM pgprojector.projection WHERE name = $1", 1, &name, error);
+    if (code == PJ_OK && PQntuples(result) == 0)
+        code = pj_error_set(error, PJ_EFAIL, "it has not been built on this read database");
+    snprintf(state, 16, "%s", code == PJ_OK ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    return code;
+}
+
+/* Whether the module has changed since; a paused projection needs a rebuild only then, for resuming mends it. */
+static int look_first(struct pj_mend *mend, struct pj_rebuild_result *result, struct pj_error *error)
+{
+    char state[16];
+    int code = state_of(mend, state, error);
+    if (code != PJ_OK)
+        return code;
+    code = pj_projection_check_recorded(mend->job.session, mend->projection, error);
+    result->new_version = code == PJ_ECONFIG;
+    if (result->new_version)
+        return take_daemons_lock(mend->job.session, error);
+    if (code == PJ_OK && strcmp(state, "live") != 0) {
+        code = pj_error_set(error, PJ_EFAIL, "it is %s", state);
+        if (strcmp(state, "paused") == 0)
+            pj_error_hint(error, "pgprojector resume %s mends it, too", mend->projection->module->name);
+    }
+    return code;
+}
+
+/* In a snapshot of its own; a table in which nothing differed has been verified by that. */
+static int verify_again(struct pj_mend *mend, struct pj_rebuild_result *result, struct pj_error *error)
+{
+    int64_t found = 0;
+    struct pj_verify_options options = {.keys_shown = 0};
+    struct pj_session *look = mend->job.session;
+    int code = pj_job_phase(&mend->job, "verifying", -1, error);
+    if (code == PJ_OK)
+        code = pj_session_exec(look, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '128MB'",
+                               error);
+    if (code == PJ_OK)
+        code = pj_verify_projection(look, mend->projection, &options, &found, error);
+    if (code == PJ_OK)
+        code = pj_session_exec(look, "COMMIT", error);
+    if (code != PJ_OK)
+        return code;
+    result->unmended = found;
+    if (!found)
+        return PJ_OK;
+    pj_error_set(error, PJ_EDIFFERENT, "%lld rows differ from the definition after the rebuild", (long long)found);
+    return pj_error_hint(error, "something else writes to the table, or the definition is not a function of the mirrors");
+}
+
+static int rebuild(struct pj_mend *mend, bool verify, struct pj_rebuild_result *result, struct pj_error *error)
+{
+    const char *name = mend->projection->module->name;
+    struct pj_deadletter_filter filter = {.projection = name};
+    struct pj_deadletter_tally tally = {0};
+    int code = pj_job_phase(&mend->job, "dead letters", -1, error);
+    if (code == PJ_OK)
+        code = pj_deadletter_retry(mend->job.session, mend->work, mend->projection, 1, &filter, &tally, error);
+    if (code == PJ_OK)
+        code = pj_rebuild_pass(mend, &result->differing, error);
+    if (code == PJ_OK && verify && result->differing)
+        code = verify_again(mend, result, error);
+    if (code == PJ_OK && result->new_version)
+        code = record(mend, error);
+    struct pj_error ignored;
+    pj_deadletter_count(mend->job.session, &filter, &result->dead_letters, code == PJ_OK ? error : &ignored);
+    return code == PJ_OK ? error->code : code;
+}
+
+int pj_rebuild(struct pj_mend *mend, bool verify, struct pj_rebuild_result *result, struct pj_error *error)
+{
+    *result = (struct pj_rebuild_result){.unmended = -1};
+    const char *name = mend->projection->module->name;
+    int code = look_first(mend, result, error);
+    if (code == PJ_OK)
+        code = check_shape(mend, error);
+    if (code == PJ_OK)
+        code = pj_job_begin(&mend->job, "rebuild", name, error);
+    if (code == PJ_OK)
+        code = rebuild(mend, verify, result, error);
+    pj_job_end(&mend->job);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "rebuild %s", name);
+}
