@@ -88,7 +88,10 @@ class Rig:
         say("first start of the daemon")
         self.read.start()
         self.read.create_database(DATABASE)
-        daemon = self.daemon().start().streaming(timeout=600)
+        daemon = self.daemon().start()
+        state, message, _ = daemon.await_state("streaming", "halted", timeout=900)
+        if state == "halted":
+            raise RuntimeError(f"the daemon has halted: {message}")
         self.options = self.poll_options()
         self.slot = self.read_value("SELECT slot FROM pgprojector.checkpoint")
         daemon.stop()

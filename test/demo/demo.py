@@ -100,7 +100,9 @@ class Demo:
         conn.close()
         print("pgprojector run: first start", flush=True)
         begun = time.monotonic()
-        self.daemon.start().streaming()
+        state, message, hint = self.daemon.start().await_state("streaming", "halted", timeout=60)
+        if state == "halted":
+            raise RuntimeError(f"the daemon has halted: {message}\n{hint}")
         print(f"streaming after {time.monotonic() - begun:.1f} s; {WRITERS + 1} writers start", flush=True)
         self.world.started = time.monotonic()
         connect = lambda: self.write.connect(DATABASE)  # noqa: E731

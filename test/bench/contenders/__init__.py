@@ -7,6 +7,7 @@
     prepare(rig)  slot and read side, before the clock runs
     launch(rig)   starts to consume; the clock runs from here
     done()        only where there is no read side to ask
+    check_alive() only where it could end by itself
     process       a process of its own, if it has one
     stop(rig)     ends it; the slot is then inactive
 """

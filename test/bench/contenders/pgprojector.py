@@ -22,6 +22,8 @@ class Pgprojector:
     def check_alive(self):
         if not self.daemon.running:
             raise RuntimeError(f"the daemon ended with {self.daemon.process.returncode}:\n{self.daemon.tail()}")
+        if "halted" in self.daemon.tail():
+            raise RuntimeError(f"the daemon has halted:\n{self.daemon.tail()}")
 
     def stop(self, rig):
         if self.daemon.running:
