@@ -384,6 +384,13 @@ Test(intake, a_witness_that_need_not_come_may_come)
     transaction(7, 0x400, 120, "1|a|b", PJ_INTAKE_COMMIT);
 }
 
+Test(intake, a_new_transaction_may_have_the_number_of_a_witness_that_need_not_come)
+{
+    connect_at(0x300, 6, 111, false);
+    transaction(6, 0x400, 120, "1|a|b", PJ_INTAKE_COMMIT);
+    cr_assert_eq(intake.batch->tables[0].count, 1);
+}
+
 Test(intake, one_that_need_not_come_but_comes_wrong_is_a_gap)
 {
     connect_at(0x300, 6, 111, false);
@@ -572,6 +579,16 @@ Test(intake, the_partitions_of_a_truncated_root_need_no_look_up)
     taken(truncate_of("leaf"), PJ_INTAKE_MORE);
     taken(truncate_of("leaf2"), PJ_INTAKE_MORE);
     cr_assert_null(intake.batch->tables[0].emptied);
+}
+
+Test(intake, a_partition_truncated_behind_the_root_and_new_rows_is_looked_up)
+{
+    past_the_checkpoint();
+    taken(truncate_of("messages"), PJ_INTAKE_MORE);
+    taken(insert("messages", "1|a|b"), PJ_INTAKE_MORE);
+    taken(truncate_of("leaf"), PJ_INTAKE_PARTITION);
+    pj_intake_learn(&intake, pj_strdup("c0 < 10"), pj_strdup("public.messages"));
+    taken(truncate_of("leaf"), PJ_INTAKE_SPLIT);
 }
 
 Test(intake, a_partition_truncated_by_itself_is_looked_up)
