@@ -501,7 +501,9 @@ static void resolve_job(uv_work_t *work)
         return;
     pj_session_set_timeout(write, 30000);
     const char *schema = p->intake.unknown_schema, *name = p->intake.unknown_name;
-    if (p->resolve_partition)
+    if (pj_source_await_visible(write, p->intake.xid, &p->resolve_error) != PJ_OK)
+        ; /* reported as it is */
+    else if (p->resolve_partition)
         pj_source_partition(write, schema, name, &p->condition, &p->ancestors, &p->resolve_error);
     else
         pj_source_resolve(write, schema, name, setup->tables, setup->ntables, setup->relmap, &p->resolve_error);

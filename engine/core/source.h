@@ -49,6 +49,12 @@ int pj_source_fill_relmap(struct pj_session *write, const struct pj_table *table
                           struct pj_error *error);
 
 /*
+ * Waits until others see what a transaction did. The stream may bring a commit some microseconds before its server makes it
+ * visible; a look into the catalog in between would miss the partition that it created. Bounded: 10 s, then retryable.
+ */
+int pj_source_await_visible(struct pj_session *write, uint32_t xid, struct pj_error *error);
+
+/*
  * Looks up a relation that the stream named and the map does not know: a new partition of a mirrored table is entered
  * under its root, anything else as of no concern.
  */

@@ -10,8 +10,11 @@
 #include "core/textarray.h"
 #include "sql.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { VISIBLE_TRIES = 5000, VISIBLE_PAUSE_MS = 2 };
 
 /* -------------------------------------------------------------------------------------------------------- leaves */
 
@@ -178,6 +181,30 @@ static int enter_new_leaf(struct pj_session *write, const struct pj_table *root,
     if (code == PJ_OK)
         pj_relmap_put(map, schema, name, root);
     return code;
+}
+
+/* The lock on its own xid is what a transaction gives back last, after all others see what it did. */
+int pj_source_await_visible(struct pj_session *write, uint32_t xid, struct pj_error *error)
+{
+    static const char sql[] = "SELECT FROM pg_catalog.pg_locks WHERE locktype = 'transactionid' AND transactionid::text = $1 "
+                              "AND mode = 'ExclusiveLock' AND granted";
+    char text[16];
+    snprintf(text, sizeof text, "%u", xid);
+    const char *params[] = {text};
+    for (int tries = 0; tries < VISIBLE_TRIES; tries++) {
+        PGresult *result;
+        int code = pj_session_query(write, &result, sql, 1, params, error);
+        bool ended = code == PJ_OK && PQntuples(result) == 0;
+        PQclear(result);
+        if (code == PJ_OK && !ended)
+            code = pj_stop_sleep(NULL, VISIBLE_PAUSE_MS, error);
+        if (code != PJ_OK || ended)
+            return code;
+    }
+    pj_error_set(error, PJ_EFAIL, "write database: transaction %u has come in the stream, and is still not visible there",
+                 xid);
+    error->retryable = true;
+    return pj_error_hint(error, "does its COMMIT wait for a synchronous standby?");
 }
 
 int pj_source_resolve(struct pj_session *write, const char *schema, const char *name, const struct pj_table *tables,

@@ -27,8 +27,9 @@ def lost(error):
 class Transaction:
     """A transaction as drawn: steps of statements, each maybe in a savepoint that is kept or rolled back; an ending."""
 
-    def __init__(self, d, flavour):
-        table = OPERATIONS + (ODD_OPERATIONS if flavour.odd else [])
+    def __init__(self, d, flavour, without=()):
+        table = [entry for entry in OPERATIONS + (ODD_OPERATIONS if flavour.odd else [])
+                 if entry[0].__name__ not in without]
         functions, weights = zip(*table)
         count = d.pick((1, 1, 1, 2, 2, 3, 5, 8))
         self.steps = []
@@ -55,7 +56,7 @@ class Writer(threading.Thread):
         try:
             while not self.workload.stopping and (self.workload.transactions is None or done < self.workload.transactions):
                 self.workload.checkpoint(self)
-                self.attempt(Transaction(self.draw, self.workload.flavour), done)
+                self.attempt(Transaction(self.draw, self.workload.flavour, self.workload.without), done)
                 done += 1
                 if self.workload.pace:
                     time.sleep(self.workload.pace)
@@ -150,12 +151,15 @@ class Writer(threading.Thread):
 
 
 class Workload:
-    """`writers` of them; each ends after `transactions`, or at stop(). tolerant: outlives the server's stops."""
+    """`writers` of them; each ends after `transactions`, or at stop(). tolerant: outlives the server's stops.
+    without: the names of operations that are left out."""
 
-    def __init__(self, pair, seed, writers=3, transactions=None, tolerant=False, pace=0, universe=None):
+    def __init__(self, pair, seed, writers=3, transactions=None, tolerant=False, pace=0, universe=None,
+                 without=()):
         self.pair, self.flavour, self.seed = pair, pair.flavour, seed
         self.transactions, self.tolerant, self.pace = transactions, tolerant, pace
         self.universe = universe or {}
+        self.without = without
         self.statements = []
         self.stopping = False
         self.condition = threading.Condition()

@@ -192,11 +192,14 @@ def test_verify_counts_all_and_shows_some(streaming):
 
 @pytest.mark.parametrize("flavour", [Flavour(), Flavour(identity="index", renamed=True)], ids=["plain", "renamed"])
 def test_verify_under_load(make_pair, flavour):
-    """20 times, with writers that never rest: no false alarm. The writers' own waits bound the load, not the test."""
+    """20 times in all, with writers that never rest: no false alarm.
+
+    TRUNCATE is left out: a snapshot taken before it sees the table empty after it (PostgreSQL's own caveat).
+    """
     pair = make_pair(flavour)
     populate(pair, SEED)
     pair.start()
-    workload = Workload(pair, SEED, writers=2, pace=0.002).start()
+    workload = Workload(pair, SEED, writers=2, pace=0.002, without=("truncate", "odd_truncate")).start()
     try:
         for _ in range(10):
             result = pair.command("verify")
