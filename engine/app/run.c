@@ -5,6 +5,7 @@
 #include "app/start.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/deadletter.h"
 #include "core/pipeline.h"
 
 #include <stdio.h>
@@ -35,7 +36,12 @@ static int stream(struct pj_start *start, struct pj_error *error)
         .log = &start->app->log,
     };
     start->read = NULL; /* the pipeline's from now on */
-    return pj_pipeline_run(&options, error);
+    struct pj_retrier *retrier = pj_retrier_new(&start->setup, &start->app->log);
+    pj_control_set_chore(start->control, pj_retrier_turn, retrier);
+    int code = pj_pipeline_run(&options, error);
+    if (pj_control_set_chore(start->control, NULL, NULL))
+        pj_retrier_free(retrier);
+    return code;
 }
 
 /* The log has the reason where the operator looks for it; the top then has nothing more to say. */

@@ -81,7 +81,7 @@ static int ask_daemon(struct pj_session *read, struct pj_status *status, struct 
     return code;
 }
 
-/* One JSON text from the server. */
+/* One JSON text from the server; none where the catalog is of an earlier version, until the daemon is started again. */
 static int ask_json(struct pj_session *read, const char *sql, json_t **json, struct pj_error *error)
 {
     PGresult *result;
@@ -89,7 +89,7 @@ static int ask_json(struct pj_session *read, const char *sql, json_t **json, str
     if (code == PJ_OK)
         *json = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
     PQclear(result);
-    return code;
+    return strcmp(error->sqlstate, "42P01") == 0 ? PJ_OK : code;
 }
 
 static int ask_lists(struct pj_session *read, struct pj_status *status, struct pj_error *error)
@@ -97,14 +97,36 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
     static const char projections[] =
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', name, 'schema', target_schema, "
         "'table', target_table, 'state', state, 'version', module_version, "
-        "'since', pg_catalog.to_char(since, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) ORDER BY name), '[]') "
-        "FROM pgprojector.projection";
+        "'since', pg_catalog.to_char(since, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
+        "'deadLetters', (SELECT pg_catalog.count(*) FROM pgprojector.dead_letter d WHERE d.projection = p.name), "
+        "'dirtyKeys', (SELECT pg_catalog.count(*) FROM pgprojector.dirty_key k WHERE k.projection = p.name)) "
+        "ORDER BY name), '[]') FROM pgprojector.projection p";
+    static const char jobs[] =
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('kind', kind, 'projection', name, 'phase', phase, "
+        "'done', done, 'total', total, 'percent', CASE WHEN total > 0 THEN done * 100 / total END, "
+        "'rate', pg_catalog.round(rate), 'remainingSeconds', pg_catalog.round((total - done) / nullif(rate, 0)), "
+        "'startedAt', pg_catalog.to_char(started_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
+        "'running', EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = j.pid "
+        "AND a.backend_start <= j.started_at)) ORDER BY id), '[]') FROM (SELECT *, done / nullif(extract(epoch FROM "
+        "updated_at - phase_at), 0) AS rate FROM pgprojector.job) j";
     static const char mirrors[] =
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', schema_name, 'table', table_name, "
         "'columns', pg_catalog.cardinality(columns), 'key', key) ORDER BY schema_name, table_name), '[]') "
         "FROM pgprojector.mirror";
     int code = ask_json(read, projections, &status->projections, error);
-    return code == PJ_OK ? ask_json(read, mirrors, &status->mirrors, error) : code;
+    if (code == PJ_OK)
+        code = ask_json(read, mirrors, &status->mirrors, error);
+    if (code == PJ_OK)
+        code = ask_json(read, jobs, &status->jobs, error);
+    return code;
+}
+
+static void add_up(struct pj_status *status)
+{
+    size_t i;
+    json_t *projection;
+    json_array_foreach(status->projections, i, projection)
+        status->dead_letters += json_integer_value(json_object_get(projection, "deadLetters"));
 }
 
 static int ask_age(struct pj_session *read, struct pj_status *status, struct pj_error *error)
@@ -129,7 +151,10 @@ static int ask_read(struct pj_session *read, struct pj_status *status, struct pj
     code = ask_age(read, status, error);
     if (code == PJ_OK)
         code = ask_daemon(read, status, error);
-    return code == PJ_OK ? ask_lists(read, status, error) : code;
+    if (code == PJ_OK)
+        code = ask_lists(read, status, error);
+    add_up(status);
+    return code;
 }
 
 static void gather_read(const struct pj_app *app, struct pj_status *status)
@@ -197,6 +222,7 @@ void pj_status_free(struct pj_status *status)
     json_decref(status->figures);
     json_decref(status->projections);
     json_decref(status->mirrors);
+    json_decref(status->jobs);
 }
 
 /* ---------------------------------------------------------------------------------------------------- conclusions */
@@ -247,6 +273,8 @@ int pj_status_code(const struct pj_status *status)
     for (int i = 0; i < 2; i++)
         if (!sides[i]->reachable)
             return sides[i]->code == PJ_ECONFIG ? PJ_ECONFIG : PJ_EUNREACHABLE;
+    if (status->dead_letters)
+        return PJ_EDEADLETTER;
     return status->healthy ? PJ_OK : PJ_EUNHEALTHY;
 }
 

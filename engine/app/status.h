@@ -25,7 +25,8 @@ struct pj_status {
     char state[16], message[1024], hint[1024], host[128], version[32], started_at[40];
     int pid;
     double heartbeat_age_s;
-    json_t *figures, *projections, *mirrors; /* owned; NULL where unknown */
+    json_t *figures, *projections, *mirrors, *jobs; /* owned; NULL where unknown */
+    int64_t dead_letters;
 
     /* of the write database */
     pj_lsn current_lsn;
@@ -46,7 +47,7 @@ void pj_status_free(struct pj_status *status);
 /* Draws the conclusions from what was gathered. Pure. */
 void pj_status_conclude(struct pj_status *status);
 
-/* The exit code's reason: PJ_OK, PJ_EUNHEALTHY, PJ_EUNREACHABLE, or a side's PJ_ECONFIG. */
+/* The exit code's reason: a side's PJ_ECONFIG, PJ_EUNREACHABLE, PJ_EDEADLETTER, PJ_EUNHEALTHY, PJ_OK; the first that applies. */
 int pj_status_code(const struct pj_status *status);
 
 void pj_status_print(const struct pj_status *status);

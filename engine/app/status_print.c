@@ -84,13 +84,42 @@ static const char *text_of(const json_t *object, const char *key)
     return text ? text : "";
 }
 
+static long long number_of(const json_t *object, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(object, key));
+}
+
+static void print_projection(const json_t *item, bool first)
+{
+    printf("%-12s %s (%s.%s): %s", first ? "projections" : "", text_of(item, "name"), text_of(item, "schema"),
+           text_of(item, "table"), text_of(item, "state"));
+    if (strcmp(text_of(item, "state"), "live") != 0)
+        printf(" since %s, %lld changed keys noted", text_of(item, "since"), number_of(item, "dirtyKeys"));
+    if (number_of(item, "deadLetters"))
+        printf(", %lld DEAD LETTERS (pgprojector deadletters list)", number_of(item, "deadLetters"));
+    putchar('\n');
+}
+
+static void print_job(const json_t *item)
+{
+    printf("%-12s %s, %s", text_of(item, "kind"), text_of(item, "projection"),
+           json_is_true(json_object_get(item, "running")) ? text_of(item, "phase") : "INTERRUPTED: start it again");
+    if (number_of(item, "total"))
+        printf(", %lld of %lld keys", number_of(item, "done"), number_of(item, "total"));
+    if (json_is_number(json_object_get(item, "remainingSeconds")))
+        printf(", %.0f a second, %.0f s left", json_number_value(json_object_get(item, "rate")),
+               json_number_value(json_object_get(item, "remainingSeconds")));
+    putchar('\n');
+}
+
 static void print_lists(const struct pj_status *status)
 {
     size_t i;
     json_t *item;
     json_array_foreach(status->projections, i, item)
-        printf("%-12s %s (%s.%s): %s\n", i ? "" : "projections", text_of(item, "name"), text_of(item, "schema"),
-               text_of(item, "table"), text_of(item, "state"));
+        print_projection(item, i == 0);
+    json_array_foreach(status->jobs, i, item)
+        print_job(item);
     json_array_foreach(status->mirrors, i, item)
         printf("%-12s %s.%s\n", i ? "" : "mirrors", text_of(item, "schema"), text_of(item, "table"));
 }
@@ -170,8 +199,9 @@ json_t *pj_status_json(const struct pj_status *status)
         json_pack("{s:b,s:o,s:o,s:o,s:o,s:o}", "initialised", status->checkpoint.complete, "appliedLsn",
                   lsn_json(status->checkpoint.lsn), "currentLsn", lsn_json(status->current_lsn), "lagSeconds",
                   seconds_json(status->lag_s), "lagBytes", bytes_json(status->lag_bytes), "slot", slot_json(status));
-    return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "healthy", status->healthy, "reason",
+    return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I}", "healthy", status->healthy, "reason",
                      text_json(status->reason), "write", side_json(&status->write), "read", side_json(&status->read),
                      "daemon", daemon_json(status), "replication", replication, "projections",
-                     list_json(status->projections), "mirrors", list_json(status->mirrors));
+                     list_json(status->projections), "mirrors", list_json(status->mirrors), "jobs",
+                     list_json(status->jobs), "deadLetters", (json_int_t)status->dead_letters);
 }

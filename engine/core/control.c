@@ -39,7 +39,9 @@ enum {
     PAUSE_MS = 250,   /* before the first attempt to reconnect */
     LONGEST_PAUSE_MS = 2000,
     GRACE_MS = 2400, /* the last write's time, before it is cut off */
-    CUT_OFF_MS = 500
+    CUT_OFF_MS = 500,
+    CHORE_MS = 10000,    /* between two calls of the chore */
+    CHORE_WAIT_MS = 3000 /* for one that is under way, when it is taken away */
 };
 
 #define POSTGRES_EPOCH_US INT64_C(946684800000000) /* 2000-01-01, from 1970-01-01 */
@@ -61,6 +63,9 @@ struct pj_control {
     atomic_bool ending;
     atomic_bool abandoned; /* the thread must touch nothing but this object any more */
     char host[256], pid[12], started_at[48];
+    pthread_mutex_t chore_lock; /* held during its calls */
+    pj_control_chore chore;
+    void *chore_context;
 
     /* all below: the thread's own */
     struct pj_session *session; /* NULL between connections */
@@ -68,6 +73,7 @@ struct pj_control {
     struct snapshot written;  /* what the row says */
     uint64_t written_at_us;   /* monotonic; 0: not yet by this session */
     uint64_t caught_up_at_us; /* monotonic; 0: never yet */
+    uint64_t chore_at_us; /* monotonic */
     int pause_ms;
     char complaint[256]; /* the last trouble logged; "" while all is well */
 };
@@ -274,6 +280,33 @@ static void pause_attempts(struct pj_control *control)
 
 /* ------------------------------------------------------------------------------------------------------- the thread */
 
+static int do_chore(struct pj_control *control, enum pj_phase phase, struct pj_error *error)
+{
+    uint64_t now = pj_clock_monotonic_us();
+    if (phase != PJ_STREAMING || now < control->chore_at_us)
+        return PJ_OK;
+    control->chore_at_us = now + (uint64_t)CHORE_MS * 1000;
+    pthread_mutex_lock(&control->chore_lock);
+    int code = control->chore ? control->chore(control->chore_context, control->session, error) : PJ_OK;
+    pthread_mutex_unlock(&control->chore_lock);
+    return code;
+}
+
+bool pj_control_set_chore(struct pj_control *control, pj_control_chore chore, void *context)
+{
+    if (!control)
+        return true;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += CHORE_WAIT_MS / 1000;
+    if (pthread_mutex_timedlock(&control->chore_lock, &until) != 0)
+        return false;
+    control->chore = chore;
+    control->chore_context = context;
+    pthread_mutex_unlock(&control->chore_lock);
+    return true;
+}
+
 /* Connected: what is due, then a wait. */
 static int turn(struct pj_control *control, struct pj_error *error)
 {
@@ -283,6 +316,8 @@ static int turn(struct pj_control *control, struct pj_error *error)
     int code = pj_fence_service_tick(&control->fence, control->session, now.phase == PJ_STREAMING, error);
     if (code == PJ_OK && now.phase != PJ_STANDBY && row_due(control, &now))
         code = write_row(control, &now, pj_phase_word(now.phase), error);
+    if (code == PJ_OK)
+        code = do_chore(control, now.phase, error);
     if (code != PJ_OK)
         return code;
     relax(control);
@@ -354,6 +389,7 @@ static void dispose(struct pj_control *control)
         close(control->wake_fd);
     pj_stop_close(&control->cut_off);
     pj_stop_close(&control->ended);
+    pthread_mutex_destroy(&control->chore_lock);
     pj_free(control->read_url);
     pj_free(control);
 }
@@ -365,6 +401,7 @@ int pj_control_start(struct pj_control **out, const char *read_url, struct pj_st
     pj_error_clear(error);
     struct pj_control *control = pj_alloc(sizeof *control);
     control->read_url = pj_strdup(read_url);
+    pthread_mutex_init(&control->chore_lock, NULL);
     control->state = state;
     control->log = log;
     control->fence.gate = gate;
