@@ -45,8 +45,12 @@ SOURCES   := $(foreach layer,$(LAYERS),$(wildcard engine/$(layer)/*.c))
 OBJECTS   := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/sql.o
 LIB       := $(BUILD)/libengine.a
 PROGRAM   := $(BUILD)/pgprojector
-MODULE_NAMES := $(patsubst projections/%/,%,$(dir $(wildcard projections/*/*.c)))
-MODULES   := $(patsubst %,$(BUILD)/projections/%.so,$(sort $(MODULE_NAMES)))
+# Examples are built beside the modules that are deployed by default, not among them.
+EXAMPLE_NAMES := messages_per_day
+MODULE_NAMES := $(filter-out $(EXAMPLE_NAMES),$(sort $(patsubst projections/%/,%,$(dir $(wildcard projections/*/*.c)))))
+MODULES   := $(MODULE_NAMES:%=$(BUILD)/projections/%.so)
+EXAMPLES  := $(EXAMPLE_NAMES:%=$(BUILD)/examples/%.so)
+TEMPLATES := $(addprefix engine/app/template/,module.c Makefile test.json)
 SQL       := $(wildcard sql/*.sql)
 UNIT      := $(patsubst test/unit/%.c,$(BUILD)/test/%,$(wildcard test/unit/*.c))
 BENCH_TOOLS := $(patsubst test/bench/%.c,$(BUILD)/bench/%,$(wildcard test/bench/*.c))
@@ -63,7 +67,7 @@ endif
 .PHONY: all help deps lint-deps unit test test-unit test-integration lint lint-format format lint-layers lint-tidy lint-clang \
         demo bench bench-tools soak fuzz fuzz-programs install uninstall clean
 
-all: $(PROGRAM) $(MODULES)        ## the daemon and the shipped projection modules (default)
+all: $(PROGRAM) $(MODULES) $(EXAMPLES) ## the daemon and the shipped projection modules (default)
 
 help:                             ## this list
 	@echo 'Goals (make GOAL [VARIABLE=value]):'
@@ -104,7 +108,7 @@ $(LIB): $(filter-out $(BUILD)/engine/app/main.o,$(OBJECTS))
 $(PROGRAM): $(BUILD)/engine/app/main.o $(LIB)
 	$(call quiet,LINK)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ALL_LIBS)
 
-$(BUILD)/%.o: %.c | $(BUILD)/gen/sql.h
+$(BUILD)/%.o: %.c | $(BUILD)/gen/sql.h $(BUILD)/gen/template.h
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -118,15 +122,22 @@ $(BUILD)/gen/sql.h: $(SQL) Makefile
 	@mkdir -p $(@D)
 	$(call quiet,SQL){ echo '/* Made from sql/ by the Makefile. */'; for file in $(SQL); do \
 	  echo "extern const char pj_sql_$$(basename $$file .sql)[];"; done; } > $@
+# What `pgprojector module new` writes: pj_template_module, _makefile, _fixture.
+$(BUILD)/gen/template.h: $(TEMPLATES) Makefile
+	@mkdir -p $(@D)
+	$(call quiet,TEXT){ echo '/* Made from engine/app/template/ by the Makefile. */'; \
+	  for pair in module:module.c makefile:Makefile fixture:test.json; do echo "static const char pj_template_$${pair%:*}[] ="; \
+	  sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/\t/\\t/g' -e 's/^/    "/' -e 's/$$/\\n"/' engine/app/template/$${pair#*:}; echo '    ;'; done; } > $@
 $(BUILD)/gen/sql.o: $(BUILD)/gen/sql.c $(BUILD)/gen/sql.h
 	$(call quiet,CC)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 define module_rule
-$(BUILD)/projections/$(1).so: $(wildcard projections/$(1)/*.[ch]) engine/include/pgprojector.h
+$(BUILD)/$(2)/$(1).so: $(wildcard projections/$(1)/*.[ch]) engine/include/pgprojector.h
 	@mkdir -p $$(@D)
 	$$(call quiet,MOD)$$(CC) $$(MODULE_CFLAGS) $$(MODULE_LDFLAGS) -o $$@ $$(filter %.c,$$^)
 endef
-$(foreach name,$(sort $(MODULE_NAMES)),$(eval $(call module_rule,$(name))))
+$(foreach name,$(MODULE_NAMES),$(eval $(call module_rule,$(name),projections)))
+$(foreach name,$(EXAMPLE_NAMES),$(eval $(call module_rule,$(name),examples)))
 
 $(BUILD)/test/%: test/unit/%.c $(LIB)
 	@mkdir -p $(@D)
@@ -197,7 +208,7 @@ format:                           ## has clang-format write every C file
 lint-clang:                       ## clang has nothing to warn of
 	+@$(MAKE) --no-print-directory CC=clang all unit bench-tools
 
-lint-tidy: $(BUILD)/gen/sql.h     ## clang-tidy, with the checks of .clang-tidy
+lint-tidy: $(BUILD)/gen/sql.h $(BUILD)/gen/template.h     ## clang-tidy, with the checks of .clang-tidy
 	@printf '%s\n' $(SOURCES) $(wildcard projections/*/*.c) | xargs -P 2 -n 4 sh -c \
 	  'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -DPJ_VERSION=\"$(VERSION)\" -Iengine -Iengine/include \
 	   -I$(BUILD)/gen $(PKG_CFLAGS) 2>/dev/null' tidy

@@ -18,6 +18,9 @@ struct pj_verb_options {
     bool fresh, no_verify; /* rebuild */
     int chunk, max_rate;   /* rebuild: keys of a transaction, keys a second; 0: as it sees fit */
     const char *key, *sqlstate; /* deadletters; NULL: any */
+    bool record;      /* module test */
+    const char *dir;  /* module new: where */
+    int changes, seconds; /* module record: when to end; 0: not given */
 };
 
 struct pj_app {
@@ -52,6 +55,7 @@ int pj_resume_command(struct pj_app *app, struct pj_error *error);
 int pj_deadletters(struct pj_app *app, struct pj_error *error);
 int pj_wait(struct pj_app *app, struct pj_error *error);
 int pj_doctor(struct pj_app *app, struct pj_error *error);
+int pj_module_verb(struct pj_app *app, struct pj_error *error); /* module.h has its sub-commands */
 int pj_version(struct pj_app *app, struct pj_error *error);
 
 /* Reads file and environment (flags have been taken already and keep their rank), and resolves. PJ_ECONFIG. */

@@ -329,6 +329,21 @@ static void free_pairs(const pair *list)
     pj_free((void *)(size_t)list);
 }
 
+void pj_deployment_bind(const struct pj_config *config, const char *path, struct pj_binding *binding)
+{
+    struct pj_deployed_module module = {0};
+    bind_section(&module, section_of(config, path), pj_config_get(config, PJ_SET_SCHEMA));
+    *binding = module.binding;
+}
+
+void pj_deployment_unbind(struct pj_binding *binding)
+{
+    free_pairs(binding->tables);
+    free_pairs(binding->columns);
+    free_pairs(binding->options);
+    *binding = (struct pj_binding){0};
+}
+
 void pj_deployment_free(struct pj_deployment *deployment)
 {
     for (int i = 0; i < deployment->nmodules; i++) {

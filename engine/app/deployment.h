@@ -13,6 +13,10 @@
 int pj_deployment_make(struct pj_deployment *deployment, const struct pj_config *config, struct pj_error *error);
 void pj_deployment_free(struct pj_deployment *deployment);
 
+/* What the configuration says of one module's file (absolute), deployed or not; the lists to be given back. */
+void pj_deployment_bind(const struct pj_config *config, const char *path, struct pj_binding *binding);
+void pj_deployment_unbind(struct pj_binding *binding);
+
 /* The directory in which modules are looked for: as configured, else beside the executable. To be freed. */
 char *pj_deployment_module_dir(const struct pj_config *config);
 

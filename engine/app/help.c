@@ -170,6 +170,33 @@ static const char doctor_text[] =
     "Example:\n"
     "  pgprojector -c chat.ini doctor\n";
 
+static const char module_text[] =
+    "For authors of projection modules:\n"
+    "\n"
+    "  new NAME [--dir DIR]\n"
+    "      makes the directory NAME (in DIR, which must exist) with a module that builds, a fixture and a Makefile.\n"
+    "  check FILE ... [--json]\n"
+    "      loads each module and names everything that is wrong with it: the file's permissions, ABI, lists; with the\n"
+    "      databases of the configuration also tables and columns, the definition, merge statements and indexes. "
+    "These\n"
+    "      run on empty temporary tables, in a transaction that is rolled back. What could not be looked at is said.\n"
+    "  test DIR|FILE.so [FIXTURE ...] [--record]\n"
+    "      feeds the changes of fixtures (all *.json of the directory) to apply(), without a server, and compares the\n"
+    "      combined deltas and the dirty keys with the expected ones. --record prints the fixtures with what came "
+    "out.\n"
+    "  record NAME|FILE.so [--changes N] [--seconds S]\n"
+    "      prints a fixture of what now happens on the write database's tables that the module reads, until N rows\n"
+    "      have changed (default 10) or S seconds are over (default 60). Old rows are exact. Uses a temporary slot. "
+    "The\n"
+    "      fixture holds real values of the columns that the module declares.\n"
+    "\n"
+    "Exit codes: 0 no fault, all as expected; 1 faults found, or cases failed; 2 usage, or a file that cannot be "
+    "read;\n"
+    "3 a database is unreachable (record).\n"
+    "\n"
+    "Example:\n"
+    "  pgprojector module new top_senders && make -C top_senders test\n";
+
 static const char version_text[] =
     "Shows the versions of the program, of the module ABI and of the libraries it runs with.\n"
     "\n"
@@ -194,6 +221,8 @@ const struct pj_verb pj_verbs[] = {
     {"wait", "wait until the read database has caught up", "[--lsn LSN] [--timeout TIME] [--json]", wait_text, pj_wait,
      true, 0},
     {"doctor", "check servers, roles, tables, modules", "[--json]", doctor_text, pj_doctor, false, 0},
+    {"module", "make, check and test projection modules", "new|check|test|record ...", module_text, pj_module_verb,
+     false, -1},
     {"version", "show versions", "[--json]", version_text, pj_version, false, 0},
     {0},
 };

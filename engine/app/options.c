@@ -29,6 +29,10 @@ enum option_value {
     OPT_MAX_RATE,
     OPT_KEY,
     OPT_SQLSTATE,
+    OPT_DIR,
+    OPT_RECORD,
+    OPT_CHANGES,
+    OPT_SECONDS,
     OPT_SETTING /* + enum pj_setting_id */
 };
 
@@ -38,7 +42,7 @@ static const struct verb_option {
     const char *name;
     const char *verbs[10];
 } verb_options[] = {
-    {OPT_JSON, "json", {"status", "deadletters", "verify", "wait", "doctor", "version", NULL}},
+    {OPT_JSON, "json", {"status", "deadletters", "verify", "wait", "doctor", "version", "module", NULL}},
     {OPT_WATCH, "watch", {"status", NULL}},
     {OPT_KEYS, "keys", {"verify", NULL}},
     {OPT_LSN, "lsn", {"wait", NULL}},
@@ -52,6 +56,10 @@ static const struct verb_option {
     {OPT_MAX_RATE, "max-rate", {"rebuild", NULL}},
     {OPT_KEY, "key", {"deadletters", NULL}},
     {OPT_SQLSTATE, "sqlstate", {"deadletters", NULL}},
+    {OPT_DIR, "dir", {"module", NULL}},
+    {OPT_RECORD, "record", {"module", NULL}},
+    {OPT_CHANGES, "changes", {"module", NULL}},
+    {OPT_SECONDS, "seconds", {"module", NULL}},
 };
 enum { VERB_OPTIONS = sizeof verb_options / sizeof *verb_options };
 
@@ -146,6 +154,20 @@ static int take_option(struct pj_app *app, int value, const char *argument, stru
         return pj_value_int(argument, 0, 1000000, &app->options.keys)
                    ? PJ_OK
                    : bad_value("keys", argument, "a number from 0 to 1000000", error);
+    case OPT_DIR:
+        app->options.dir = argument;
+        return PJ_OK;
+    case OPT_RECORD:
+        app->options.record = true;
+        return PJ_OK;
+    case OPT_CHANGES:
+        return pj_value_int(argument, 1, 1000000, &app->options.changes)
+                   ? PJ_OK
+                   : bad_value("changes", argument, "a number from 1 to 1000000", error);
+    case OPT_SECONDS:
+        return pj_value_int(argument, 1, 86400, &app->options.seconds)
+                   ? PJ_OK
+                   : bad_value("seconds", argument, "a number from 1 to 86400", error);
     case OPT_LSN:
         return pj_lsn_parse(argument, &app->options.lsn)
                    ? PJ_OK
@@ -164,16 +186,27 @@ static int take_option(struct pj_app *app, int value, const char *argument, stru
 
 static int fill_options(struct option *options)
 {
-    static const struct option fixed[] = {
-        {"config", required_argument, NULL, OPT_FILE}, {"help", no_argument, NULL, OPT_HELP},
-        {"version", no_argument, NULL, OPT_VERSION},   {"json", no_argument, NULL, OPT_JSON},
-        {"watch", no_argument, NULL, OPT_WATCH},       {"keys", required_argument, NULL, OPT_KEYS},
-        {"lsn", required_argument, NULL, OPT_LSN},     {"timeout", required_argument, NULL, OPT_TIMEOUT},
-        {"wait", required_argument, NULL, OPT_WAIT},   {"repair", no_argument, NULL, OPT_REPAIR},
-        {"all", no_argument, NULL, OPT_ALL},           {"fresh", no_argument, NULL, OPT_FRESH},
-        {"chunk", required_argument, NULL, OPT_CHUNK}, {"max-rate", required_argument, NULL, OPT_MAX_RATE},
-        {"key", required_argument, NULL, OPT_KEY},     {"sqlstate", required_argument, NULL, OPT_SQLSTATE},
-        {"no-verify", no_argument, NULL, OPT_NO_VERIFY}};
+    static const struct option fixed[] = {{"config", required_argument, NULL, OPT_FILE},
+                                          {"help", no_argument, NULL, OPT_HELP},
+                                          {"version", no_argument, NULL, OPT_VERSION},
+                                          {"json", no_argument, NULL, OPT_JSON},
+                                          {"watch", no_argument, NULL, OPT_WATCH},
+                                          {"keys", required_argument, NULL, OPT_KEYS},
+                                          {"lsn", required_argument, NULL, OPT_LSN},
+                                          {"timeout", required_argument, NULL, OPT_TIMEOUT},
+                                          {"wait", required_argument, NULL, OPT_WAIT},
+                                          {"repair", no_argument, NULL, OPT_REPAIR},
+                                          {"all", no_argument, NULL, OPT_ALL},
+                                          {"fresh", no_argument, NULL, OPT_FRESH},
+                                          {"chunk", required_argument, NULL, OPT_CHUNK},
+                                          {"max-rate", required_argument, NULL, OPT_MAX_RATE},
+                                          {"key", required_argument, NULL, OPT_KEY},
+                                          {"sqlstate", required_argument, NULL, OPT_SQLSTATE},
+                                          {"no-verify", no_argument, NULL, OPT_NO_VERIFY},
+                                          {"dir", required_argument, NULL, OPT_DIR},
+                                          {"record", no_argument, NULL, OPT_RECORD},
+                                          {"changes", required_argument, NULL, OPT_CHANGES},
+                                          {"seconds", required_argument, NULL, OPT_SECONDS}};
     int count = sizeof fixed / sizeof *fixed;
     memcpy(options, fixed, sizeof fixed);
     for (int id = 0; id < PJ_SETTING_COUNT; id++)
