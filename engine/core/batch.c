@@ -16,7 +16,6 @@
  */
 #include "core/batch.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -384,30 +383,4 @@ bool pj_row_changed(const struct pj_table *table, const struct pj_row *row)
         if (!pj_equal(row->old[i], row->new_row[i]))
             return true;
     return false;
-}
-
-static int compare_values(const struct pj_value *a, const struct pj_value *b)
-{
-    int32_t shorter = a->length < b->length ? a->length : b->length;
-    int order = shorter > 0 ? memcmp(a->data, b->data, (size_t)shorter) : 0;
-    return order ? order : (a->length > b->length) - (a->length < b->length);
-}
-
-static int compare_rows(const void *a, const void *b, void *count)
-{
-    const struct pj_row *left = *(struct pj_row *const *)a, *right = *(struct pj_row *const *)b;
-    int order = 0;
-    for (int i = 0; !order && i < *(int *)count; i++)
-        order = compare_values(&left->identity[i], &right->identity[i]);
-    return order;
-}
-
-void pj_batch_sort(struct pj_batch *batch)
-{
-    for (int t = 0; t < batch->ntables; t++) {
-        struct pj_table_rows *rows = &batch->tables[t];
-        int count = rows->table->nidentity;
-        if (rows->count > 1)
-            qsort_r(rows->rows, rows->count, sizeof *rows->rows, compare_rows, &count);
-    }
 }

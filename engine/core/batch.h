@@ -87,7 +87,7 @@ int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error);
 /* After resolve: whether anything is to be done for the row (it changed; it was not both made and gone in here). */
 bool pj_row_changed(const struct pj_table *table, const struct pj_row *row);
 
-/* Sorts each table's rows by identity bytes, so that they are written in the order of the key. */
+/* Sorts each table's rows by identity bytes, so that they are written in the order of the key (batch_sort.c). */
 void pj_batch_sort(struct pj_batch *batch);
 
 #endif

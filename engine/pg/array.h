@@ -17,7 +17,8 @@ static inline void pj_array_put(struct pj_buf *array, struct pj_value value)
     }
     pj_buf_reserve(array, 4 + (size_t)value.length);
     pj_buf_put_int32(array, value.length);
-    pj_buf_put(array, value.data, (size_t)value.length);
+    if (value.length)
+        pj_buf_put(array, value.data, (size_t)value.length);
 }
 
 /* Completes the array: `count` elements were put. */

@@ -758,3 +758,37 @@ Test(batch, what_is_sorted_is_still_found)
     assert_pair(PLAIN, "1", NULL, NULL);
     assert_pair(PLAIN, "2", NULL, "2|x|b|c");
 }
+
+/* Long ones with much in common, short ones, and numbers: each against its predecessor. */
+Test(batch, sorts_many_rows_as_it_sorts_few)
+{
+    static const char *const forms[] = {"%u", "common prefix %u", "%08x", "\x7f%u", "%u and what follows"};
+    char row[96];
+    unsigned state = 12345;
+    for (size_t form = 0; form < sizeof forms / sizeof *forms; form++)
+        for (int i = 0; i < 1500; i++) {
+            char key[64];
+            state = state * 1664525u + 1013904223u;
+            snprintf(key, sizeof key, forms[form], i < 10 ? (unsigned)i : state >> (state % 29));
+            snprintf(row, sizeof row, "%s|%d|b|c", key, i);
+            (void)collect(PLAIN, PJ_INSERT, NULL, NULL, row); /* twins are refused */
+            snprintf(row, sizeof row, "%s|%d|b|c", i % 3 ? "same first key" : key, i);
+            (void)collect(PAIR, PJ_INSERT, NULL, NULL, row);
+        }
+    size_t counts[] = {batch->tables[PLAIN].count, batch->tables[PAIR].count};
+    pj_batch_sort(batch);
+    for (int table = PLAIN; table <= PAIR; table++) {
+        const struct pj_table_rows *rows = &batch->tables[table];
+        cr_assert_eq(rows->count, counts[table]);
+        for (size_t i = 1; i < rows->count; i++) {
+            int order = 0;
+            for (int k = 0; !order && k < rows->table->nidentity; k++) {
+                const struct pj_value *a = &rows->rows[i - 1]->identity[k], *b = &rows->rows[i]->identity[k];
+                size_t shorter = (size_t)(a->length < b->length ? a->length : b->length);
+                order = memcmp(a->data, b->data, shorter);
+                order = order ? order : a->length - b->length;
+            }
+            cr_assert_lt(order, 0, "row %zu of %s", i, rows->table->name);
+        }
+    }
+}
