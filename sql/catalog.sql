@@ -120,6 +120,18 @@ CREATE TABLE IF NOT EXISTS pgprojector.fence (
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- Fails where a statement did not find the one row it was meant for: another daemon has taken over, or a command has changed
+-- what the daemon holds in memory. With this the whole transaction fails, whatever of it has been sent already. The class
+-- (serialization failure) says that it is worth trying again.
+CREATE OR REPLACE FUNCTION pgprojector.demand_one(rows_found bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+BEGIN
+    IF rows_found IS DISTINCT FROM 1 THEN
+        RAISE EXCEPTION 'the catalog has changed; reading it again' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN true;
+END $$;
+
 -- The source LSN up to which the read side shows the write database; NULL before the first start is complete.
 -- Types: returns pg_lsn. Works on standbys.
 CREATE OR REPLACE FUNCTION pgprojector.applied_lsn() RETURNS pg_lsn

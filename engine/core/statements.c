@@ -187,13 +187,14 @@ static const char session_settings[] = "SET synchronous_commit = on; SET plan_ca
 /* pg_lsn has no cast from bigint; as an offset from 0/0 it has all 64 bits. */
 static const char fence_sql[] = "SELECT epoch FROM pgprojector.checkpoint WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric "
                                 "AND epoch = $2::bigint AND version = $3::bigint FOR UPDATE";
+/* Everything up to COMMIT may be under way when the answer comes, so finding no row must fail at the server. */
 static const char checkpoint_sql[] =
-    "UPDATE pgprojector.checkpoint SET lsn = '0/0'::pg_lsn + $4::bigint::numeric, "
+    "WITH moved AS (UPDATE pgprojector.checkpoint SET lsn = '0/0'::pg_lsn + $4::bigint::numeric, "
     "witness_xid = coalesce($5::bigint, witness_xid), "
     "witness_lsn = CASE WHEN $5::bigint IS NULL THEN witness_lsn ELSE '0/0'::pg_lsn + $4::bigint::numeric END, "
     "witness_time = CASE WHEN $5::bigint IS NULL THEN witness_time ELSE $6::timestamptz END, "
     "applied_at = clock_timestamp() WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric AND epoch = $2::bigint "
-    "AND version = $3::bigint";
+    "AND version = $3::bigint RETURNING 1) SELECT pgprojector.demand_one(count(*)) FROM moved";
 
 static int prepare(struct pj_session *read, const char *name, const char *sql, struct pj_error *error)
 {
