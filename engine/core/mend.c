@@ -221,7 +221,7 @@ static int mend_page(struct pj_mend *mend, bool full, const PGresult *page, int6
 {
     int count = PQntuples(page), code = PJ_OK;
     for (int first = 0, size; code == PJ_OK && first < count; first += size) {
-        size = mend->chunk > 200 ? mend->chunk : 200;
+        size = mend->chunk > 50 ? mend->chunk : 50;
         size = count - first < size ? count - first : size;
         code = pj_mend_keys(mend, full, page, first, size, error);
         if (code == PJ_OK)

@@ -1,0 +1,138 @@
+"""Pause and resume: a paused projection holds nobody back and loses nothing, whatever is killed when."""
+import random
+import signal
+import subprocess
+import time
+
+from harness import oracle
+from harness.cluster import poll
+from harness.daemon import PROGRAM, environment
+from harness.history import populate
+from harness.scenes import SEED, SEND
+from harness.workload import Workload
+
+NAME, OTHER = "conversation_summary", "user_conversation_membership"
+
+
+def state(pair, name=NAME):
+    return pair.read_value("SELECT state FROM pgprojector.projection WHERE name = %s", (name,))
+
+
+def dirty(pair):
+    return pair.read_value("SELECT count(*) FROM pgprojector.dirty_key")
+
+
+def content(pair, table=NAME):
+    return pair.read_query(f"SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {table} t")
+
+
+def resume(pair, name=NAME):
+    result = pair.command("resume", name)
+    assert result.code == 0, result
+    assert state(pair, name) == "live" and dirty(pair) == 0
+    assert pair.read_value("SELECT count(*) FROM pgprojector.job") == 0
+    return result
+
+
+def test_a_paused_projection_stands_still_and_holds_nobody_back(streaming):
+    assert streaming.command("pause", NAME).code == 0
+    again = streaming.command("pause", NAME)
+    assert again.code == 0 and "already" in again.out
+    before, other = content(streaming), content(streaming, OTHER)
+    streaming.write_query("UPDATE user_conversations SET last_read_at = '2001-01-01'")
+    streaming.write_query(SEND, (50,))
+    streaming.catch_up()
+    assert content(streaming) == before and content(streaming, OTHER) != other
+    assert streaming.read_value("SELECT count(*) FROM messages WHERE content = 'sent'") == 50
+    assert dirty(streaming) > 0
+    status = streaming.command("status")
+    assert status.code == 0 and "paused since" in status.out and "changed keys noted" in status.out, status
+    (item,) = [p for p in status_json(streaming)["projections"] if p["name"] == NAME]
+    assert item["state"] == "paused" and item["dirtyKeys"] == dirty(streaming)
+    verified = streaming.command("verify")
+    assert verified.code == 0 and f"{NAME}: paused" in verified.out, verified
+    refused = streaming.command("rebuild", NAME)
+    assert refused.code == 1 and "resume" in refused.err, refused
+    resume(streaming)
+    assert "already" in streaming.command("resume", NAME).out
+    streaming.assert_same("after resume")
+
+
+def status_json(pair):
+    return pair.command("status", "--json").json
+
+
+def test_a_pause_outlives_the_daemon(streaming):
+    streaming.command("pause", OTHER)
+    streaming.write_query(SEND, (5,))
+    streaming.catch_up()
+    streaming.daemon.kill()
+    streaming.write_query("DELETE FROM user_conversations WHERE user_id IN (SELECT user_id FROM user_conversations LIMIT 3)")
+    streaming.start()
+    streaming.catch_up()
+    assert state(streaming, OTHER) == "paused"
+    streaming.daemon.stop()
+    resume(streaming, OTHER)  # without a daemon
+    streaming.start()
+    streaming.assert_same()
+
+
+def test_truncate_while_paused(streaming):
+    streaming.command("pause", NAME)
+    streaming.write_query("TRUNCATE messages")
+    streaming.write_query(SEND, (5,))
+    streaming.catch_up()
+    resume(streaming)
+    streaming.assert_same()
+
+
+def test_pause_and_resume_under_load(pair):
+    """Again and again, both projections, with the daemon or the resuming command killed in between."""
+    rng = random.Random(SEED)
+    populate(pair, SEED)
+    pair.start()
+    workload = Workload(pair, SEED, 3, None).start()
+    for turn in range(6):
+        name = (NAME, OTHER)[turn % 2]
+        assert pair.command("pause", name).code == 0
+        target = workload.committed + 30
+        poll(lambda t=target: workload.committed >= t, 30, "the writers' progress")
+        if rng.random() < 0.5:
+            pair.daemon.kill()
+            pair.start()
+        process = subprocess.Popen([PROGRAM, "resume", name], env=environment(pair.write_url, pair.read_url),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if rng.random() < 0.6:
+            time.sleep(rng.random() * 0.15)  # a random moment, no condition
+            process.send_signal(rng.choice((signal.SIGKILL, signal.SIGINT)))
+            process.communicate(timeout=10)
+            assert state(pair, name) in ("paused", "live")
+        else:
+            _, err = process.communicate(timeout=30)
+            assert process.returncode == 0, err
+        result = pair.command("resume", name)
+        assert result.code == 0 and state(pair, name) == "live", result
+    workload.stop()
+    pair.assert_same(f"seed {SEED}, after pauses under load")
+    assert dirty(pair) == 0
+
+
+def test_many_dirty_keys_are_caught_up_with_in_rounds(streaming):
+    streaming.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'c', 'group', now(), now()"
+                          " FROM generate_series(1, 4000)")
+    streaming.catch_up()
+    streaming.command("pause", NAME)
+    streaming.write_query("INSERT INTO messages (id, conversation_id, sequence_number, content, created_at)"
+                          " SELECT gen_random_uuid(), id, 1, 'm', now() FROM conversations")
+    streaming.catch_up()
+    assert dirty(streaming) >= 4000
+    assert len(oracle.differences(streaming)) > 0
+    result = resume(streaming)
+    assert "keys were caught up with" in result.out
+    streaming.assert_same()
+
+
+def test_usage(streaming):
+    for words in (["pause"], ["resume"], ["pause", "nothing"], ["resume", "conversation_sumary"], ["pause", NAME, OTHER]):
+        result = streaming.command(*words)
+        assert result.code == 2 and result.err, (words, result)

@@ -1,0 +1,238 @@
+"""Rebuild in place: what is wrong is found and mended beside the stream; readers never notice; interrupted, it goes on."""
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from harness.cluster import poll
+from harness.daemon import PROGRAM, ROOT, environment
+from harness.pair import lsn
+from harness.scenes import SEED, SEND
+from harness.workload import Workload
+
+SPOIL = """
+    UPDATE conversation_summary SET message_count = message_count + 7, title = 'spoilt' WHERE ctid IN
+        (SELECT ctid FROM conversation_summary ORDER BY id LIMIT 5);
+    DELETE FROM conversation_summary WHERE ctid IN (SELECT ctid FROM conversation_summary ORDER BY id DESC LIMIT 2);
+    INSERT INTO conversation_summary (id, message_count) VALUES (gen_random_uuid(), 3);
+    UPDATE user_conversation_membership SET unread_count = 1000 WHERE ctid IN
+        (SELECT ctid FROM user_conversation_membership ORDER BY user_id LIMIT 9);
+    DELETE FROM user_conversation_membership WHERE ctid IN
+        (SELECT ctid FROM user_conversation_membership ORDER BY user_id DESC LIMIT 3)
+"""
+MANY = 3000
+
+
+def no_traces(pair):
+    assert pair.read_value("SELECT count(*) FROM pgprojector.job") == 0
+    assert pair.read_value("SELECT count(*) FROM pgprojector.dirty_key") == 0
+    assert pair.read_value("SELECT count(*) FROM pg_class WHERE relname ~ '^pj_|pgprojector_' AND relkind = 'r'") == 0
+
+
+def populate_many(pair, conversations=MANY):
+    pair.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'c' || i, 'group', now(), now()"
+                     " FROM generate_series(1, %s) i", (conversations,))
+    pair.write_query("INSERT INTO messages (id, conversation_id, sequence_number, content, created_at)"
+                     " SELECT gen_random_uuid(), id, n, 'm', now() FROM conversations, generate_series(1, 3) n")
+
+
+def start_command(pair, *words):
+    """A command that runs on its own, to be looked at or ended."""
+    return subprocess.Popen([PROGRAM, *words], env=environment(pair.write_url, pair.read_url), stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+class Reader(threading.Thread):
+    """Polls summaries and position, all the time, and keeps what must never be: rows gone (but for what the test itself
+    deleted), the table not there, the position going back."""
+
+    def __init__(self, pair, deleted):
+        super().__init__(daemon=True)
+        self.pair, self.deleted = pair, deleted
+        self.ending = threading.Event()
+        self.faults, self.samples = [], 0
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, failed, *_):
+        self.ending.set()
+        self.join(10)
+        if not failed:
+            assert not self.faults and self.samples, (self.faults[:3], self.samples)
+
+    def run(self):
+        before = 0
+        try:
+            with self.pair.read_connection() as conn, conn.cursor() as cursor:
+                while not self.ending.is_set():
+                    cursor.execute("SELECT pgprojector.applied_lsn()::text, (SELECT count(*) FROM conversation_summary),"
+                                   " (SELECT count(*) FROM conversations)")
+                    applied, found, wanted = cursor.fetchone()
+                    if found < wanted - self.deleted:
+                        self.faults.append(f"{found} rows of {wanted}")
+                    if lsn(applied) < before:
+                        self.faults.append(f"position {applied} after {before:X}")
+                    before = lsn(applied)
+                    self.samples += 1
+        except Exception as error:  # pylint: disable=broad-except
+            self.faults.append(repr(error))
+
+
+def test_rebuild_mends_exactly_what_differs(streaming):
+    streaming.read_query(SPOIL)
+    before = streaming.read_query("SELECT id, xmin::text FROM conversation_summary ORDER BY id")
+    result = streaming.command("rebuild", "--all")
+    assert result.code == 0 and "conversation_summary: 8 rows differed, 8 mended, verified" in result.out, result
+    assert "user_conversation_membership: 12 rows differed, 12 mended, verified" in result.out, result
+    streaming.assert_same("after the rebuild")
+    after = dict(streaming.read_query("SELECT id, xmin::text FROM conversation_summary"))
+    assert sum(after.get(row) == xmin for row, xmin in before) == len(before) - 6, "rows that were right are not touched"
+    again = streaming.command("rebuild", "conversation_summary")
+    assert again.code == 0 and "no row differed" in again.out, again
+    no_traces(streaming)
+
+
+def test_rebuild_under_load(streaming):
+    populate_many(streaming)
+    streaming.catch_up()
+    workload = Workload(streaming, SEED, 3, None)
+    with Reader(streaming, deleted=2):
+        workload.start()
+        for turn in range(3):
+            streaming.read_query(SPOIL)
+            streaming.read_query("UPDATE conversation_summary SET message_count = -1 WHERE title ~ '^c[0-9]*%s$'", (turn,))
+            result = streaming.command("rebuild", "--all")
+            assert result.code == 0, result
+        workload.stop()
+        streaming.assert_same("after rebuilds under load")
+    no_traces(streaming)
+
+
+def test_rebuild_without_a_daemon(streaming):
+    streaming.daemon.stop()
+    streaming.read_query(SPOIL)
+    assert streaming.command("rebuild", "conversation_summary").code == 0
+    streaming.start()
+    result = streaming.command("rebuild", "user_conversation_membership", "--no-verify")
+    assert result.code == 0 and "12 mended\n" in result.out, result
+    streaming.assert_same()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_rebuild_interrupted_goes_on(streaming, ending):
+    populate_many(streaming)
+    streaming.catch_up()
+    streaming.read_query("UPDATE conversation_summary SET message_count = -1")
+    wrong = "SELECT count(*) FROM conversation_summary WHERE message_count = -1"
+    process = start_command(streaming, "rebuild", "conversation_summary", "--max-rate", "700", "--chunk", "20")
+    poll(lambda: streaming.read_value(wrong) < MANY - 200, what="the first chunks")
+    job = poll(lambda: [job for job in streaming.command("status", "--json").json["jobs"] if job["percent"]], what="progress")[0]
+    assert job["kind"] == "rebuild" and job["phase"] == "mending" and job["running"] and 0 < job["percent"] < 100, job
+    assert f"of {MANY} keys" in streaming.command("status").out
+    process.send_signal(ending)
+    _, err = process.communicate(timeout=10)
+    left = streaming.read_value(wrong)
+    assert process.returncode != 0 and 0 < left < MANY - 100, (left, err)
+    if ending == signal.SIGINT:
+        assert "start it again" in err and streaming.command("status", "--json").json["jobs"] == [], err
+    else:
+        poll(lambda: not streaming.command("status", "--json").json["jobs"][0]["running"], what="the job's end")
+    result = streaming.command("rebuild", "conversation_summary")
+    assert result.code == 0 and f"{left} rows differed" in result.out, result
+    streaming.assert_same()
+    no_traces(streaming)
+
+
+def test_the_stream_goes_on_meanwhile(streaming):
+    """A throttled rebuild holds the stream up for moments only."""
+    populate_many(streaming)
+    streaming.catch_up()
+    streaming.read_query("UPDATE conversation_summary SET message_count = -1")
+    process = start_command(streaming, "rebuild", "conversation_summary")
+    waits = []
+    while process.poll() is None:
+        began = time.monotonic()
+        streaming.write_query(SEND, (1,))
+        streaming.catch_up(5)
+        waits.append(time.monotonic() - began)
+    process.communicate(timeout=5)
+    assert process.returncode == 0 and waits and sorted(waits)[len(waits) // 2] < 0.25, waits
+    streaming.assert_same()
+
+
+def test_another_version_of_the_module(streaming, make_pair):
+    """Another option is another definition: the daemon refuses, rebuild makes the table fit, the daemon goes on."""
+    streaming.daemon.stop()
+    streaming.config = streaming.configure("[module user_conversation_membership]\nnull_last_read = all\n")
+    config, streaming.config = streaming.config, None
+    old = streaming.start()
+    streaming.config = config
+    refused = streaming.command("rebuild", "user_conversation_membership")
+    assert refused.code == 1 and "a daemon is running" in refused.err and "stop it" in refused.err, refused
+    old.daemon.stop()
+    ended = streaming.command("run")
+    assert ended.code == 2 and "rebuild needed" in ended.err, ended
+    before = streaming.read_value("SELECT sum(unread_count) FROM user_conversation_membership")
+    result = streaming.command("rebuild", "user_conversation_membership")
+    assert result.code == 0 and "now of version" in result.out, result
+    assert streaming.read_value("SELECT sum(unread_count) FROM user_conversation_membership") > before
+    streaming.daemon.words[1:1] = ["-c", str(config)]
+    streaming.start()
+    streaming.write_query(SEND, (5,))
+    streaming.catch_up()
+    assert streaming.command("verify").code == 0
+
+
+MODULE = """
+#include "pgprojector.h"
+static const struct pj_source sources[] = {{"conversations", "id", NULL}, {NULL, NULL, NULL}};
+static const char *const key[] = {"id", NULL};
+static const struct pj_module module = {
+    .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "titles",
+    .version = VERSION, .description = "titles", .sources = sources, .target = "titles", .key = key,
+    .definition = "SELECT c.id, " COLUMNS " FROM {conversations} AS c WHERE {keys(c.id)}",
+};
+const struct pj_module *pj_module(void)
+{
+    return &module;
+}
+"""
+
+
+def build_module(directory, version, columns):
+    source = directory / "titles.c"
+    source.write_text(MODULE)
+    subprocess.run(["cc", "-shared", "-fPIC", f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f"-I{ROOT}/engine/include",
+                    "-o", directory / "titles.so", source], check=True)
+
+
+def test_a_shape_that_changed_is_refused(make_pair, tmp_path):
+    build_module(tmp_path, 1, "c.title")
+    pair = make_pair(config=f"[pgprojector]\nmodule_dir = {tmp_path}\n")
+    pair.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'c', 'group' FROM generate_series(1, 5)")
+    pair.start().daemon.stop()
+    build_module(tmp_path, 2, "upper(c.title) AS title")
+    assert "rebuild needed" in pair.command("run").err
+    result = pair.command("rebuild", "--all")
+    assert result.code == 0 and "5 mended" in result.out and "version 2" in result.out, result
+    assert pair.read_value("SELECT count(*) FROM titles WHERE title = 'C'") == 5
+    build_module(tmp_path, 3, "c.title, c.type")
+    result = pair.command("rebuild", "titles")
+    assert result.code == 2 and "the shape has changed" in result.err and "--fresh" in result.err, result
+    assert pair.command("rebuild", "titles", "--fresh").code == 2
+    shutil.rmtree(tmp_path)
+
+
+def test_usage(streaming):
+    for words in (["rebuild"], ["rebuild", "--all", "conversation_summary"], ["rebuild", "conversation_sumary"],
+                  ["rebuild", "conversation_summary", "conversation_sumary"], ["rebuild", "--all", "--chunk", "0"]):
+        result = streaming.command(*words)
+        assert result.code == 2 and result.err, (words, result)
+    assert "did you mean conversation_summary" in streaming.command("rebuild", "conversation_sumary").err
+    assert os.environ.get("PGPROJECTOR") is None or PROGRAM.exists()
