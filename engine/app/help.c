@@ -74,7 +74,7 @@ static const char verify_text[] =
     "  --keys N        differing keys shown of each table (default 20); all are counted\n"
     "  --json          one JSON object\n"
     "\n"
-    "Exit codes: 0 no difference, or all mended; 5 differences, listed; 4 no daemon is running, or it did not answer;\n"
+    "Exit codes: 0 no difference, or all mended; 5 differences, listed; 6 dead letters present; 4 no daemon is running, or it did not answer;\n"
     "3 a database is unreachable; 2 configuration; 1 failure.\n"
     "\n"
     "Example:\n"

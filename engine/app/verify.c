@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,7 +23,7 @@ struct verification {
     struct pj_setup setup;
     struct pj_session *write, *read; /* under the fence */
     pj_lsn lsn;
-    int64_t rows, differences;
+    int64_t rows, differences, dead_letters;
     json_t *tables, *keys; /* with --json */
 };
 
@@ -131,8 +132,9 @@ static void conclude(const struct verification *verification)
             printf("%lld rows compared, no difference at LSN %s\n", rows, PJ_LSN(verification->lsn));
         return;
     }
-    json_t *json = json_pack("{s:s,s:I,s:I,s:O}", "lsn", PJ_LSN(verification->lsn), "rows", (json_int_t)rows,
-                             "differences", (json_int_t)differences, "tables", verification->tables);
+    json_t *json = json_pack("{s:s,s:I,s:I,s:I,s:O}", "lsn", PJ_LSN(verification->lsn), "rows", (json_int_t)rows,
+                             "differences", (json_int_t)differences, "deadLetters",
+                             (json_int_t)verification->dead_letters, "tables", verification->tables);
     json_dumpf(json, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(json);
@@ -183,6 +185,37 @@ static int open_fence(struct verification *verification, struct pj_error *error)
     return pj_fence_open(&options, &verification->write, &verification->read, &verification->lsn, error);
 }
 
+static void say_not_compared(struct verification *verification, const char *name, const char *state)
+{
+    if (verification->app->options.json)
+        json_array_append_new(verification->tables, json_pack("{s:s,s:s,s:s}", "kind", "projection", "name", name,
+                                                              "notCompared", state));
+    else
+        printf("projection %s: %s, not compared\n", name, state);
+}
+
+/* One that is not live is behind by design; of a live one, dead letters are not counted as differences. */
+static int look_at_standing(struct verification *verification, const char *name, bool *live, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query_row(
+        verification->read, &result,
+        "SELECT state, (SELECT pg_catalog.count(*) FROM pgprojector.dead_letter d WHERE d.projection = p.name) "
+        "FROM pgprojector.projection p WHERE name = $1",
+        1, &name, error);
+    if (code != PJ_OK)
+        return code;
+    *live = strcmp(PQgetvalue(result, 0, 0), "live") == 0;
+    long long parked = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+    if (!*live)
+        say_not_compared(verification, name, PQgetvalue(result, 0, 0));
+    else if (parked && !verification->app->options.json)
+        printf("projection %s: %lld keys are dead letters, not compared\n", name, parked);
+    verification->dead_letters += parked;
+    PQclear(result);
+    return PJ_OK;
+}
+
 static int compare(struct verification *verification, struct pj_error *error)
 {
     const struct pj_setup *setup = &verification->setup;
@@ -193,14 +226,19 @@ static int compare(struct verification *verification, struct pj_error *error)
         .context = verification,
     };
     int64_t ignored = 0; /* compared() sums up */
+    bool live;
     int code = PJ_OK;
     for (int i = 0; code == PJ_OK && i < setup->ntables; i++)
         if (wanted_table(verification->app, &setup->tables[i]))
             code = pj_verify_mirrors(verification->write, verification->read, &setup->tables[i], 1, &options, &ignored,
                                      error);
-    for (int i = 0; code == PJ_OK && i < setup->nprojections; i++)
-        if (wanted_projection(verification->app, &setup->projections[i]))
+    for (int i = 0; code == PJ_OK && i < setup->nprojections; i++) {
+        if (!wanted_projection(verification->app, &setup->projections[i]))
+            continue;
+        code = look_at_standing(verification, setup->projections[i].module->name, &live, error);
+        if (code == PJ_OK && live)
             code = pj_verify_projection(verification->read, &setup->projections[i], &options, &ignored, error);
+    }
     return code;
 }
 
@@ -214,7 +252,9 @@ static int verify_all(struct verification *verification, struct pj_error *error)
     if (code != PJ_OK)
         return code;
     conclude(verification);
-    return verification->differences ? PJ_EDIFFERENT : PJ_OK;
+    if (verification->differences)
+        return PJ_EDIFFERENT;
+    return verification->dead_letters ? PJ_EDEADLETTER : PJ_OK;
 }
 
 int pj_verify(struct pj_app *app, struct pj_error *error)

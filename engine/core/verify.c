@@ -91,6 +91,18 @@ static void put_join(struct pj_buf *sql, const struct pj_projection *projection)
     }
 }
 
+/* Dead letters show their last good rows, and may differ. */
+static void put_not_parked(struct pj_buf *sql, const struct pj_projection *projection)
+{
+    pj_buf_puts(sql, " AND NOT EXISTS (SELECT FROM pgprojector.dead_letter AS parked WHERE parked.projection = ");
+    pj_quote_literal(sql, projection->module->name);
+    pj_buf_puts(sql, " AND parked.key = coalesce(t.");
+    pj_quote_identifier(sql, projection->module->key[0]);
+    pj_buf_puts(sql, ", d.");
+    pj_quote_identifier(sql, projection->module->key[0]);
+    pj_buf_puts(sql, ")::pg_catalog.text)");
+}
+
 /*
  * The differing rows, ordered so that the same difference is always shown the same way; each carries the number of all
  * of them, so that only as many come over as are shown.
@@ -109,12 +121,13 @@ static void put_comparison(struct pj_buf *sql, const struct pj_projection *proje
     pj_verify_key_json(sql, "t.", key, projection->nkey);
     pj_buf_puts(sql, " END AS key");
     put_join(sql, projection);
-    pj_buf_printf(sql, " WHERE %s OR %s OR ", missing, extra);
+    pj_buf_printf(sql, " WHERE (%s OR %s OR ", missing, extra);
     pj_verify_row_text(sql, "t.", names, count);
     pj_buf_puts(sql, " <> ");
     pj_verify_row_text(sql, "d.", names, count);
     /* text's own "=" is by bytes under every deterministic collation; "C" makes sure */
-    pj_buf_puts(sql, " COLLATE \"C\"");
+    pj_buf_puts(sql, " COLLATE \"C\")");
+    put_not_parked(sql, projection);
     pj_buf_printf(sql, ") AS difference ORDER BY key COLLATE \"C\", fault LIMIT %d", limit);
 }
 

@@ -29,7 +29,8 @@ struct pj_verify_options {
 int pj_verify_mirrors(struct pj_session *write, struct pj_session *read, const struct pj_table *tables, int count,
                       const struct pj_verify_options *options, int64_t *differences, struct pj_error *error);
 
-/* A target against its definition, in the read session's snapshot, as text and never by "=". Sets *differences. */
+/* A target against its definition, in the read session's snapshot, as text and never by "=". Sets *differences. Rows of dead
+ * letters are not counted. */
 int pj_verify_projection(struct pj_session *read, const struct pj_projection *projection,
                          const struct pj_verify_options *options, int64_t *differences, struct pj_error *error);
 
