@@ -155,7 +155,17 @@ static bool check_settings(struct pj_probe *probe)
     return false;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- notes */
+/* ------------------------------------------------------------------------------------------- without databases */
+
+static void check_merge_text(struct pj_probe *probe, const struct pj_stream *stream)
+{
+    struct pj_error error;
+    if (strstr(stream->merge, "{delta}"))
+        return;
+    pj_error_set(&error, PJ_ECONFIG, "merge of stream %s: {delta} does not occur in it", stream->name);
+    pj_error_hint(&error, "it stands for the rows that apply() emitted; a merge without it does the same every time");
+    pj_fault_list_add(&probe->report->faults, &error);
+}
 
 static void note_costs(struct pj_probe *probe)
 {

@@ -212,16 +212,6 @@ static void check_merge(struct pj_probe *probe, const struct pj_stream *stream, 
     pj_free(target);
 }
 
-static void check_merge_text(struct pj_probe *probe, const struct pj_stream *stream)
-{
-    struct pj_error error;
-    if (strstr(stream->merge, "{delta}"))
-        return;
-    pj_error_set(&error, PJ_ECONFIG, "merge of stream %s: {delta} does not occur in it", stream->name);
-    pj_error_hint(&error, "it stands for the rows that apply() emitted; a merge without it does the same every time");
-    pj_fault_list_add(&probe->report->faults, &error);
-}
-
 static void check_target_indexes(struct pj_probe *probe)
 {
     for (const char *const *index = probe->module->target_indexes; index && *index; index++) {

@@ -10,7 +10,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYERS = ["base", "wire", "pg", "host", "core", "app"]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
-PUBLIC = {"pgprojector.h", "sql.h"}
+PUBLIC = {"pgprojector.h", "sql.h", "template.h"}
 IO = re.compile(r"^(libpq-fe|uv|sys/socket|netdb|poll|sys/epoll)(\.h|$)")
 
 
