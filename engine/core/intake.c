@@ -107,7 +107,7 @@ static int commit(struct pj_intake *intake, const struct pj_row_change *change, 
 /* Before the first new transaction nothing may be applied in parts. */
 static void bound_memory(struct pj_intake *intake)
 {
-    if (intake->skip_to && pj_intake_full(intake))
+    if (intake->skip_to && pj_intake_overfull(intake))
         intake->discarding = true;
     if (intake->discarding && pj_batch_bytes(intake->batch) > KEEP_BYTES) {
         pj_batch_reset(intake->batch, KEEP_BYTES);

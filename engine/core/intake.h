@@ -48,10 +48,16 @@ int pj_intake_keepalive(struct pj_intake *intake, pj_lsn position, struct pj_err
 /* Answers PJ_INTAKE_PARTITION; takes the texts (pj_free). */
 void pj_intake_learn(struct pj_intake *intake, char *condition, char *ancestors);
 
-/* The batch has reached its cap. */
+/* The batch has reached its cap: the transaction it is in is still to be completed, another one is not to be begun. */
 static inline bool pj_intake_full(const struct pj_intake *intake)
 {
     return pj_batch_bytes(intake->batch) >= intake->batch_bytes;
+}
+
+/* A quarter beyond the cap, in the middle of a transaction: it must be applied in parts. */
+static inline bool pj_intake_overfull(const struct pj_intake *intake)
+{
+    return pj_batch_bytes(intake->batch) >= intake->batch_bytes + intake->batch_bytes / 4;
 }
 
 #endif

@@ -376,7 +376,7 @@ static void apply_what_is_ready(struct pipeline *p)
     if (!running(p) || !apply_idle(p) || p->intake.discarding)
         return;
     const struct pj_batch *batch = p->collecting;
-    bool part = p->split || (pj_intake_full(&p->intake) && !batch->ends_at_commit && !p->intake.skip_to);
+    bool part = p->split || (pj_intake_overfull(&p->intake) && !batch->ends_at_commit && !p->intake.skip_to);
     if (part)
         hand_over(p, false);
     else if (batch->ends_at_commit && batch->transactions && gate_lets_apply(p) && worth_committing(p))
@@ -552,7 +552,7 @@ static void take_keepalive(struct pipeline *p, const struct pj_copydata *message
 static bool may_read(struct pipeline *p)
 {
     return p->state == STREAMING && !p->split && gate_lets_read(p) &&
-           (!pj_intake_full(&p->intake) || p->intake.discarding);
+           (p->intake.discarding || !(p->intake.in_transaction ? pj_intake_overfull(&p->intake) : pj_intake_full(&p->intake)));
 }
 
 /* Reads until there is nothing more for now; false after a failure. */
