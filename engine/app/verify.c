@@ -1,12 +1,14 @@
 /*
  * `verify`: a fence gives two sessions that show one and the same commit; under them every mirror is compared with its
- * source and every projection with its definition, or those that were named.
+ * source and every projection with its definition, or those that were named. With --repair the keys that differ are
+ * mended at a second fence, and everything is compared once more, until nothing differs.
  */
 #include "core/verify.h"
 #include "app/app.h"
 #include "app/deployment.h"
 #include "base/mem.h"
 #include "core/catalog.h"
+#include "core/repair.h"
 #include "core/setup.h"
 
 #include <jansson.h>
@@ -15,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FENCE_WAIT_MS = 1000, FENCE_ATTEMPTS = 5, STEP_TIMEOUT_MS = 60000 };
+enum { FENCE_WAIT_MS = 1000, FENCE_ATTEMPTS = 5, STEP_TIMEOUT_MS = 60000, REPAIR_ROUNDS = 5 };
 
 struct verification {
     struct pj_app *app;
@@ -25,6 +27,8 @@ struct verification {
     pj_lsn lsn;
     int64_t rows, differences, dead_letters;
     json_t *tables, *keys; /* with --json */
+    struct pj_repair *repair; /* with --repair */
+    struct pj_repaired repaired;
 };
 
 /* --------------------------------------------------------------------------------------------------------- names */
@@ -98,6 +102,12 @@ static void report(void *context, const struct pj_difference *difference)
     printf("%s %s: %s %s\n", difference->kind, difference->name, difference->fault, difference->key);
 }
 
+static void differs(void *context, const struct pj_difference *difference)
+{
+    struct verification *verification = context;
+    pj_repair_note(verification->repair, difference);
+}
+
 static void print_compared(const char *kind, const char *name, int64_t rows, int64_t differences)
 {
     if (differences)
@@ -135,6 +145,10 @@ static void conclude(const struct verification *verification)
     json_t *json = json_pack("{s:s,s:I,s:I,s:I,s:O}", "lsn", PJ_LSN(verification->lsn), "rows", (json_int_t)rows,
                              "differences", (json_int_t)differences, "deadLetters",
                              (json_int_t)verification->dead_letters, "tables", verification->tables);
+    if (verification->repair)
+        json_object_set_new(json, "repaired",
+                            json_pack("{s:I,s:I}", "mirrorRows", (json_int_t)verification->repaired.rows,
+                                      "projectionKeys", (json_int_t)verification->repaired.keys));
     json_dumpf(json, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(json);
@@ -173,16 +187,28 @@ static int prepare(struct verification *verification, struct pj_error *error)
     return code;
 }
 
-static int open_fence(struct verification *verification, struct pj_error *error)
+static struct pj_fence_options fence_options(const struct verification *verification)
 {
-    struct pj_fence_options options = {
+    return (struct pj_fence_options){
         .write_url = verification->deployment.write_url,
         .read_url = verification->deployment.read_url,
         .wait_ms = FENCE_WAIT_MS,
         .attempts = FENCE_ATTEMPTS,
         .stop = &verification->app->stop,
     };
+}
+
+static int open_fence(struct verification *verification, struct pj_error *error)
+{
+    struct pj_fence_options options = fence_options(verification);
     return pj_fence_open(&options, &verification->write, &verification->read, &verification->lsn, error);
+}
+
+static void close_fence(struct verification *verification)
+{
+    pj_session_close(verification->write);
+    pj_session_close(verification->read);
+    verification->write = verification->read = NULL;
 }
 
 static void say_not_compared(struct verification *verification, const char *name, const char *state)
@@ -223,6 +249,8 @@ static int compare(struct verification *verification, struct pj_error *error)
         .keys_shown = verification->app->options.keys,
         .report = report,
         .compared = compared,
+        .keys_wanted = verification->repair ? PJ_REPAIR_KEYS : 0,
+        .differs = verification->repair ? differs : NULL,
         .context = verification,
     };
     int64_t ignored = 0; /* compared() sums up */
@@ -242,13 +270,45 @@ static int compare(struct verification *verification, struct pj_error *error)
     return code;
 }
 
+static int compare_at_fence(struct verification *verification, struct pj_error *error)
+{
+    verification->rows = verification->differences = verification->dead_letters = 0;
+    json_array_clear(verification->tables);
+    int code = open_fence(verification, error);
+    if (code == PJ_OK)
+        code = compare(verification, error);
+    close_fence(verification);
+    return code;
+}
+
+static int repair(struct verification *verification, struct pj_error *error)
+{
+    struct pj_fence_options options = fence_options(verification);
+    struct pj_repaired *repaired = &verification->repaired;
+    repaired->failed = 0;
+    int code = pj_repair_run(verification->repair, &options, repaired, error);
+    if (code == PJ_OK && !verification->app->options.json)
+        printf("repaired by now: %lld rows of mirrors, %lld keys of projections\n", (long long)repaired->rows,
+               (long long)repaired->keys);
+    if (code == PJ_OK && repaired->failed)
+        pj_log(&verification->app->log, PJ_LOG_WARNING, "a projection could not be mended: %s", repaired->fault);
+    fflush(stdout);
+    return code;
+}
+
 static int verify_all(struct verification *verification, struct pj_error *error)
 {
     int code = prepare(verification, error);
+    if (code == PJ_OK && verification->app->options.repair)
+        verification->repair = pj_repair_new(&verification->setup);
     if (code == PJ_OK)
-        code = open_fence(verification, error);
-    if (code == PJ_OK)
-        code = compare(verification, error);
+        code = compare_at_fence(verification, error);
+    for (int round = 0; code == PJ_OK && verification->repair && verification->differences && round < REPAIR_ROUNDS;
+         round++) {
+        code = repair(verification, error);
+        if (code == PJ_OK)
+            code = compare_at_fence(verification, error);
+    }
     if (code != PJ_OK)
         return code;
     conclude(verification);
@@ -263,8 +323,8 @@ int pj_verify(struct pj_app *app, struct pj_error *error)
     int code = pj_deployment_make(&verification.deployment, &app->config, error);
     if (code == PJ_OK)
         code = verify_all(&verification, error);
-    pj_session_close(verification.write);
-    pj_session_close(verification.read);
+    close_fence(&verification);
+    pj_repair_free(verification.repair);
     pj_setup_close(&verification.setup);
     pj_deployment_free(&verification.deployment);
     json_decref(verification.tables);

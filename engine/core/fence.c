@@ -262,6 +262,30 @@ static int begin_write(struct attempt *attempt, const char *snapshot, struct pj_
                             snapshot, settings);
 }
 
+/*
+ * For writing there is no snapshot but a lock. Every transaction of the daemon begins with the checkpoint row, so what is
+ * read and written while we hold its lock is the read side at that checkpoint, whatever becomes of the fence. The server
+ * ends the transaction itself should we be stopped in the middle of it.
+ */
+static int begin_read_locked(struct attempt *attempt, struct pj_error *error)
+{
+    static const char sql[] = "SELECT c.lsn = f.target FROM pgprojector.checkpoint c, pgprojector.fence f "
+                              "WHERE f.id = $1::bigint AND f.state = 'reached' FOR UPDATE OF c";
+    const char *params[] = {attempt->id};
+    int code = pj_session_exec(attempt->read,
+                               "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL row_security = off; "
+                               "SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = '30s'; "
+                               "SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL lock_timeout = '5s'",
+                               error);
+    PGresult *result = NULL;
+    if (code == PJ_OK)
+        code = pj_session_query(attempt->read, &result, sql, 1, params, error);
+    if (code == PJ_OK && (PQntuples(result) != 1 || PQgetvalue(result, 0, 0)[0] != 't'))
+        code = let_go(error, "lock");
+    PQclear(result);
+    return code;
+}
+
 static int begin_read(struct attempt *attempt, struct pj_error *error)
 {
     static const char sql[] =
@@ -300,7 +324,7 @@ static int try_once(struct attempt *attempt, int number, struct pj_error *error)
     if (code == PJ_OK)
         code = wait_state(attempt, "advance", "reached", REACHED_MS, error);
     if (code == PJ_OK)
-        code = begin_read(attempt, error);
+        code = attempt->options->lock ? begin_read_locked(attempt, error) : begin_read(attempt, error);
     return code;
 }
 

@@ -236,6 +236,16 @@ static int recompute_targets(struct resync *resync, struct pj_error *error)
     return PJ_OK;
 }
 
+/* What is not live notes what it has to catch up with: everything. */
+static int note_others(struct resync *resync, struct pj_error *error)
+{
+    return pj_session_exec(resync->read,
+                           "INSERT INTO pgprojector.dirty_key (projection, key) SELECT name, NULL "
+                           "FROM pgprojector.projection WHERE state NOT IN ('live', 'failing', 'retired'); "
+                           "UPDATE pgprojector.checkpoint SET version = version + 1",
+                           error);
+}
+
 /* Are the tables still what was read at the start, and has the new slot still all the WAL it needs? */
 static int look_again(struct resync *resync, struct pj_error *error)
 {
@@ -252,7 +262,8 @@ static int look_again(struct resync *resync, struct pj_error *error)
 
 static int fill(struct resync *resync, struct pj_error *error)
 {
-    static int (*const steps[])(struct resync *, struct pj_error *) = {mend_mirrors, recompute_targets, look_again};
+    static int (*const steps[])(struct resync *, struct pj_error *) = {mend_mirrors, recompute_targets, note_others,
+                                                                          look_again};
     int code = PJ_OK;
     for (size_t i = 0; code == PJ_OK && i < sizeof steps / sizeof *steps; i++)
         code = steps[i](resync, error);

@@ -16,14 +16,28 @@
 /* ------------------------------------------------------------------------------------------------------ shared parts
  */
 
-void pj_verify_tally_add(struct pj_verify_tally *tally, const char *fault, const char *key)
+void pj_verify_tally_add(struct pj_verify_tally *tally, const char *fault, const char *key, const char *const *values)
 {
+    const struct pj_verify_options *options = tally->options;
+    struct pj_difference difference = {tally->kind, tally->name, fault, key, values, tally->nvalues};
     tally->differences++;
-    if (!key || tally->shown >= tally->options->keys_shown || !tally->options->report)
-        return;
-    tally->shown++;
-    struct pj_difference difference = {tally->kind, tally->name, fault, key};
-    tally->options->report(tally->options->context, &difference);
+    if (key && tally->shown < options->keys_shown && options->report) {
+        tally->shown++;
+        options->report(options->context, &difference);
+    }
+    if (values && tally->handed < options->keys_wanted && options->differs) {
+        tally->handed++;
+        options->differs(options->context, &difference);
+    }
+}
+
+void pj_verify_tally_add_row(struct pj_verify_tally *tally, const char *fault, const PGresult *rows, int row,
+                             int field)
+{
+    const char *values[PJ_VERIFY_KEY_COLUMNS];
+    for (int i = 0; i < tally->nvalues; i++)
+        values[i] = PQgetvalue(rows, row, field + 1 + i);
+    pj_verify_tally_add(tally, fault, PQgetvalue(rows, row, field), values);
 }
 
 void pj_verify_tally_close(const struct pj_verify_tally *tally, int64_t rows)
@@ -43,6 +57,15 @@ void pj_verify_key_json(struct pj_buf *sql, const char *prefix, const char *cons
         pj_quote_identifier(sql, names[i]);
     }
     pj_buf_puts(sql, ")::pg_catalog.text");
+}
+
+void pj_verify_key_texts(struct pj_buf *sql, const char *prefix, const char *const *names, int count)
+{
+    for (int i = 0; i < count; i++) {
+        pj_buf_printf(sql, ", %s", prefix);
+        pj_quote_identifier(sql, names[i]);
+        pj_buf_puts(sql, "::pg_catalog.text");
+    }
 }
 
 void pj_verify_row_text(struct pj_buf *sql, const char *prefix, const char *const *names, int count)
@@ -112,14 +135,21 @@ static void put_comparison(struct pj_buf *sql, const struct pj_projection *proje
 {
     static const char missing[] = "t.\"pgprojector here\" IS NULL", extra[] = "d.\"pgprojector here\" IS NULL";
     const char *const *key = projection->module->key;
-    pj_buf_puts(sql, "SELECT fault, key, pg_catalog.count(*) OVER (), "
-                     "pg_catalog.count(*) FILTER (WHERE fault = 'missing') OVER () FROM (SELECT CASE WHEN ");
+    pj_buf_puts(sql, "SELECT pg_catalog.count(*) OVER (), pg_catalog.count(*) FILTER (WHERE fault = 'missing') OVER (), "
+                     "* FROM (SELECT CASE WHEN ");
     pj_buf_printf(sql, "%s THEN 'missing' WHEN %s THEN 'extra' ELSE 'differs' END AS fault, CASE WHEN %s THEN ",
                   missing, extra, missing);
     pj_verify_key_json(sql, "d.", key, projection->nkey);
     pj_buf_puts(sql, " ELSE ");
     pj_verify_key_json(sql, "t.", key, projection->nkey);
     pj_buf_puts(sql, " END AS key");
+    for (int i = 0; i < projection->nkey; i++) {
+        pj_buf_puts(sql, ", coalesce(t.");
+        pj_quote_identifier(sql, key[i]);
+        pj_buf_puts(sql, ", d.");
+        pj_quote_identifier(sql, key[i]);
+        pj_buf_printf(sql, ")::pg_catalog.text AS key_%d", i);
+    }
     put_join(sql, projection);
     pj_buf_printf(sql, " WHERE (%s OR %s OR ", missing, extra);
     pj_verify_row_text(sql, "t.", names, count);
@@ -140,7 +170,9 @@ static int compare(struct pj_session *read, const struct pj_projection *projecti
         return code;
     const char **names = column_names(columns);
     struct pj_buf sql = {0};
-    int limit = tally->options->keys_shown > 0 ? tally->options->keys_shown : 1;
+    const struct pj_verify_options *options = tally->options;
+    int limit = options->keys_shown > options->keys_wanted ? options->keys_shown : options->keys_wanted;
+    limit = limit > 0 ? limit : 1;
     put_comparison(&sql, projection, names, PQnfields(columns), limit);
     code = pj_session_query(read, &rows, pj_buf_text(&sql), 0, NULL, error);
     pj_buf_free(&sql);
@@ -149,9 +181,9 @@ static int compare(struct pj_session *read, const struct pj_projection *projecti
     if (code != PJ_OK)
         return code;
     for (int i = 0; i < PQntuples(rows); i++)
-        pj_verify_tally_add(tally, PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1));
-    *missing = PQntuples(rows) ? strtoll(PQgetvalue(rows, 0, 3), NULL, 10) : 0;
-    tally->differences = PQntuples(rows) ? strtoll(PQgetvalue(rows, 0, 2), NULL, 10) : 0;
+        pj_verify_tally_add_row(tally, PQgetvalue(rows, i, 2), rows, i, 3);
+    *missing = PQntuples(rows) ? strtoll(PQgetvalue(rows, 0, 1), NULL, 10) : 0;
+    tally->differences = PQntuples(rows) ? strtoll(PQgetvalue(rows, 0, 0), NULL, 10) : 0;
     PQclear(rows);
     return PJ_OK;
 }
@@ -176,7 +208,8 @@ int pj_verify_projection(struct pj_session *read, const struct pj_projection *pr
     *differences = 0;
     if (!projection->module->target)
         return PJ_OK;
-    struct pj_verify_tally tally = {.options = options, .kind = "projection", .name = projection->module->name};
+    struct pj_verify_tally tally = {
+        .options = options, .kind = "projection", .name = projection->module->name, .nvalues = projection->nkey};
     int64_t rows = 0, missing = 0;
     int code = compare(read, projection, &tally, &missing, error);
     if (code == PJ_OK)

@@ -9,16 +9,23 @@
 struct pj_verify_tally {
     const struct pj_verify_options *options;
     const char *kind, *name;
-    int64_t differences, shown;
+    int64_t differences, shown, handed;
+    int nvalues; /* columns of the key */
 };
 
-/* One more difference, reported where `key` is given and there is still room. */
-void pj_verify_tally_add(struct pj_verify_tally *tally, const char *fault, const char *key);
+enum { PJ_VERIFY_KEY_COLUMNS = 32 }; /* the most a key can have */
+
+/* One more difference, handed out where there is still room: its key as JSON, and each of its columns as text. */
+void pj_verify_tally_add(struct pj_verify_tally *tally, const char *fault, const char *key, const char *const *values);
+
+/* The same from a row of a result: the JSON in a field, the texts in those behind it. */
+void pj_verify_tally_add_row(struct pj_verify_tally *tally, const char *fault, const PGresult *rows, int row,
+                             int field);
 void pj_verify_tally_close(const struct pj_verify_tally *tally, int64_t rows);
 
 /*
  * Rows that are compared outside the server, by a pass over both tables in the order of their keys' digests. The query
- * must give: digest of the key (ascending by bytes), digest of the row, key as JSON. Each side fetches a page at a
+ * must give: digest of the key (ascending by bytes), digest of the row, key as JSON, its columns as texts. Each side fetches a page at a
  * time.
  */
 int pj_verify_merge(struct pj_session *write, const char *write_sql, struct pj_session *read, const char *read_sql,
@@ -30,6 +37,9 @@ char *pj_verify_source_from(const struct pj_table *table);
 
 /* Appends "json_build_object('id', k."id")::text"; the prefix may be "". */
 void pj_verify_key_json(struct pj_buf *sql, const char *prefix, const char *const *names, int count);
+
+/* Appends ", k."id"::text, …". */
+void pj_verify_key_texts(struct pj_buf *sql, const char *prefix, const char *const *names, int count);
 
 /* Appends "ROW(k."id", …)::text": a record's output quotes, so that no two different rows have the same text, and NULL
  * is not ''. */

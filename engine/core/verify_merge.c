@@ -71,11 +71,11 @@ static int walk(struct stream *source, struct stream *mirror, struct pj_verify_t
     while (code == PJ_OK && !(source->over && mirror->over)) {
         int first = order(source, mirror);
         if (first < 0)
-            pj_verify_tally_add(tally, "missing", value(source, 2));
+            pj_verify_tally_add_row(tally, "missing", source->page, source->row, 2);
         else if (first > 0)
-            pj_verify_tally_add(tally, "extra", value(mirror, 2));
+            pj_verify_tally_add_row(tally, "extra", mirror->page, mirror->row, 2);
         else if (strcmp(value(source, 1), value(mirror, 1)) != 0)
-            pj_verify_tally_add(tally, "differs", value(source, 2));
+            pj_verify_tally_add_row(tally, "differs", source->page, source->row, 2);
         if (first <= 0)
             code = advance(source, error);
         if (code == PJ_OK && first >= 0)

@@ -30,7 +30,7 @@ struct side {
     char *from;       /* what stands behind FROM */
     char *key_digest; /* SQL expressions over it */
     char *row_digest;
-    char *key_json;
+    char *key_fields; /* as JSON, and each column as text */
     int64_t rows;
     struct bucket *buckets;
 };
@@ -114,7 +114,8 @@ static void side_init(struct side *side, struct pj_session *session, char *from,
     side->row_digest = digest(session, pj_buf_text(&text));
     pj_buf_clear(&text);
     pj_verify_key_json(&text, "", key, table->nkey);
-    side->key_json = pj_buf_take(&text);
+    pj_verify_key_texts(&text, "", key, table->nkey);
+    side->key_fields = pj_buf_take(&text);
     pj_free(names);
 }
 
@@ -123,7 +124,7 @@ static void side_free(struct side *side)
     pj_free(side->from);
     pj_free(side->key_digest);
     pj_free(side->row_digest);
-    pj_free(side->key_json);
+    pj_free(side->key_fields);
     pj_free(side->buckets);
 }
 
@@ -219,7 +220,7 @@ static char *rows_sql(const struct comparison *comparison, const struct side *si
                           ? pj_strdup("true")
                           : pj_sprintf("%s = ANY ('{%s}'::bigint[])", bucket, pj_buf_text(&comparison->suspects));
     char *sql = pj_sprintf("SELECT %s, %s, %s FROM %s WHERE %s ORDER BY %s COLLATE \"C\"", side->key_digest,
-                           side->row_digest, side->key_json, side->from, condition, side->key_digest);
+                           side->row_digest, side->key_fields, side->from, condition, side->key_digest);
     pj_free(condition);
     pj_free(bucket);
     return sql;
@@ -256,7 +257,7 @@ static int verify_table(struct pj_session *write, struct pj_session *read, const
     side_init(&comparison.source, write, pj_verify_source_from(table), table);
     side_init(&comparison.mirror, read, pj_strdup(table->mirror_sql), table);
     char *name = pj_sprintf("%s.%s", table->schema, table->name);
-    struct pj_verify_tally tally = {.options = options, .kind = "mirror", .name = name};
+    struct pj_verify_tally tally = {.options = options, .kind = "mirror", .name = name, .nvalues = table->nkey};
     int code = compare(&comparison, &tally, error);
     if (code == PJ_OK)
         pj_verify_tally_close(&tally, comparison.source.rows);

@@ -33,10 +33,10 @@ Test(verify, counts_all_differences_and_shows_the_first_few)
     struct seen seen = {0};
     struct pj_verify_options options = {.keys_shown = 2, .report = report, .compared = compared, .context = &seen};
     struct pj_verify_tally tally = {.options = &options, .kind = "mirror", .name = "public.t"};
-    pj_verify_tally_add(&tally, "missing", "{\"id\" : 1}");
+    pj_verify_tally_add(&tally, "missing", "{\"id\" : 1}", NULL);
     cr_assert_str_eq(seen.last, "mirror public.t missing {\"id\" : 1}");
-    pj_verify_tally_add(&tally, "extra", "{\"id\" : 2}");
-    pj_verify_tally_add(&tally, "differs", "{\"id\" : 3}");
+    pj_verify_tally_add(&tally, "extra", "{\"id\" : 2}", NULL);
+    pj_verify_tally_add(&tally, "differs", "{\"id\" : 3}", NULL);
     cr_assert_eq(seen.reports, 2);
     pj_verify_tally_close(&tally, 10);
     cr_assert_eq(seen.tables, 1);
@@ -50,13 +50,13 @@ Test(verify, shows_nothing_where_no_keys_are_wanted_or_nobody_listens)
     struct seen seen = {0};
     struct pj_verify_options none = {.keys_shown = 0, .report = report, .compared = compared, .context = &seen};
     struct pj_verify_tally tally = {.options = &none, .kind = "mirror", .name = "t"};
-    pj_verify_tally_add(&tally, "extra", "{}");
+    pj_verify_tally_add(&tally, "extra", "{}", NULL);
     cr_assert_eq(seen.reports, 0);
     cr_assert_eq(tally.differences, 1);
 
     struct pj_verify_options deaf = {.keys_shown = 5};
     struct pj_verify_tally silent = {.options = &deaf, .kind = "mirror", .name = "t"};
-    pj_verify_tally_add(&silent, "extra", "{}");
+    pj_verify_tally_add(&silent, "extra", "{}", NULL);
     pj_verify_tally_close(&silent, 1);
     cr_assert_eq(silent.differences, 1);
 }

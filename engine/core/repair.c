@@ -1,0 +1,237 @@
+/*
+ * Repair. For a chunk of suspect keys:
+ *
+ *      fence       the source's snapshot at some commit, and the read side standing at the same, held there by the
+ *                  checkpoint row's lock: apply waits, and begins its next batch with what we have written
+ *      mirrors     the suspects' rows from the source, written where they differ (difference.c)
+ *      targets     the keys that depend on mended rows, and the suspects of the target itself, made equal to the definition
+ *      COMMIT
+ *
+ * Suspects that were only moving when they were looked at first do not differ any more, and nothing is written for them.
+ * A chunk is small enough that apply stands still for well under a second; it is all in one transaction, so that a kill
+ * leaves it undone or done. A target's key that cannot be written (a constraint, say) leaves that projection as it is,
+ * and the others are mended.
+ */
+#include "core/repair.h"
+
+#include "base/mem.h"
+#include "core/difference.h"
+#include "core/keywork.h"
+#include "core/mend.h"
+#include "core/textarray.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { CHUNK_KEYS = 4000 };
+
+/* The suspects of one mirror or projection: their columns as texts, one behind the other, each ended by a zero byte. */
+struct suspects {
+    const char *kind;
+    char *name; /* as verify calls it */
+    int width;
+    struct pj_buf keys;
+    size_t at; /* what comes before is done */
+};
+
+struct pj_repair {
+    const struct pj_setup *setup;
+    int count;
+    struct suspects *suspects; /* the tables', then the projections' */
+};
+
+struct pj_repair *pj_repair_new(const struct pj_setup *setup)
+{
+    struct pj_repair *repair = pj_alloc(sizeof *repair);
+    repair->setup = setup;
+    repair->count = setup->ntables + setup->nprojections;
+    repair->suspects = pj_alloc(sizeof *repair->suspects * (size_t)(repair->count + 1));
+    for (int i = 0; i < setup->ntables; i++) {
+        const struct pj_table *table = &setup->tables[i];
+        repair->suspects[i] = (struct suspects){
+            .kind = "mirror", .name = pj_sprintf("%s.%s", table->schema, table->name), .width = table->nkey};
+    }
+    for (int i = 0; i < setup->nprojections; i++) {
+        const struct pj_projection *projection = &setup->projections[i];
+        repair->suspects[setup->ntables + i] = (struct suspects){
+            .kind = "projection", .name = pj_strdup(projection->module->name), .width = projection->nkey};
+    }
+    return repair;
+}
+
+void pj_repair_free(struct pj_repair *repair)
+{
+    if (!repair)
+        return;
+    for (int i = 0; i < repair->count; i++) {
+        pj_free(repair->suspects[i].name);
+        pj_buf_free(&repair->suspects[i].keys);
+    }
+    pj_free(repair->suspects);
+    pj_free(repair);
+}
+
+void pj_repair_note(struct pj_repair *repair, const struct pj_difference *difference)
+{
+    for (int i = 0; i < repair->count; i++) {
+        struct suspects *suspects = &repair->suspects[i];
+        if (strcmp(suspects->kind, difference->kind) != 0 || strcmp(suspects->name, difference->name) != 0)
+            continue;
+        for (int column = 0; column < difference->nvalues; column++)
+            pj_buf_put(&suspects->keys, difference->values[column], strlen(difference->values[column]) + 1);
+        return;
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------------- chunks */
+
+static bool pending(const struct pj_repair *repair)
+{
+    for (int i = 0; i < repair->count; i++)
+        if (repair->suspects[i].at < repair->suspects[i].keys.length)
+            return true;
+    return false;
+}
+
+/* The next chunk as one array literal a column; how many keys it has. The arrays are to be freed. */
+static int take_chunk(struct suspects *suspects, char **arrays)
+{
+    int count = 0;
+    struct pj_buf *columns = pj_alloc(sizeof *columns * (size_t)(suspects->width + 1));
+    for (int i = 0; i < suspects->width; i++)
+        pj_textarray_begin(&columns[i]);
+    for (; count < CHUNK_KEYS && suspects->at < suspects->keys.length; count++)
+        for (int i = 0; i < suspects->width; i++) {
+            const char *value = suspects->keys.data + suspects->at;
+            pj_textarray_add(&columns[i], value);
+            suspects->at += strlen(value) + 1;
+        }
+    for (int i = 0; i < suspects->width; i++) {
+        pj_textarray_end(&columns[i]);
+        arrays[i] = pj_buf_take(&columns[i]);
+    }
+    pj_free(columns);
+    return count;
+}
+
+static char **arrays_for(const struct suspects *suspects)
+{
+    return pj_alloc(sizeof(char *) * (size_t)(suspects->width + 1));
+}
+
+static void free_arrays(char **arrays, int count)
+{
+    for (int i = 0; i < count; i++)
+        pj_free(arrays[i]);
+    pj_free(arrays);
+}
+
+/* ------------------------------------------------------------------------------------------------------- mending */
+
+static int mend_table(struct pj_repair *repair, int index, struct pj_session *write, struct pj_session *read,
+                      struct pj_repaired *repaired, struct pj_error *error)
+{
+    struct suspects *suspects = &repair->suspects[index];
+    char **arrays = arrays_for(suspects);
+    struct pj_mended mended = {0};
+    int code = PJ_OK;
+    if (take_chunk(suspects, arrays))
+        code = pj_difference_mend_keys(write, read, &repair->setup->tables[index], (const char *const *)arrays, &mended,
+                                       error);
+    repaired->rows += pj_mended_rows(&mended);
+    free_arrays(arrays, suspects->width);
+    return code;
+}
+
+static int recompute(struct pj_session *read, const struct pj_projection *projection, const char *const *arrays,
+                     int count, struct pj_error *error)
+{
+    int64_t rows;
+    int code = pj_difference_recompute(read, projection, &rows, error);
+    if (code == PJ_OK && count)
+        code = pj_keywork_recompute(read, projection, projection->nkey > 1, arrays, NULL, error);
+    return code;
+}
+
+/* Within a savepoint, so that a projection that cannot be written does not keep the others from being mended. */
+static int mend_projection(struct pj_repair *repair, int index, struct pj_session *read, struct pj_repaired *repaired,
+                           struct pj_error *error)
+{
+    const struct pj_projection *projection = &repair->setup->projections[index];
+    struct suspects *suspects = &repair->suspects[repair->setup->ntables + index];
+    if (!projection->target_sql)
+        return PJ_OK;
+    char **arrays = arrays_for(suspects);
+    int count = take_chunk(suspects, arrays);
+    int code = pj_session_exec(read, "SAVEPOINT pgprojector_repair", error);
+    if (code == PJ_OK)
+        code = recompute(read, projection, (const char *const *)arrays, count, error);
+    if (code == PJ_OK) {
+        repaired->keys += count;
+        code = pj_session_exec(read, "RELEASE SAVEPOINT pgprojector_repair", error);
+    } else if (pj_mend_is_key_fault(error)) {
+        repaired->failed++;
+        snprintf(repaired->fault, sizeof repaired->fault, "%.500s", error->message);
+        code = pj_session_exec(read, "ROLLBACK TO SAVEPOINT pgprojector_repair", error);
+    }
+    free_arrays(arrays, suspects->width);
+    return code;
+}
+
+/* What is not live must know that rows beneath it have changed. */
+static int note_others(struct pj_session *read, const struct pj_repaired *repaired, struct pj_error *error)
+{
+    if (!repaired->rows)
+        return PJ_OK;
+    int code = pj_session_exec(read,
+                               "INSERT INTO pgprojector.dirty_key (projection, key) SELECT name, NULL "
+                               "FROM pgprojector.projection WHERE state NOT IN ('live', 'failing', 'retired')",
+                               error);
+    return code == PJ_OK ? pj_keywork_changed(read, error) : code;
+}
+
+static int mend_chunk(struct pj_repair *repair, struct pj_session *write, struct pj_session *read,
+                      struct pj_repaired *repaired, struct pj_error *error)
+{
+    struct pj_repaired chunk = {0};
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < repair->setup->ntables; i++)
+        code = mend_table(repair, i, write, read, &chunk, error);
+    for (int i = 0; code == PJ_OK && i < repair->setup->nprojections; i++)
+        code = mend_projection(repair, i, read, &chunk, error);
+    if (code == PJ_OK)
+        code = note_others(read, &chunk, error);
+    if (code == PJ_OK)
+        code = pj_keywork_commit(read, error);
+    if (code != PJ_OK)
+        return code;
+    repaired->rows += chunk.rows;
+    repaired->keys += chunk.keys;
+    repaired->failed += chunk.failed;
+    if (chunk.failed)
+        memcpy(repaired->fault, chunk.fault, sizeof chunk.fault);
+    return PJ_OK;
+}
+
+int pj_repair_run(struct pj_repair *repair, const struct pj_fence_options *options, struct pj_repaired *repaired,
+                  struct pj_error *error)
+{
+    struct pj_fence_options locking = *options;
+    locking.lock = true;
+    int code = PJ_OK;
+    pj_error_clear(error);
+    while (code == PJ_OK && pending(repair)) {
+        struct pj_session *write, *read;
+        pj_lsn lsn;
+        code = pj_fence_open(&locking, &write, &read, &lsn, error);
+        if (code == PJ_OK)
+            code = mend_chunk(repair, write, read, repaired, error);
+        pj_session_close(write);
+        pj_session_close(read);
+    }
+    for (int i = 0; i < repair->count; i++) {
+        pj_buf_clear(&repair->suspects[i].keys);
+        repair->suspects[i].at = 0;
+    }
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "repair");
+}

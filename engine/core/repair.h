@@ -1,0 +1,36 @@
+/*
+ * Repair: the keys that a verification found to differ are looked at again, at a second fence, for they may have moved on
+ * since; what still differs then is mended. See the head of repair.c.
+ */
+#ifndef PJ_CORE_REPAIR_H
+#define PJ_CORE_REPAIR_H
+
+#include "core/fence.h"
+#include "core/setup.h"
+#include "core/verify.h"
+
+enum { PJ_REPAIR_KEYS = 100000 }; /* suspects kept of each table; more are found by verifying again */
+
+struct pj_repaired {
+    int64_t rows;   /* of mirrors, that were missing, extra or changed */
+    int64_t keys;   /* of projections, recomputed because they differed */
+    int64_t failed; /* projections that could not be written; `fault` says why */
+    char fault[512];
+};
+
+struct pj_repair;
+
+struct pj_repair *pj_repair_new(const struct pj_setup *setup);
+void pj_repair_free(struct pj_repair *repair); /* NULL is fine */
+
+/* Notes a difference; for pj_verify_options.differs. */
+void pj_repair_note(struct pj_repair *repair, const struct pj_difference *difference);
+
+/*
+ * Mends all that was noted, some thousands of keys at a time, and forgets it. Apply stands still for a moment each time.
+ * *repaired is added to. The options' `lock` is set here. What pj_fence_open says is said here.
+ */
+int pj_repair_run(struct pj_repair *repair, const struct pj_fence_options *options, struct pj_repaired *repaired,
+                  struct pj_error *error);
+
+#endif
