@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TURN_US = 300000, TURN_KEYS = 100 };
+enum { TURN_US = 300000, TURN_KEYS = 200, TOGETHER = 50 };
 
 #define MATCHES                                                                                                        \
     "($1::text IS NULL OR projection = $1) AND ($2::text IS NULL OR key = $2) AND ($3::text IS NULL OR sqlstate = $3)"
@@ -54,52 +54,81 @@ int pj_deadletter_count(struct pj_session *read, const struct pj_deadletter_filt
 
 /* ------------------------------------------------------------------------------------------------------- retrying */
 
-/* Within the transaction that recomputed it. */
-static int heal(struct pj_session *work, const char *projection, const char *key, struct pj_error *error)
+/* Some keys of one projection, together: each change of what is parked makes the daemon read it again. */
+struct attempt {
+    struct pj_session *work;
+    const struct pj_projection *projection;
+    const char *name;
+    const PGresult *keys; /* the key in column 1 */
+    struct pj_deadletter_tally *tally;
+};
+
+/* Within the transaction that recomputed them. */
+static int heal(const struct attempt *attempt, const char *keys, struct pj_error *error)
 {
-    const char *params[] = {projection, key};
+    const char *params[] = {attempt->name, keys};
     PGresult *result;
-    int code = pj_session_query(work, &result, "DELETE FROM pgprojector.dead_letter WHERE projection = $1 AND key = $2",
-                                2, params, error);
+    int code = pj_session_query(attempt->work, &result,
+                                "DELETE FROM pgprojector.dead_letter WHERE projection = $1 AND key = ANY ($2::text[])", 2,
+                                params, error);
     PQclear(result);
-    return code == PJ_OK ? pj_keywork_changed(work, error) : code;
+    return code == PJ_OK ? pj_keywork_changed(attempt->work, error) : code;
 }
 
-static int try_key(struct pj_session *work, const struct pj_projection *projection, const char *name, const char *key,
-                   struct pj_error *error)
+static int try_keys(const struct attempt *attempt, int first, int count, struct pj_error *error)
 {
     struct pj_buf array = {0};
     pj_textarray_begin(&array);
-    pj_textarray_add(&array, key);
+    for (int i = first; i < first + count; i++)
+        pj_textarray_add(&array, PQgetvalue(attempt->keys, i, 1));
     pj_textarray_end(&array);
     const char *params[] = {pj_buf_text(&array)};
     pj_lsn lsn;
-    int code = pj_keywork_begin(work, &lsn, error);
+    int code = pj_keywork_begin(attempt->work, &lsn, error);
     if (code == PJ_OK)
-        code = pj_keywork_recompute(work, projection, false, params, NULL, error);
+        code = pj_keywork_recompute(attempt->work, attempt->projection, false, params, NULL, error);
     if (code == PJ_OK)
-        code = heal(work, name, key, error);
+        code = heal(attempt, params[0], error);
     if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
+        code = pj_keywork_commit(attempt->work, error);
     if (code != PJ_OK)
-        pj_keywork_rollback(work);
+        pj_keywork_rollback(attempt->work);
     pj_buf_free(&array);
     return code;
 }
 
-/* What the server refuses is a failed attempt, whatever its class; what another moment might allow is an error. */
-static int retry_key(struct pj_session *work, const struct pj_projection *projection, const char *name, const char *key,
-                     struct pj_deadletter_tally *tally, struct pj_error *error)
+/* What the server refuses is a failed attempt, whatever its class, and so is what takes too long (the retrier's statements
+ * have a time limit); what another moment might allow is an error. */
+static bool refused(const struct pj_error *error)
 {
-    int code = try_key(work, projection, name, key, error);
+    return error->sqlstate[0] && (!error->retryable || strcmp(error->sqlstate, "57014") == 0);
+}
+
+static int retry_keys(const struct attempt *attempt, int first, int count, struct pj_error *error)
+{
+    int code = try_keys(attempt, first, count, error);
     if (code == PJ_OK) {
-        tally->healed++;
+        attempt->tally->healed += count;
         return PJ_OK;
     }
-    if (error->retryable || !error->sqlstate[0])
+    if (!refused(error))
         return code;
-    tally->failed++;
-    return pj_mend_park(work, name, key, error, error);
+    if (count == 1) {
+        attempt->tally->failed++;
+        return pj_mend_park(attempt->work, attempt->name, PQgetvalue(attempt->keys, first, 1), error, error);
+    }
+    code = retry_keys(attempt, first, count / 2, error);
+    return code == PJ_OK ? retry_keys(attempt, first + count / 2, count - count / 2, error) : code;
+}
+
+/* How many of the keys from `first` on can be tried together. */
+static int same_projection(const PGresult *keys, int first)
+{
+    int end = first + 1;
+    while (end < PQntuples(keys) && end - first < TOGETHER &&
+           strcmp(PQgetvalue(keys, end, 0), PQgetvalue(keys, first, 0)) == 0)
+        end++;
+    return end - first;
 }
 
 static const struct pj_projection *find(const struct pj_projection *projections, int count, const char *name)
@@ -113,7 +142,7 @@ static const struct pj_projection *find(const struct pj_projection *projections,
 static const char keys_sql[] = "SELECT d.projection, d.key, p.state = 'live' FROM pgprojector.dead_letter d "
                                "JOIN pgprojector.projection p ON p.name = d.projection WHERE "
                                "($1::text IS NULL OR d.projection = $1) AND ($2::text IS NULL OR d.key = $2) "
-                               "AND ($3::text IS NULL OR d.sqlstate = $3) ORDER BY d.parked_at";
+                               "AND ($3::text IS NULL OR d.sqlstate = $3) ORDER BY d.projection, d.parked_at";
 
 int pj_deadletter_retry(struct pj_session *look, struct pj_session *work, const struct pj_projection *projections,
                         int count, const struct pj_deadletter_filter *filter, struct pj_deadletter_tally *tally,
@@ -121,13 +150,14 @@ int pj_deadletter_retry(struct pj_session *look, struct pj_session *work, const 
 {
     PGresult *keys;
     int code = query(look, filter, keys_sql, &keys, error);
-    for (int i = 0; code == PJ_OK && i < PQntuples(keys); i++) {
+    for (int i = 0, size; code == PJ_OK && i < PQntuples(keys); i += size) {
         const char *name = PQgetvalue(keys, i, 0);
-        const struct pj_projection *projection = find(projections, count, name);
-        if (!projection || PQgetvalue(keys, i, 2)[0] != 't')
-            tally->skipped++;
+        const struct attempt attempt = {work, find(projections, count, name), name, keys, tally};
+        size = same_projection(keys, i);
+        if (!attempt.projection || PQgetvalue(keys, i, 2)[0] != 't')
+            tally->skipped += size;
         else
-            code = retry_key(work, projection, name, PQgetvalue(keys, i, 1), tally, error);
+            code = retry_keys(&attempt, i, size, error);
     }
     PQclear(keys);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "retry dead letters");
@@ -199,7 +229,7 @@ static int due_keys(struct pj_session *session, PGresult **keys, struct pj_error
 {
     char *sql = pj_sprintf("SELECT d.projection, d.key FROM pgprojector.dead_letter d JOIN pgprojector.projection p "
                            "ON p.name = d.projection WHERE d.next_try_at <= pg_catalog.clock_timestamp() "
-                           "AND p.state = 'live' ORDER BY d.next_try_at LIMIT %d",
+                           "AND p.state = 'live' ORDER BY d.projection, d.next_try_at LIMIT %d",
                            TURN_KEYS);
     int code = pj_session_query(session, keys, sql, 0, NULL, error);
     pj_free(sql);
@@ -219,11 +249,12 @@ static int retry_due(const struct pj_retrier *retrier, struct pj_session *sessio
     struct pj_deadletter_tally tally = {0};
     uint64_t until_us = pj_clock_monotonic_us() + TURN_US;
     int code = PJ_OK;
-    for (int i = 0; code == PJ_OK && i < PQntuples(keys) && pj_clock_monotonic_us() < until_us; i++) {
+    for (int i = 0, size; code == PJ_OK && i < PQntuples(keys) && pj_clock_monotonic_us() < until_us; i += size) {
         const char *name = PQgetvalue(keys, i, 0);
-        const struct pj_projection *projection = find(retrier->projections, retrier->count, name);
-        if (projection)
-            code = retry_key(session, projection, name, PQgetvalue(keys, i, 1), &tally, error);
+        const struct attempt attempt = {session, find(retrier->projections, retrier->count, name), name, keys, &tally};
+        size = same_projection(keys, i);
+        if (attempt.projection)
+            code = retry_keys(&attempt, i, size, error);
     }
     tell(retrier, &tally);
     return code;
@@ -237,7 +268,7 @@ int pj_retrier_turn(void *context, struct pj_session *session, struct pj_error *
     int code = due_keys(session, &keys, error);
     if (code == PJ_OK && PQntuples(keys) > 0) {
         struct pj_error trouble;
-        code = pj_session_exec(session, "SET lock_timeout = '300ms'", error);
+        code = pj_session_exec(session, "SET lock_timeout = '300ms'; SET statement_timeout = '1500ms'", error);
         if (code == PJ_OK)
             code = retry_due(retrier, session, keys, &trouble);
         if (code != PJ_OK && PQtransactionStatus(pj_session_conn(session)) == PQTRANS_IDLE)
@@ -245,7 +276,7 @@ int pj_retrier_turn(void *context, struct pj_session *session, struct pj_error *
         else if (code != PJ_OK)
             *error = trouble;
         if (code == PJ_OK)
-            code = pj_session_exec(session, "RESET lock_timeout", error);
+            code = pj_session_exec(session, "RESET lock_timeout; RESET statement_timeout", error);
     }
     PQclear(keys);
     return code;

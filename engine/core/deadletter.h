@@ -41,7 +41,7 @@ struct pj_deadletter_tally {
     int64_t skipped; /* of projections that are not live, or not among those given */
 };
 
-/* Retries what the filter names, each key in a transaction of its own on `work`. Keys that fail again stay parked, with one
+/* Retries what the filter names, in short transactions on `work`. Keys that fail again stay parked, with one
  * more attempt; that is no error. */
 int pj_deadletter_retry(struct pj_session *look, struct pj_session *work, const struct pj_projection *projections,
                         int count, const struct pj_deadletter_filter *filter, struct pj_deadletter_tally *tally,

@@ -98,10 +98,13 @@ int pj_job_advance(struct pj_job *job, int64_t done, struct pj_error *error)
     return write_row(job, false, error);
 }
 
+/* Past the session, whose calls do nothing any more after a stop. */
 void pj_job_end(struct pj_job *job)
 {
-    struct pj_error ignored;
-    if (job->id && PQtransactionStatus(pj_session_conn(job->session)) == PQTRANS_IDLE)
-        pj_session_execf(job->session, &ignored, "DELETE FROM pgprojector.job WHERE id = %lld", job->id);
+    PGconn *conn = pj_session_conn(job->session);
+    char sql[80];
+    snprintf(sql, sizeof sql, "DELETE FROM pgprojector.job WHERE id = %lld", job->id);
+    if (job->id && PQtransactionStatus(conn) == PQTRANS_IDLE)
+        PQclear(PQexec(conn, sql));
     job->id = 0;
 }

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HOLD_US = 8000, FIRST_CHUNK = 16, LARGEST_CHUNK = 1000, PAGE = 2000, ATTEMPTS = 6, KEY_COLUMNS = 32 };
+enum { HOLD_US = 8000, FIRST_CHUNK = 16, LARGEST_CHUNK = 1000, PAGE = 2000, ATTEMPTS = 6, KEY_COLUMNS = 32, PARK_AT_MOST = 1000 };
 
 bool pj_mend_is_key_fault(const struct pj_error *error)
 {
@@ -136,7 +136,8 @@ static int chunk(struct pj_mend *mend, bool full, const PGresult *keys, int firs
     if (code == PJ_OK || !pj_mend_is_key_fault(error))
         return code;
     if (count == 1) {
-        mend->parked++;
+        if (mend->parked++ >= PARK_AT_MOST)
+            return pj_error_wrap(error, "more than %d keys cannot be written", PARK_AT_MOST);
         return pj_mend_park(mend->work, mend->projection->module->name, PQgetvalue(keys, first, 0), error, error);
     }
     code = chunk(mend, full, keys, first, count / 2, error);
@@ -156,23 +157,34 @@ static void adapt(struct pj_mend *mend, int count)
 
 static int leave_room(struct pj_mend *mend, struct pj_error *error)
 {
-    uint64_t pause_us = 2 * mend->held_us;
+    uint64_t pause_us = mend->beside ? 2 * mend->held_us : 0;
     if (mend->options.max_rate) {
         uint64_t due_us = (uint64_t)mend->keys * 1000000 / (uint64_t)mend->options.max_rate;
         uint64_t since_us = pj_clock_monotonic_us() - mend->begun_us;
         if (due_us > since_us && due_us - since_us > pause_us)
             pause_us = due_us - since_us;
     }
-    return pj_stop_sleep(mend->stop, (int)(pause_us / 1000) + 1, error);
+    return pj_stop_sleep(mend->stop, (int)(pause_us / 1000) + (mend->beside ? 1 : 0), error);
+}
+
+/* At the first key. A daemon that starts later waits for a chunk at a time. */
+static int begin(struct pj_mend *mend, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query_row(mend->job.session, &result,
+                                    "SELECT EXISTS (SELECT FROM pgprojector.daemon WHERE state <> 'stopped' "
+                                    "AND heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')",
+                                    0, NULL, error);
+    mend->beside = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    mend->chunk = FIRST_CHUNK;
+    mend->begun_us = pj_clock_monotonic_us();
+    return code;
 }
 
 int pj_mend_keys(struct pj_mend *mend, bool full, const PGresult *keys, int first, int count, struct pj_error *error)
 {
-    if (!mend->chunk)
-        mend->chunk = FIRST_CHUNK;
-    if (!mend->begun_us)
-        mend->begun_us = pj_clock_monotonic_us();
-    int code = PJ_OK;
+    int code = mend->begun_us ? PJ_OK : begin(mend, error);
     for (int end = first + count, size; code == PJ_OK && first < end; first += size) {
         size = end - first < mend->chunk ? end - first : mend->chunk;
         code = chunk(mend, full, keys, first, size, error);

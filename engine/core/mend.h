@@ -27,7 +27,8 @@ struct pj_mend {
     int chunk;             /* what fits at the moment */
     int64_t keys;          /* recomputed since the object was made */
     int64_t rows;          /* rows inserted or updated */
-    int64_t parked;        /* keys that had to be parked */
+    int64_t parked;        /* keys that had to be parked; at more than a thousand it gives up */
+    bool beside;           /* a daemon runs, and is to be left room */
     uint64_t begun_us;     /* for the rate */
     uint64_t held_us;      /* how long the last transaction had the lock */
 };

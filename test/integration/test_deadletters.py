@@ -80,8 +80,6 @@ def test_retry_heals(poisoned):
 
 
 def test_the_daemon_retries_by_itself(poisoned):
-    poisoned.read_query("UPDATE pgprojector.dead_letter SET next_try_at = now()")
-    poll(lambda: letters(poisoned)[0]["attempts"] >= 2, 25, "an attempt")
     poisoned.read_query(f"ALTER TABLE {NAME} DROP CONSTRAINT poison")
     poisoned.read_query("UPDATE pgprojector.dead_letter SET next_try_at = now()")
     poll(lambda: count(poisoned) == 0, 25, "the healing")
@@ -139,10 +137,10 @@ def test_dead_letters_under_load(streaming):
         streaming.command("deadletters", "retry", "--all")
     workload.join()
     streaming.catch_up()
+    # a TRUNCATE concerns every key: where it met the constraint, the projection was paused as a whole
+    assert streaming.command("resume", NAME).code == 0
     result = streaming.command("deadletters", "retry", "--all")
     assert result.code == 0 and count(streaming) == 0, result
-    if streaming.read_value("SELECT state FROM pgprojector.projection WHERE name = %s", (NAME,)) == "paused":
-        streaming.command("resume", NAME)
     streaming.assert_same(f"seed {SEED}")
 
 
