@@ -1,0 +1,322 @@
+"""`resync`: the read side made equal to a fresh snapshot in place, whatever became of the stream; killed at any moment
+readers keep what they had, and calling it again completes it. And `on_gap = resync`, with which the daemon does it.
+"""
+import random
+import subprocess
+import time
+
+import psycopg2
+import pytest
+
+from harness.cluster import poll
+from harness.daemon import PROGRAM, environment
+from harness.history import populate
+from harness.pair import Pair, lsn
+from harness.scenes import SEED, SEND, contents
+from harness.schema import Flavour
+
+PLAIN = Flavour(odd=False)
+ON_GAP = "[pgprojector]\non_gap = resync\n"
+CHANGE = ("DELETE FROM messages WHERE id IN (SELECT id FROM messages ORDER BY id LIMIT 7);"
+          " UPDATE conversations SET title = title || '!' WHERE id IN (SELECT id FROM conversations ORDER BY id LIMIT 3);"
+          " UPDATE user_conversations SET last_read_at = now()")
+
+
+def fill(pair, messages):
+    pair.write_query(
+        "INSERT INTO conversations (id, title) SELECT md5('fc' || i)::uuid, 'c' || i FROM generate_series(0, 99) i;"
+        " INSERT INTO messages (id, conversation_id, sequence_number, content, created_at) SELECT md5('fm' || i)::uuid,"
+        " md5('fc' || i %% 100)::uuid, i, 'm' || i, timestamptz '2024-05-05' + i * interval '1 s'"
+        " FROM generate_series(1, %s) i", (messages,))
+
+
+def lose_slot(pair):
+    """The slot goes, and what is committed then is not in any stream."""
+    (slot,) = pair.slots()
+    pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+    pair.write_query(SEND, (10,))
+    pair.write_query(CHANGE)
+    return slot
+
+
+def resync(pair):
+    """The daemon halts, or the slot is useless; after the resync it streams, and everything is right."""
+    assert pair.daemon.stop() in (0, None)
+    result = pair.command("resync")
+    assert result.code == 0, result
+    assert "resynced at LSN" in result.out
+    assert len(pair.slots()) == 1
+    pair.start()
+    pair.assert_same("after the resync")
+    pair.write_query(SEND, (10,))
+    pair.assert_same("streaming from the new slot")
+
+
+def test_the_slot_is_gone(streaming):
+    pair = streaming
+    pair.daemon.stop()
+    slot = lose_slot(pair)
+    pair.read_query("CREATE VIEW dependent AS SELECT count(*) AS n FROM messages; CREATE ROLE reader_of_resync;"
+                    " GRANT SELECT ON messages TO reader_of_resync")
+    try:
+        pair.daemon.start().await_state("halted")
+        resync(pair)
+        assert pair.slots() == [slot]
+        assert pair.read_value("SELECT n FROM dependent") == pair.write_value("SELECT count(*) FROM messages")
+        assert pair.read_value("SELECT has_table_privilege('reader_of_resync', 'messages', 'SELECT')")
+    finally:
+        pair.read_query("DROP OWNED BY reader_of_resync; DROP ROLE reader_of_resync")
+
+
+def test_the_slot_was_made_again_by_hand(streaming):
+    pair = streaming
+    pair.daemon.stop()
+    slot = lose_slot(pair)
+    pair.write_query("SELECT pg_create_logical_replication_slot(%s, 'wal2json')", (slot,))
+    pair.write_query(SEND, (10,))
+    resync(pair)
+
+
+def test_the_slot_was_advanced_by_hand(streaming):
+    pair = streaming
+    pair.daemon.stop()
+    (slot,) = pair.slots()
+    pair.write_query(CHANGE)
+    pair.write_query("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", (slot,))
+    resync(pair)
+
+
+def test_a_slot_of_another_plugin_is_not_dropped(streaming):
+    pair = streaming
+    pair.daemon.stop()
+    slot = lose_slot(pair)
+    pair.write_query("SELECT pg_create_logical_replication_slot(%s, 'test_decoding')", (slot,))
+    result = pair.command("resync")
+    assert result.code == 2 and slot in result.err
+    assert pair.slots() == [slot]
+    pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+    resync(pair)
+
+
+def test_the_slot_has_lost_wal(own_clusters):
+    write, read = own_clusters(max_slot_wal_keep_size="1MB", min_wal_size="32MB", max_wal_size="32MB"), own_clusters()
+    with Pair(write, read, "lost", PLAIN) as pair:
+        populate(pair, SEED)
+        pair.start()
+        pair.catch_up()
+        pair.daemon.stop()
+
+        def lost():
+            pair.write_query(SEND, (100,))
+            pair.write_query("SELECT pg_switch_wal()")
+            pair.write_query("CHECKPOINT")
+            return pair.write_value("SELECT wal_status FROM pg_replication_slots") == "lost"
+        poll(lost, 30, "loss of the slot's WAL")
+        pair.daemon.start()
+        assert "resync" in pair.daemon.await_state("halted")[2]
+        resync(pair)
+
+
+@pytest.mark.parametrize("how", ["restored", "written on", "promoted"])
+def test_the_write_server_is_behind(own_clusters, how):
+    """An older image in its place: behind the checkpoint; ahead of it again; promoted, on a timeline of its own."""
+    write, read = own_clusters(), own_clusters()
+    with Pair(write, read, "behind", PLAIN) as pair:
+        populate(pair, SEED)
+        pair.start()
+        pair.catch_up()
+        pair.daemon.stop()
+        write.stop()
+        image = write.copy_data(f"{write.name}.image")
+        write.start()
+        pair.start()
+        pair.write_query(SEND, (500,))
+        pair.write_query(CHANGE)
+        pair.catch_up()
+        before = pair.applied()
+        pair.daemon.stop()
+        write.stop()
+        write.replace_data(image)
+        if how == "promoted":
+            (write.data / "standby.signal").touch()
+        write.start()
+        if how == "promoted":
+            write.query("postgres", "SELECT pg_promote(true, 30)")
+        while how == "written on" and pair.written() <= before + (1 << 20):
+            pair.write_query(SEND, (1000,))
+        pair.daemon.start()
+        assert "resync" in pair.daemon.await_state("halted")[2]
+        resync(pair)
+
+
+def test_another_cluster_with_a_dump_of_the_tables(streaming, own_clusters):
+    """Other identifier, other oids, a timeline and positions of its own; smaller ones."""
+    pair = streaming
+    pair.daemon.stop()
+    other = own_clusters(fresh=True)
+    other.create_database(pair.name)
+    other.query(pair.name, "CREATE TABLE to_shift_oids (n int); " + PLAIN.ddl())
+    former, pair.write, pair.write_url = pair.write, other, other.url(pair.name)
+    try:
+        pair.write_query("INSERT INTO conversations (id, title) VALUES (gen_random_uuid(), 'new')")
+        pair.write_query(SEND, (20,))
+        resync(pair)
+        assert pair.read_value("SELECT count(*) FROM messages") == 30
+    finally:
+        pair.daemon.stop()
+        pair.write = former
+        other.drop_database(pair.name)
+
+
+def test_the_read_server_is_an_old_copy(own_clusters):
+    write, read = own_clusters(), own_clusters()
+    with Pair(write, read, "old", PLAIN) as pair:
+        populate(pair, SEED)
+        pair.start()
+        pair.catch_up()
+        pair.daemon.stop()
+        read.stop()
+        image = read.copy_data(f"{read.name}.image")
+        read.start()
+        pair.start()
+        checkpoint = pair.applied()
+        for _ in range(3):
+            pair.write_query(SEND, (200,))
+            pair.write_query(CHANGE)
+            pair.catch_up()
+        poll(lambda: lsn(pair.write_value("SELECT confirmed_flush_lsn::text FROM pg_replication_slots")) > checkpoint,
+             what="the slot's confirmation")
+        pair.daemon.stop()
+        read.stop()
+        read.replace_data(image)
+        read.start()
+        resync(pair)
+
+
+def test_everything_that_can_be_mirrored(make_pair):
+    """All awkward tables and types, with what "=" overlooks, in every table something missing, extra and changed."""
+    pair = make_pair(Flavour())
+    populate(pair, SEED)
+    fill(pair, 5000)
+    pair.write_query("INSERT INTO full_rows (a, b, body, extra) VALUES ('x', 1, 'y', 1.0), ('', 2, NULL, 1.00)")
+    pair.start()
+    pair.catch_up()
+    pair.daemon.stop()
+    lose_slot(pair)
+    pair.write_query("DELETE FROM messages WHERE sequence_number % 500 = 0; UPDATE messages SET content = 'edited'"
+                     " WHERE sequence_number % 400 = 1; UPDATE full_rows SET extra = 1.000; DELETE FROM swaps;"
+                     " UPDATE \"Odd Schema\".\"Größe \"\"Tabelle\"\"\" SET num = num + 0.0, other = NULL")
+    resync(pair)
+
+
+def test_a_running_daemon_is_named(streaming):
+    pair = streaming
+    result = pair.command("resync")
+    assert result.code == 1 and str(pair.daemon.process.pid) in result.err, result
+    assert "stop it first" in result.err
+    pair.assert_same()
+
+
+def test_before_the_first_start(pair):
+    result = pair.command("resync")
+    assert result.code == 1 and "first start" in result.err, result
+    assert pair.slots() == []
+
+
+def test_columns_that_no_longer_fit_are_named(streaming):
+    pair = streaming
+    pair.daemon.stop()
+    (slot,) = pair.slots()
+    pair.write_query("ALTER TABLE users ALTER display_name TYPE varchar(100)")
+    before = contents(pair)
+    result = pair.command("resync")
+    assert result.code in (1, 2) and "users" in result.err and "display_name" in result.err, result
+    assert contents(pair) == before
+    assert pair.slots() == [slot], "the slot was dropped before it was known that a resync can be made"
+
+
+def start_resync(pair):
+    return subprocess.Popen([PROGRAM, "resync"], env=environment(pair.write_url, pair.read_url),
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+
+
+def test_killed_at_random(make_pair):
+    """Ten times, at moments between its beginning and its end; what was served stays served, nothing is left behind."""
+    pair = make_pair(PLAIN)
+    populate(pair, SEED)
+    fill(pair, 60000)
+    pair.start()
+    pair.catch_up()
+    pair.daemon.stop()
+    lose_slot(pair)
+    pair.write_query("UPDATE messages SET content = 'edited' WHERE sequence_number % 3 = 0")
+    rng = random.Random(f"{SEED}/killed resync")
+    served, tables = contents(pair), "SELECT array_agg(c.oid::regclass::text ORDER BY c.oid) FROM pg_class c" \
+        " WHERE relkind = 'r' AND relpersistence <> 't' AND relnamespace <> 'pg_catalog'::regnamespace" \
+        " AND relnamespace <> 'information_schema'::regnamespace"
+    before = pair.read_value(tables)
+    begun = time.monotonic()
+    assert pair.command("resync").code == 0
+    whole = time.monotonic() - begun
+    pair.read_query("UPDATE messages SET content = 'stale' WHERE sequence_number % 3 = 0")
+    served = contents(pair)
+    for _ in range(10):
+        process = start_resync(pair)
+        time.sleep(rng.random() * whole)
+        process.kill()
+        process.wait(10)
+        if contents(pair) != served:  # its COMMIT was faster
+            assert pair.read_value("SELECT resync_at IS NULL FROM pgprojector.checkpoint")
+            pair.read_query("UPDATE messages SET content = 'stale' WHERE sequence_number % 3 = 0")
+            served = contents(pair)
+        assert len(pair.slots()) <= 1
+        assert pair.read_value(tables) == before
+        if not pair.read_value("SELECT resync_at IS NULL FROM pgprojector.checkpoint") and rng.random() < 0.4:
+            pair.daemon.start()
+            assert "resync" in pair.daemon.await_state("halted")[2]
+            pair.daemon.stop()
+            assert contents(pair) == served
+    resync(pair)
+    assert pair.read_value(tables) == before
+
+
+def test_on_gap_resync(make_pair):
+    """The daemon finds the gap at its start, and again in the middle of streaming, where it then halts: too soon."""
+    pair = make_pair(PLAIN, ON_GAP)
+    populate(pair, SEED)
+    pair.start()
+    pair.catch_up()
+    pair.daemon.stop()
+    slot = lose_slot(pair)
+    pair.start()
+    pair.assert_same("after the automatic resync")
+    assert "gap:" in pair.daemon.tail(5000) and "resync complete" in pair.daemon.tail(5000)
+
+    def dropped():
+        pair.write_query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid > 0"
+                         " AND slot_name = %s", (slot,))
+        try:
+            pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+            return True
+        except psycopg2.errors.ObjectInUse:
+            return False
+    poll(dropped, what="the slot to be free for a moment", interval=0.001)
+    assert "resync" in pair.daemon.await_state("halted")[2]
+    assert pair.slots() == []
+    pair.daemon.stop()
+    pair.start()
+    pair.assert_same("a new start, and a resync of its own")
+
+
+def test_on_gap_resync_that_is_refused_halts(make_pair):
+    pair = make_pair(PLAIN, ON_GAP)
+    populate(pair, SEED)
+    pair.start()
+    pair.catch_up()
+    pair.daemon.stop()
+    slot = lose_slot(pair)
+    pair.write_query("SELECT pg_create_logical_replication_slot(%s, 'test_decoding')", (slot,))
+    pair.daemon.start()
+    pair.daemon.await_state("halted")
+    assert "another plugin" in pair.daemon.tail(5000)
+    assert pair.slots() == [slot]
