@@ -36,11 +36,11 @@ struct pj_applier {
     struct pj_pipe *pipe;
     struct pj_writer *writer;
     struct pj_batch *batch;
-    bool commit;         /* the batch ends its transaction */
+    bool commit; /* the batch ends its transaction */
     bool in_transaction;
-    bool checkpoint_set; /* in the open transaction */
+    bool checkpoint_set;           /* in the open transaction */
     struct pj_checkpoint believed; /* what the checkpoint row holds, as far as we know: lsn, epoch, version */
-    int fetches;         /* results still to come */
+    int fetches;                   /* results still to come */
     struct pj_applier_callbacks callbacks;
 };
 
@@ -170,10 +170,12 @@ void pj_applier_send_checkpoint(const struct pj_sink *sink, const struct pj_chec
                                 const struct pj_batch *batch)
 {
     unsigned char space[6][8];
-    struct pj_value params[6] = {
-        int8_value(believed->lsn, space[0]),  int8_value((uint64_t)believed->epoch, space[1]),
-        int8_value((uint64_t)believed->version, space[2]), int8_value(batch->end_lsn, space[3]),
-        pj_make_null(), pj_make_null()};
+    struct pj_value params[6] = {int8_value(believed->lsn, space[0]),
+                                 int8_value((uint64_t)believed->epoch, space[1]),
+                                 int8_value((uint64_t)believed->version, space[2]),
+                                 int8_value(batch->end_lsn, space[3]),
+                                 pj_make_null(),
+                                 pj_make_null()};
     if (batch->xid)
         params[4] = int8_value(batch->xid, space[4]);
     if (batch->xid && batch->commit_us)

@@ -31,8 +31,8 @@ struct pj_careful {
     const struct pj_log *log;
     struct pj_session *session;
     bool in_transaction;
-    int64_t raised;        /* by how much checkpoint.version was raised in the open transaction */
-    bool changed;          /* keys were parked in it */
+    int64_t raised; /* by how much checkpoint.version was raised in the open transaction */
+    bool changed;   /* keys were parked in it */
 };
 
 /* One batch under way. */
@@ -160,7 +160,8 @@ static void pause_projection(struct run *run, int index, const struct pj_error *
     struct pj_projection *projection = &run->careful->setup->projections[index];
     const char *name = projection->module->name;
     pj_log(run->careful->log, PJ_LOG_ERROR, "projection %s is paused: %s", name, failure->message);
-    pj_log(run->careful->log, PJ_LOG_ERROR, "HINT: mend the cause, then run `pgprojector resume %s`; the others go on", name);
+    pj_log(run->careful->log, PJ_LOG_ERROR, "HINT: mend the cause, then run `pgprojector resume %s`; the others go on",
+           name);
     if (pj_standing_pause(run->careful->session, projection, run->error) != PJ_OK)
         return;
     projection->live = false;
@@ -285,8 +286,8 @@ int pj_careful_apply(struct pj_careful *careful, struct pj_writer *writer, struc
         return error->code;
     struct pj_session_sink state = {careful->session, error};
     const struct pj_sink sink = pj_session_sink(&state);
-    struct run run = {.careful = careful, .writer = writer, .batch = batch, .commit = commit_it, .sink = &sink,
-                      .error = error};
+    struct run run = {
+        .careful = careful, .writer = writer, .batch = batch, .commit = commit_it, .sink = &sink, .error = error};
     pj_batch_sort(batch);
     apply(&run, believed);
     return error->code;

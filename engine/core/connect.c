@@ -22,8 +22,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char remedy[] = "what was committed in between cannot be had from the stream any more; the read side goes on "
-                             "serving what it has. Stop the daemon, run `pgprojector resync` and start it again";
+static const char remedy[] =
+    "what was committed in between cannot be had from the stream any more; the read side goes on "
+    "serving what it has. Stop the daemon, run `pgprojector resync` and start it again";
 
 static int gap(struct pj_error *error)
 {
@@ -158,7 +159,8 @@ static int check_timeline(struct pj_session *replication, const struct pj_source
     PQclear(result);
     if (fine)
         return PJ_OK;
-    pj_error_set(error, PJ_EGAP, "the write database is on timeline %u, which forked from ours (%u) before the checkpoint %s",
+    pj_error_set(error, PJ_EGAP,
+                 "the write database is on timeline %u, which forked from ours (%u) before the checkpoint %s",
                  identity->timeline, checkpoint->timeline, PJ_LSN(checkpoint->lsn));
     return gap(error);
 }
@@ -177,15 +179,17 @@ static int check_identity(const struct pj_source_identity *identity, const struc
         return gap(error);
     }
     if (checkpoint->lsn > identity->wal_flush) {
-        pj_error_set(error, PJ_EGAP, "the checkpoint %s is beyond the write database's WAL, which ends at %s: it has lost "
-                     "commits that the read side has", PJ_LSN(checkpoint->lsn), PJ_LSN(identity->wal_flush));
+        pj_error_set(error, PJ_EGAP,
+                     "the checkpoint %s is beyond the write database's WAL, which ends at %s: it has lost "
+                     "commits that the read side has",
+                     PJ_LSN(checkpoint->lsn), PJ_LSN(identity->wal_flush));
         return gap(error);
     }
     return PJ_OK;
 }
 
-static int check_slot(const struct pj_slot *slot, const struct pj_checkpoint *checkpoint, const struct pj_decoder *decoder,
-                      struct pj_error *error)
+static int check_slot(const struct pj_slot *slot, const struct pj_checkpoint *checkpoint,
+                      const struct pj_decoder *decoder, struct pj_error *error)
 {
     const char *name = checkpoint->slot;
     if (*checkpoint->resync_at)
@@ -289,7 +293,8 @@ static int open_write_side(const struct pj_connect_options *options, struct pj_c
     return code;
 }
 
-int pj_connect_open(const struct pj_connect_options *options, struct pj_connections *connections, struct pj_error *error)
+int pj_connect_open(const struct pj_connect_options *options, struct pj_connections *connections,
+                    struct pj_error *error)
 {
     memset(connections, 0, sizeof *connections);
     pj_error_clear(error);

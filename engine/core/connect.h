@@ -21,19 +21,19 @@ struct pj_connect_epoch {
 
 struct pj_connect_options {
     const struct pj_deployment *deployment;
-    struct pj_setup *setup;   /* its projections' standing is read anew */
+    struct pj_setup *setup; /* its projections' standing is read anew */
     const struct pj_decoder *decoder;
     const struct pj_stop *stop;
     struct pj_connect_epoch *epoch; /* in and out */
-    struct pj_session *read;  /* a session that already holds the lock and was taken over; NULL: open one. Consumed */
+    struct pj_session *read; /* a session that already holds the lock and was taken over; NULL: open one. Consumed */
 };
 
 struct pj_connections {
     PGconn *apply;  /* prepared (pj_statements_prepare) */
     PGconn *stream; /* START_REPLICATION has been answered */
     struct pj_checkpoint checkpoint;
-    pj_lsn confirmed;       /* the slot's, when it was looked at */
-    bool witness_expected;  /* the last applied transaction must come again, before anything new */
+    pj_lsn confirmed;      /* the slot's, when it was looked at */
+    bool witness_expected; /* the last applied transaction must come again, before anything new */
 };
 
 /*

@@ -12,15 +12,15 @@
 #include <stdint.h>
 
 struct pj_pace {
-    uint64_t window_us;   /* when the current window began */
-    uint64_t in_window;   /* messages that arrived in it */
-    bool hot;             /* what the last whole window was */
+    uint64_t window_us;    /* when the current window began */
+    uint64_t in_window;    /* messages that arrived in it */
+    bool hot;              /* what the last whole window was */
     uint64_t gathering_us; /* since when the batch gathers; 0: it holds no transaction */
 };
 
 enum {
     PJ_PACE_WINDOW_US = 10000,
-    PJ_PACE_HOT_MESSAGES = 320,      /* a window: 32,000 messages a second, some 8,000 small transactions */
+    PJ_PACE_HOT_MESSAGES = 320, /* a window: 32,000 messages a second, some 8,000 small transactions */
     PJ_PACE_GATHER_TRANSACTIONS = 16384,
     PJ_PACE_NAP_US = 200
 };

@@ -12,8 +12,8 @@
 
 struct pj_pipeline_options {
     const struct pj_deployment *deployment;
-    struct pj_setup *setup;      /* checked against the read side */
-    struct pj_session *read;     /* holds the daemon's lock, taken over with `epoch`; the pipeline's from now on */
+    struct pj_setup *setup;  /* checked against the read side */
+    struct pj_session *read; /* holds the daemon's lock, taken over with `epoch`; the pipeline's from now on */
     int64_t epoch;
     struct pj_state *state;
     struct pj_gate *gate;

@@ -10,7 +10,8 @@ static int load_state(struct pj_session *read, struct pj_projection *projection,
 {
     const char *params[] = {projection->module->name};
     PGresult *result;
-    int code = pj_session_query(read, &result, "SELECT state IN ('live', 'failing') FROM pgprojector.projection WHERE name = $1", 1,
+    int code = pj_session_query(read, &result,
+                                "SELECT state IN ('live', 'failing') FROM pgprojector.projection WHERE name = $1", 1,
                                 params, error);
     if (code == PJ_OK)
         projection->live = PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
@@ -37,8 +38,8 @@ static int load_parked(struct pj_session *read, struct pj_projection *projection
     struct pj_arena arena;
     pj_arena_init(&arena);
     pj_deltas_forget_parked(projection->deltas);
-    int code = pj_session_query(read, &result, "SELECT key FROM pgprojector.dead_letter WHERE projection = $1", 1, params,
-                                error);
+    int code = pj_session_query(read, &result, "SELECT key FROM pgprojector.dead_letter WHERE projection = $1", 1,
+                                params, error);
     for (int row = 0; code == PJ_OK && row < PQntuples(result); row++)
         code = park_row(result, row, projection, &arena, error);
     PQclear(result);
@@ -86,8 +87,10 @@ int pj_standing_pause(struct pj_session *read, const struct pj_projection *proje
 {
     const char *params[] = {projection->module->name};
     PGresult *result;
-    int code = pj_session_query(read, &result, "UPDATE pgprojector.projection SET state = 'paused', since = clock_timestamp() "
-                                "WHERE name = $1", 1, params, error);
+    int code = pj_session_query(read, &result,
+                                "UPDATE pgprojector.projection SET state = 'paused', since = clock_timestamp() "
+                                "WHERE name = $1",
+                                1, params, error);
     PQclear(result);
     return code == PJ_OK ? pj_standing_changed(read, error) : code;
 }

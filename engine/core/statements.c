@@ -185,8 +185,9 @@ static const char session_settings[] = "SET synchronous_commit = on; SET plan_ca
                                        "SET lock_timeout = 0; SET idle_in_transaction_session_timeout = '60s'";
 
 /* pg_lsn has no cast from bigint; as an offset from 0/0 it has all 64 bits. */
-static const char fence_sql[] = "SELECT epoch FROM pgprojector.checkpoint WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric "
-                                "AND epoch = $2::bigint AND version = $3::bigint FOR UPDATE";
+static const char fence_sql[] =
+    "SELECT epoch FROM pgprojector.checkpoint WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric "
+    "AND epoch = $2::bigint AND version = $3::bigint FOR UPDATE";
 /* Everything up to COMMIT may be under way when the answer comes, so finding no row must fail at the server. */
 static const char checkpoint_sql[] =
     "WITH moved AS (UPDATE pgprojector.checkpoint SET lsn = '0/0'::pg_lsn + $4::bigint::numeric, "
@@ -204,7 +205,8 @@ static int prepare(struct pj_session *read, const char *name, const char *sql, s
 
 static int prepare_mirror(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
 {
-    static const enum pj_mirror_statement all[] = {PJ_FETCH_OLD, PJ_INSERT_ROWS, PJ_UPDATE_ROWS, PJ_DELETE_ROWS, PJ_EMPTY};
+    static const enum pj_mirror_statement all[] = {PJ_FETCH_OLD, PJ_INSERT_ROWS, PJ_UPDATE_ROWS, PJ_DELETE_ROWS,
+                                                   PJ_EMPTY};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         char name[PJ_STATEMENT_NAME];
         struct pj_buf sql = {0};
@@ -258,8 +260,9 @@ static int prepare_park(struct pj_session *read, const struct pj_projection *pro
 {
     struct pj_buf sql = {0};
     char name[PJ_STATEMENT_NAME];
-    pj_buf_puts(&sql, "INSERT INTO pgprojector.dead_letter AS d (projection, key, sqlstate, message, first_lsn, last_lsn, "
-                      "next_try_at) SELECT ");
+    pj_buf_puts(&sql,
+                "INSERT INTO pgprojector.dead_letter AS d (projection, key, sqlstate, message, first_lsn, last_lsn, "
+                "next_try_at) SELECT ");
     pj_quote_literal(&sql, projection->module->name);
     pj_buf_printf(&sql,
                   ", k.k::text, $2::text, $3::text, '0/0'::pg_lsn + $4::bigint::numeric, '0/0'::pg_lsn + "

@@ -10,7 +10,8 @@
 
 /* X(enum, letter in the statement's name, parameters are …) */
 #define PJ_MIRROR_STATEMENTS(X)                                                                                        \
-    X(PJ_FETCH_OLD, 'o')  /* identity columns; returns ordinal (bigint, from 1) and all columns, as struct pj_value holds */ \
+    X(PJ_FETCH_OLD,                                                                                                    \
+      'o') /* identity columns; returns ordinal (bigint, from 1) and all columns, as struct pj_value holds */          \
     X(PJ_INSERT_ROWS, 'i') /* all columns */                                                                           \
     X(PJ_UPDATE_ROWS, 'u') /* all columns; found by identity */                                                        \
     X(PJ_DELETE_ROWS, 'd') /* identity columns */                                                                      \

@@ -27,12 +27,12 @@ struct pj_writer {
     struct pj_batch *batch;
     bool last, careful;
     enum phase phase;
-    int item;      /* table or projection */
-    int stream;    /* MERGES: stream; RECOMPUTE: 0 routing keys, 1 full keys, 2 all */
-    size_t at;     /* row within the item */
+    int item;              /* table or projection */
+    int stream;            /* MERGES: stream; RECOMPUTE: 0 routing keys, 1 full keys, 2 all */
+    size_t at;             /* row within the item */
     struct pj_buf *arrays; /* one for each parameter; reused */
     struct pj_value *params;
-    int width;             /* how many of them */
+    int width;                  /* how many of them */
     struct pj_deltas **carried; /* one a projection: dirty keys of the parts so far */
     bool carrying;
 };
@@ -150,8 +150,8 @@ static void end_arrays(struct pj_writer *writer, int count, size_t rows)
 {
     for (int i = 0; i < count; i++) {
         pj_array_end(&writer->arrays[i], rows);
-        writer->params[i] = (struct pj_value){(const unsigned char *)writer->arrays[i].data,
-                                              (int32_t)writer->arrays[i].length};
+        writer->params[i] =
+            (struct pj_value){(const unsigned char *)writer->arrays[i].data, (int32_t)writer->arrays[i].length};
     }
 }
 
@@ -178,8 +178,9 @@ static int on_chunk(void *context, const PGresult *result, struct pj_error *erro
         return PJ_OK;
     pj_error_set(error, PJ_EDATA, "mirror %s.%s: %s met %zu rows, not %zu", chunk->table->schema, chunk->table->name,
                  chunk->verb, met, chunk->rows);
-    return pj_error_hint(error, "the mirror no longer equals the source; was it written to by hand? `pgprojector verify` "
-                                "shows where it differs");
+    return pj_error_hint(error,
+                         "the mirror no longer equals the source; was it written to by hand? `pgprojector verify` "
+                         "shows where it differs");
 }
 
 static struct chunk *make_chunk(struct pj_writer *writer, const struct pj_table *table, const char *verb, size_t rows)
@@ -201,7 +202,7 @@ void pj_writer_send_identities(struct pj_writer *writer, const struct pj_sink *s
     end_arrays(writer, table->nidentity, count);
     char name[PJ_STATEMENT_NAME];
     sink->execute(sink->self, pj_statement_mirror(which, table->index, name), table->nidentity, writer->params, result,
-                    context);
+                  context);
 }
 
 /* What a row needs in the mirror; a truncated mirror is empty by then. */
@@ -258,8 +259,8 @@ static bool send_deletes(struct pj_writer *writer, const struct pj_sink *sink, c
     return true;
 }
 
-static bool send_rows(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_table_rows *rows, row_test wanted,
-                      enum pj_mirror_statement which, const char *verb)
+static bool send_rows(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_table_rows *rows,
+                      row_test wanted, enum pj_mirror_statement which, const char *verb)
 {
     const struct pj_table *table = rows->table;
     size_t count = 0, bytes = 0;
@@ -279,7 +280,7 @@ static bool send_rows(struct pj_writer *writer, const struct pj_sink *sink, cons
     end_arrays(writer, table->ncolumns, count);
     char name[PJ_STATEMENT_NAME];
     sink->execute(sink->self, pj_statement_mirror(which, table->index, name), table->ncolumns, writer->params, on_chunk,
-                    make_chunk(writer, table, verb, count));
+                  make_chunk(writer, table, verb, count));
     return true;
 }
 
@@ -311,14 +312,16 @@ static bool send_merge(struct pj_writer *writer, const struct pj_sink *sink, con
         size_t rows;
         const struct pj_value *values = pj_deltas_rows(projection->deltas, writer->stream, &rows);
         char name[PJ_STATEMENT_NAME];
-        if (send_values(writer, sink, pj_statement_merge(writer->item, writer->stream, name), values, rows, width, types))
+        if (send_values(writer, sink, pj_statement_merge(writer->item, writer->stream, name), values, rows, width,
+                        types))
             return true;
     }
     return false;
 }
 
 /* A recomputation of everything is planned for itself, with the planner's whole choice. */
-static bool send_recompute_all(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_projection *projection)
+static bool send_recompute_all(struct pj_writer *writer, const struct pj_sink *sink,
+                               const struct pj_projection *projection)
 {
     if (writer->stream > 2)
         return false;

@@ -34,7 +34,7 @@ struct pj_pipe {
     int handles;          /* not yet closed */
     bool dirty;           /* something was sent since the last flush */
     bool backlogged;
-    int unflushed;        /* statements since the socket took everything */
+    int unflushed; /* statements since the socket took everything */
     size_t unflushed_bytes;
     struct expected *first, **last;
     struct pj_pipe_callbacks callbacks;

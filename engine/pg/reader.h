@@ -19,8 +19,8 @@ struct pj_reader;
 typedef void (*pj_readable_fn)(void *context);
 
 /* Takes a connection on which START_REPLICATION has been answered, even on failure. Starts not reading. */
-int pj_reader_open(struct pj_reader **reader, uv_loop_t *loop, PGconn *conn, pj_readable_fn readable,
-                   void *context, struct pj_error *error);
+int pj_reader_open(struct pj_reader **reader, uv_loop_t *loop, PGconn *conn, pj_readable_fn readable, void *context,
+                   struct pj_error *error);
 
 /*
  * Pulls the next message. *got is false when there is none for now. The message stays valid until the next call.

@@ -114,7 +114,8 @@ int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, en
         return error->code;
     }
     const char *text = conn ? PQerrorMessage(conn) : "";
-    if (!*text || *text == '\n') { /* neither the server nor libpq has a word: a connection that dies under a pipeline */
+    if (!*text ||
+        *text == '\n') { /* neither the server nor libpq has a word: a connection that dies under a pipeline */
         text = "connection lost";
         lost = true;
     }
@@ -192,9 +193,9 @@ static const char pinned_options[] = "-c datestyle=ISO,YMD -c timezone=UTC -c in
 /* 28xxx, 3D000: what a retry does not mend. libpq gives no SQLSTATE for a failed connection, so the words must do. */
 static bool refused_for_good(const char *message)
 {
-    static const char *const marks[] = {"authentication failed", "does not exist", "no pg_hba.conf entry",
-                                        "no password supplied",  "not permitted to log in",
-                                        "must be superuser or replication role"};
+    static const char *const marks[] = {"authentication failed",   "does not exist",
+                                        "no pg_hba.conf entry",    "no password supplied",
+                                        "not permitted to log in", "must be superuser or replication role"};
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
         if (strstr(message, marks[i]))
             return strstr(message, "No such file or directory") == NULL;
@@ -209,12 +210,13 @@ static const char *environment_name(enum pj_side side)
 static int connect_failed(struct pj_session *session, struct pj_error *error)
 {
     const char *message = PQerrorMessage(session->conn);
-    bool config = refused_for_good(message) || !PQsocket(session->conn);
-    pj_error_set(error, config ? PJ_ECONFIG : PJ_EUNREACHABLE, "%s: cannot connect: %.*s",
-                 pj_side_name(session->side), (int)strcspn(message, "\n"), message);
+    bool config = refused_for_good(message);
+    pj_error_set(error, config ? PJ_ECONFIG : PJ_EUNREACHABLE, "%s: cannot connect: %.*s", pj_side_name(session->side),
+                 (int)strcspn(message, "\n"), message);
     error->retryable = !config;
-    return pj_error_hint(error, config ? "check the role, password and database in %s, and the server's pg_hba.conf"
-                                       : "is the server of %s up and reachable from here?",
+    return pj_error_hint(error,
+                         config ? "check the role, password and database in %s, and the server's pg_hba.conf"
+                                : "is the server of %s up and reachable from here?",
                          environment_name(session->side));
 }
 
@@ -262,11 +264,19 @@ static int connect_start(struct pj_session *session, const struct pj_session_opt
         return code;
     char *name = pj_sprintf("pgprojector%s%s", options->purpose ? " " : "", options->purpose ? options->purpose : "");
     /* later keywords override what the connection string (dbname, expanded) says */
-    const char *keywords[] = {"dbname", "application_name", "client_encoding", "options", "keepalives_idle",
-                              "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-                              options->replication ? "replication" : NULL, NULL};
-    const char *values[] = {options->url, name, "UTF8", pinned_options, "20", "10", "3", "45000",
-                            options->replication ? "database" : NULL, NULL};
+    const char *keywords[] = {"dbname",
+                              "application_name",
+                              "client_encoding",
+                              "options",
+                              "keepalives_idle",
+                              "keepalives_interval",
+                              "keepalives_count",
+                              "tcp_user_timeout",
+                              options->replication ? "replication" : NULL,
+                              NULL};
+    const char *values[] = {
+        options->url, name, "UTF8", pinned_options, "20", "10", "3", "45000", options->replication ? "database" : NULL,
+        NULL};
     session->conn = PQconnectStartParams(keywords, values, 1);
     pj_free(name);
     if (!session->conn || PQstatus(session->conn) == CONNECTION_BAD)
@@ -497,8 +507,8 @@ static void hand_to(const struct pj_session_sink *state, PGresult *result, pj_re
         *state->error = error;
 }
 
-static void sink_execute(void *self, const char *statement, int count, const struct pj_value *params,
-                         pj_result_fn fn, void *context)
+static void sink_execute(void *self, const char *statement, int count, const struct pj_value *params, pj_result_fn fn,
+                         void *context)
 {
     const struct pj_session_sink *state = self;
     PGresult *result;

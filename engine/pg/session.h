@@ -30,12 +30,12 @@ int pj_stop_sleep(const struct pj_stop *stop, int milliseconds, struct pj_error 
 enum pj_side { PJ_WRITE, PJ_READ };
 
 struct pj_session_options {
-    enum pj_side side;           /* names the database in messages: "write database", "read database" */
-    const char *url;             /* any libpq connection string */
-    const char *purpose;         /* application_name becomes "pgprojector PURPOSE"; NULL: "pgprojector" */
-    bool replication;            /* replication=database */
-    int connect_timeout_s;       /* 0: 10 */
-    const struct pj_stop *stop;  /* NULL: cannot be stopped */
+    enum pj_side side;          /* names the database in messages: "write database", "read database" */
+    const char *url;            /* any libpq connection string */
+    const char *purpose;        /* application_name becomes "pgprojector PURPOSE"; NULL: "pgprojector" */
+    bool replication;           /* replication=database */
+    int connect_timeout_s;      /* 0: 10 */
+    const struct pj_stop *stop; /* NULL: cannot be stopped */
 };
 
 struct pj_session;

@@ -1,0 +1,97 @@
+/* What the parts of the pipeline share: pipeline.c (its life), pipeline_receive.c, pipeline_apply.c. Not for others. */
+#ifndef PJ_CORE_PIPELINE_INTERNAL_H
+#define PJ_CORE_PIPELINE_INTERNAL_H
+
+#include "core/applier.h"
+#include "core/careful.h"
+#include "core/connect.h"
+#include "core/intake.h"
+#include "core/pace.h"
+#include "core/pipeline.h"
+#include "pg/reader.h"
+
+enum pipeline_state { CONNECTING, STREAMING, RESOLVING, CLOSING, BACKOFF, HALTED, FINISHED };
+
+enum {
+    TICK_MS = 50,
+    STATUS_US = 200 * 1000,        /* least time between status updates after a commit */
+    HEARTBEAT_US = 5000 * 1000,    /* longest time without one */
+    PING_US = 400 * 1000,          /* how often an idle stream is asked for its position */
+    POSITION_US = 100 * 1000,      /* least time between checkpoints that only move the position */
+    IDLE_POSITION_US = 900 * 1000, /* the same while nothing but keepalives arrives */
+    SCHEMA_US = 10 * 1000 * 1000,
+    BACKOFF_FIRST_MS = 250,
+    BACKOFF_LAST_MS = 30000,
+    STOP_US = 5 * 1000 * 1000, /* how long a stop waits for the batch under way */
+    KEEP_BYTES = 4 << 20,
+    MESSAGES_A_TURN = 20000 /* then the loop comes round, for status and results */
+};
+
+struct pj_pipeline {
+    const struct pj_pipeline_options *options;
+    enum pipeline_state state, after_closing;
+    uv_loop_t loop;
+    uv_poll_t stop;
+    uv_async_t wake; /* the gate's */
+    uv_timer_t tick, retry;
+    int open_parts; /* connections being closed */
+
+    struct pj_decoder *decoder;
+    struct pj_intake intake;
+    struct pj_applier *applier;
+    struct pj_careful *careful;
+    pj_lsn careful_until; /* the fast way has failed before this position: the careful one up to it; 0: the fast one */
+    struct pj_reader *reader;
+    struct pj_batch *batches[2], *collecting;
+    struct pj_pace pace;
+    bool holding; /* a message was handed back by the intake and is to be handed in again */
+    struct pj_copydata held;
+    bool split; /* the collecting batch must be applied as a part before `held` is taken */
+
+    pj_lsn received, applied, confirmed;
+    pj_lsn keepalive; /* the latest keepalive's position; 0: none since the last data */
+    uint64_t status_us, ping_us, position_us, schema_us, apply_us, data_us, stop_us;
+    struct pj_connect_epoch epoch; /* the connect job's while one runs */
+    struct pj_session *first_read; /* the caller's session, for the first connect */
+    int backoff_ms;
+    bool stopping;
+
+    uv_work_t connect_work, resolve_work, schema_work, careful_work;
+    bool connecting, resolving, watching, applying_carefully; /* jobs under way on other threads */
+    struct pj_batch *careful_batch;
+    bool careful_commit;
+    struct pj_checkpoint careful_believed;
+    struct pj_error careful_error;
+    struct pj_connections connections;
+    bool resolve_partition;      /* what the resolve job looks up */
+    char *condition, *ancestors; /* what it found */
+    struct pj_error connect_error, resolve_error, schema_error;
+    struct pj_error *error; /* of pj_pipeline_run */
+    struct pj_figures figures;
+};
+
+/* pipeline.c */
+uint64_t pj_pipeline_now(struct pj_pipeline *p); /* microseconds, monotonic */
+void pj_pipeline_enter(struct pj_pipeline *p, enum pipeline_state state);
+bool pj_pipeline_running(const struct pj_pipeline *p); /* STREAMING or RESOLVING */
+/* Says what happened, once, closes everything, and decides what comes of it: another try, a halt, the end. */
+void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error);
+void pj_pipeline_closed_so_far(struct pj_pipeline *p); /* a connection or a job is done with */
+
+/* pipeline_receive.c */
+void pj_pipeline_pump(
+    struct pj_pipeline *p); /* takes what has come, applies what is ready, says how to be woken again */
+void pj_pipeline_readable(void *context);
+
+/* pipeline_apply.c */
+void pj_pipeline_publish(struct pj_pipeline *p); /* the figures */
+void pj_pipeline_status(struct pj_pipeline *p, bool reply_wanted);
+bool pj_pipeline_apply_idle(const struct pj_pipeline *p);
+bool pj_pipeline_drained(const struct pj_pipeline *p);
+bool pj_pipeline_gate_lets_read(struct pj_pipeline *p);
+void pj_pipeline_mind_gate(struct pj_pipeline *p);
+void pj_pipeline_apply_ready(struct pj_pipeline *p);
+void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed);
+void pj_pipeline_apply_failed(void *context, const struct pj_error *error);
+
+#endif
