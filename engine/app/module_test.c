@@ -16,7 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { DEADLINE_S = 10 };
+/* A child's exit code tells what it found, and that it came to its end: apply() might have called exit(). */
+enum { DEADLINE_S = 10, ENDED = 40 };
 
 struct test_run {
     const struct pj_module *module;
@@ -123,9 +124,11 @@ static int run_case(const struct test_run *run, const json_t *test, const char *
 /* The child's end, as a code. */
 static int judge(const char *name, int status)
 {
+    if (WIFEXITED(status) && WEXITSTATUS(status) >= ENDED)
+        return ENDED - WEXITSTATUS(status);
     if (WIFEXITED(status))
-        return -WEXITSTATUS(status);
-    if (WTERMSIG(status) == SIGALRM)
+        printf("FAIL  %s\n      apply() ended the process (exit code %d)\n", name, WEXITSTATUS(status));
+    else if (WTERMSIG(status) == SIGALRM)
         printf("FAIL  %s\n      apply() did not return within %d s\n", name, DEADLINE_S);
     else
         printf("FAIL  %s\n      apply() crashed: signal %d (%s)\n      hint: a pointer that was NULL? old_row and "
@@ -142,7 +145,7 @@ static int run_in_child(const struct test_run *run, const json_t *test, const ch
         alarm(DEADLINE_S);
         int code = run_case(run, test, name);
         fflush(stdout);
-        _exit(-code);
+        _exit(ENDED - code);
     }
     int status = 0;
     pid_t ended = child;

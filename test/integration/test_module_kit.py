@@ -13,6 +13,7 @@ import pytest
 from harness.cluster import poll
 from harness.daemon import PROGRAM, ROOT, command
 from harness.scenes import SEND
+from harness.schema import Flavour
 
 SHIPPED = ["chat_mirrors", "conversation_summary", "user_conversation_membership", "messages_per_day"]
 USER = "00000000-0000-0000-0000-%012x"
@@ -20,6 +21,8 @@ USER = "00000000-0000-0000-0000-%012x"
 
 def kit(*arguments, **more):
     """`pgprojector module ARGUMENTS` without any database."""
+    # a sanitizer must not turn a crash into an exit
+    more.setdefault("ASAN_OPTIONS", "detect_leaks=0:handle_segv=0:handle_sigill=0:handle_sigtrap=0")
     return command(["module", *arguments], **more)
 
 
@@ -49,6 +52,7 @@ def build(path, name, text):
 
 
 MODULE = """
+#include <stdlib.h>
 #include "pgprojector.h"
 %(extra)s
 static const struct pj_source sources[] = {%(sources)s {NULL, NULL, NULL}};
@@ -185,6 +189,7 @@ def test_record_prints_what_can_be_pasted(new, tmp_path):
 
 @pytest.mark.parametrize("body,words", [
     ("*(volatile int *)0 = 0; return 0;", "crashed: signal 11"),
+    ("exit(0);", "ended the process (exit code 0)"),
     ("return 7;", "refused without a word"),
     ('host->fail(call, "a poison row"); return 1;', "a poison row"),
     ("host->emit(call, 3, NULL); return 0;", "emit to stream 3"),
@@ -369,6 +374,16 @@ def test_files_that_are_no_modules(tmp_path):
         assert words in result.out, (words, result)
 
 
+@pytest.mark.parametrize("text,words", [
+    ("const void *pj_module(void) { return *(void *volatile *)0; }", "crashes: signal 11"),
+    ("__attribute__((constructor)) static void early(void) { __builtin_trap(); }", "crashes: signal"),
+    ("const void *pj_module(void) { for (volatile int i = 0;; i++) ; }", "did not end within 10 s"),
+])
+def test_a_module_that_crashes_on_being_loaded(tmp_path, text, words):
+    result = kit("check", build(tmp_path, "crash", text), module(tmp_path))
+    assert result.code == 1 and words in result.out and "made.so: no fault" in result.out, result
+
+
 def test_two_modules_that_cannot_live_together(pair, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -419,6 +434,27 @@ def test_a_recording_has_exact_rows_and_replays(pair, tmp_path):
     (tmp_path / "recorded.json").write_text(result.out)
     replayed = kit("test", "conversation_summary", tmp_path / "recorded.json")
     assert replayed.code == 0 and "1 passed" in replayed.out, replayed
+
+
+@pytest.mark.parametrize("flavour", [
+    Flavour(odd=False, identity="full"), Flavour(odd=False, identity="index"), Flavour(odd=False, partitioned=True),
+    Flavour(odd=False, generated=True), Flavour(odd=False, renamed=True)], ids=str)
+def test_check_and_record_on_every_kind_of_source(make_pair, flavour, tmp_path):
+    pair = make_pair(flavour)
+    names = SHIPPED[1:3]
+    assert [entry["faults"] for entry in checked(pair, *names).values()] == [[], []]
+    path = f"SET search_path = {flavour.search_path}; "
+    pair.write_query(path + f"INSERT INTO conversations (id, title) VALUES ('{USER % 0xc}', 'old')")
+    pair.write_query(path + f"INSERT INTO messages (id, conversation_id, sequence_number, content, created_at) VALUES"
+                     f" ('{USER % 1}', '{USER % 0xc}', 1, 'x', '2026-01-01 10:00:00.25+00')")
+    result = recorded(pair, "conversation_summary", [
+        path + f"UPDATE messages SET sequence_number = 5 WHERE id = '{USER % 1}'",
+        path + f"UPDATE conversations SET title = 'new' WHERE id = '{USER % 0xc}'"], "--changes", "2")
+    assert [(change["table"], list((change["old"][column], change["new"][column]) for column in ("title", "sequence_number")
+                                   if column in change["old"])) for change in result.json["changes"]] == \
+        [("conversations", [("old", "new")]), ("messages", [(1, 5)])], result
+    (tmp_path / "recorded.json").write_text(result.out)
+    assert kit("test", "conversation_summary", tmp_path / "recorded.json").code == 0
 
 
 def test_a_recording_of_a_module_without_apply(pair, tmp_path):
