@@ -173,7 +173,7 @@ static void check_file(struct check_run *run, const char *name)
     struct pj_loaded_module loaded = {0};
     if (survives_loading(&report))
         pj_module_inspect(&loaded, path, &report.faults);
-    if (report.faults.fatal)
+    if (report.faults.fatal || !loaded.module)
         pj_module_note(&report, "its tables and its SQL were not looked at: what is above comes first");
     else
         check_loaded(run, &loaded, &report);
