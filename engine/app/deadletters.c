@@ -1,7 +1,7 @@
 /* `deadletters list|show|retry|discard`: the keys that projections could not take. */
-#include "core/deadletter.h"
 #include "app/scope.h"
 #include "app/values.h"
+#include "core/deadletter.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -41,7 +41,8 @@ static void say_done(const struct pj_projection *projection, const struct pj_men
 
 static int stopped(const struct pj_projection *projection, const struct pj_mend *mend, struct pj_error *error)
 {
-    return pj_error_set(error, PJ_ESTOPPED, "rebuild %s stopped: %lld rows were mended, and stay so; start it again to go on",
+    return pj_error_set(error, PJ_ESTOPPED,
+                        "rebuild %s stopped: %lld rows were mended, and stay so; start it again to go on",
                         projection->module->name, (long long)mend->keys);
 }
 
@@ -94,7 +95,8 @@ int pj_rebuild_command(struct pj_app *app, struct pj_error *error)
         return error->code;
     int code = pj_scope_open(&scope, app, "rebuild", error);
     if (code == PJ_OK)
-        code = app->options.all ? rebuild_all(&scope, &dead_letters, error) : rebuild_named(&scope, &dead_letters, error);
+        code =
+            app->options.all ? rebuild_all(&scope, &dead_letters, error) : rebuild_named(&scope, &dead_letters, error);
     pj_scope_close(&scope);
     return code == PJ_OK && dead_letters ? PJ_EDEADLETTER : code;
 }

@@ -92,9 +92,9 @@ static void describe(const struct pj_progress *progress, char *text, size_t size
 {
     int length = snprintf(text, size, "%s %s: %s", progress->kind, progress->name, progress->phase);
     if (progress->total > 0)
-        length += snprintf(text + length, size - (size_t)length, ", %lld of %lld keys, %d %%",
-                           (long long)progress->done, (long long)progress->total,
-                           (int)(progress->done * 100 / progress->total));
+        length +=
+            snprintf(text + length, size - (size_t)length, ", %lld of %lld keys, %d %%", (long long)progress->done,
+                     (long long)progress->total, (int)(progress->done * 100 / progress->total));
     if (progress->rate > 0 && progress->remaining_s >= 0)
         snprintf(text + length, size - (size_t)length, ", %.0f a second, %.0f s left", progress->rate,
                  progress->remaining_s);

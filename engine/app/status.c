@@ -102,7 +102,8 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
         "'dirtyKeys', (SELECT pg_catalog.count(*) FROM pgprojector.dirty_key k WHERE k.projection = p.name)) "
         "ORDER BY name), '[]') FROM pgprojector.projection p";
     static const char jobs[] =
-        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('kind', kind, 'projection', name, 'phase', phase, "
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('kind', kind, 'projection', name, 'phase', "
+        "phase, "
         "'done', done, 'total', total, 'percent', CASE WHEN total > 0 THEN done * 100 / total END, "
         "'rate', pg_catalog.round(rate), 'remainingSeconds', pg_catalog.round((total - done) / nullif(rate, 0)), "
         "'startedAt', pg_catalog.to_char(started_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
@@ -125,8 +126,8 @@ static void add_up(struct pj_status *status)
 {
     size_t i;
     json_t *projection;
-    json_array_foreach(status->projections, i, projection)
-        status->dead_letters += json_integer_value(json_object_get(projection, "deadLetters"));
+    json_array_foreach(status->projections, i, projection) status->dead_letters +=
+        json_integer_value(json_object_get(projection, "deadLetters"));
 }
 
 static int ask_age(struct pj_session *read, struct pj_status *status, struct pj_error *error)

@@ -116,10 +116,8 @@ static void print_lists(const struct pj_status *status)
 {
     size_t i;
     json_t *item;
-    json_array_foreach(status->projections, i, item)
-        print_projection(item, i == 0);
-    json_array_foreach(status->jobs, i, item)
-        print_job(item);
+    json_array_foreach(status->projections, i, item) print_projection(item, i == 0);
+    json_array_foreach(status->jobs, i, item) print_job(item);
     json_array_foreach(status->mirrors, i, item)
         printf("%-12s %s.%s\n", i ? "" : "mirrors", text_of(item, "schema"), text_of(item, "table"));
 }

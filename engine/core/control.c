@@ -73,7 +73,7 @@ struct pj_control {
     struct snapshot written;  /* what the row says */
     uint64_t written_at_us;   /* monotonic; 0: not yet by this session */
     uint64_t caught_up_at_us; /* monotonic; 0: never yet */
-    uint64_t chore_at_us; /* monotonic */
+    uint64_t chore_at_us;     /* monotonic */
     int pause_ms;
     char complaint[256]; /* the last trouble logged; "" while all is well */
 };

@@ -27,13 +27,13 @@ static int query(struct pj_session *session, const struct pj_deadletter_filter *
 int pj_deadletter_list(struct pj_session *read, const struct pj_deadletter_filter *filter, int limit, PGresult **result,
                        struct pj_error *error)
 {
-    char *sql = pj_sprintf(
-        "SELECT projection, key, sqlstate, message, first_lsn, last_lsn, attempts, "
-        "pg_catalog.to_char(parked_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
-        "pg_catalog.round(extract(epoch FROM pg_catalog.clock_timestamp() - parked_at)), "
-        "pg_catalog.to_char(next_try_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
-        "FROM pgprojector.dead_letter WHERE " MATCHES " ORDER BY parked_at, projection, key COLLATE \"C\" LIMIT %d",
-        limit);
+    char *sql = pj_sprintf("SELECT projection, key, sqlstate, message, first_lsn, last_lsn, attempts, "
+                           "pg_catalog.to_char(parked_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
+                           "pg_catalog.round(extract(epoch FROM pg_catalog.clock_timestamp() - parked_at)), "
+                           "pg_catalog.to_char(next_try_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
+                           "FROM pgprojector.dead_letter WHERE " MATCHES
+                           " ORDER BY parked_at, projection, key COLLATE \"C\" LIMIT %d",
+                           limit);
     int code = query(read, filter, sql, result, error);
     pj_free(sql);
     return code;
@@ -44,8 +44,8 @@ int pj_deadletter_count(struct pj_session *read, const struct pj_deadletter_filt
 {
     PGresult *result;
     *count = 0;
-    int code = query(read, filter, "SELECT pg_catalog.count(*) FROM pgprojector.dead_letter WHERE " MATCHES, &result,
-                     error);
+    int code =
+        query(read, filter, "SELECT pg_catalog.count(*) FROM pgprojector.dead_letter WHERE " MATCHES, &result, error);
     if (code == PJ_OK)
         *count = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
     PQclear(result);
@@ -69,8 +69,8 @@ static int heal(const struct attempt *attempt, const char *keys, struct pj_error
     const char *params[] = {attempt->name, keys};
     PGresult *result;
     int code = pj_session_query(attempt->work, &result,
-                                "DELETE FROM pgprojector.dead_letter WHERE projection = $1 AND key = ANY ($2::text[])", 2,
-                                params, error);
+                                "DELETE FROM pgprojector.dead_letter WHERE projection = $1 AND key = ANY ($2::text[])",
+                                2, params, error);
     PQclear(result);
     return code == PJ_OK ? pj_keywork_changed(attempt->work, error) : code;
 }

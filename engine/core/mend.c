@@ -12,7 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HOLD_US = 8000, FIRST_CHUNK = 16, LARGEST_CHUNK = 1000, PAGE = 2000, ATTEMPTS = 6, KEY_COLUMNS = 32, PARK_AT_MOST = 1000 };
+enum {
+    HOLD_US = 8000,
+    FIRST_CHUNK = 16,
+    LARGEST_CHUNK = 1000,
+    PAGE = 2000,
+    ATTEMPTS = 6,
+    KEY_COLUMNS = 32,
+    PARK_AT_MOST = 1000
+};
 
 bool pj_mend_is_key_fault(const struct pj_error *error)
 {
@@ -215,8 +223,8 @@ int pj_mend_open_cursor(struct pj_mend *mend, const char *cursor, const char *qu
 {
     struct pj_session *look = mend->job.session;
     struct pj_error ignored;
-    int code = pj_session_exec(look, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '128MB'",
-                               error);
+    int code =
+        pj_session_exec(look, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '128MB'", error);
     if (code == PJ_OK)
         code = pj_session_execf(look, error, "DECLARE %s SCROLL CURSOR WITH HOLD FOR %s", cursor, query);
     if (code == PJ_OK)

@@ -28,8 +28,8 @@ enum { FEW = 1000, COMPARE_FROM = 50000, PATIENT_ROUNDS = 5, KEY_COLUMNS = 32 };
 static int read_state(struct pj_session *session, const char *name, char state[16], struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query(session, &result, "SELECT state FROM pgprojector.projection WHERE name = $1", 1, &name,
-                                error);
+    int code =
+        pj_session_query(session, &result, "SELECT state FROM pgprojector.projection WHERE name = $1", 1, &name, error);
     bool found = code == PJ_OK && PQntuples(result) == 1;
     snprintf(state, 16, "%s", found ? PQgetvalue(result, 0, 0) : "");
     PQclear(result);

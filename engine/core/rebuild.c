@@ -130,7 +130,8 @@ int pj_rebuild_pass(struct pj_mend *mend, int64_t *differing, struct pj_error *e
 static int shape_differs(const struct pj_projection *projection, const char *column, const char *how,
                          struct pj_error *error)
 {
-    pj_error_set(error, PJ_ECONFIG, "the shape has changed: column %.60s of %s %s", column, projection->target_sql, how);
+    pj_error_set(error, PJ_ECONFIG, "the shape has changed: column %.60s of %s %s", column, projection->target_sql,
+                 how);
     return pj_error_hint(error, "a rebuild in place needs the same columns and types; building a new table beside and "
                                 "swapping it in (--fresh) is not there yet");
 }
@@ -219,8 +220,8 @@ static int state_of(struct pj_mend *mend, char state[16], struct pj_error *error
 {
     const char *name = mend->projection->module->name;
     PGresult *result;
-    int code = pj_session_query(mend->job.session, &result,
-                                "SELECT state FROM pgprojector.projection WHERE name = $1", 1, &name, error);
+    int code = pj_session_query(mend->job.session, &result, "SELECT state FROM pgprojector.projection WHERE name = $1",
+                                1, &name, error);
     if (code == PJ_OK && PQntuples(result) == 0)
         code = pj_error_set(error, PJ_EFAIL, "it has not been built on this read database");
     snprintf(state, 16, "%s", code == PJ_OK ? PQgetvalue(result, 0, 0) : "");
@@ -267,7 +268,8 @@ static int verify_again(struct pj_mend *mend, struct pj_rebuild_result *result, 
     if (!found)
         return PJ_OK;
     pj_error_set(error, PJ_EDIFFERENT, "%lld rows differ from the definition after the rebuild", (long long)found);
-    return pj_error_hint(error, "something else writes to the table, or the definition is not a function of the mirrors");
+    return pj_error_hint(error,
+                         "something else writes to the table, or the definition is not a function of the mirrors");
 }
 
 static int rebuild(struct pj_mend *mend, bool verify, struct pj_rebuild_result *result, struct pj_error *error)

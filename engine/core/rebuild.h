@@ -9,10 +9,10 @@
 #include "core/mend.h"
 
 struct pj_rebuild_result {
-    int64_t differing;   /* rows that differed when they were compared */
-    int64_t unmended;    /* rows that a second comparison still found; -1: there was none, or none was needed */
+    int64_t differing;    /* rows that differed when they were compared */
+    int64_t unmended;     /* rows that a second comparison still found; -1: there was none, or none was needed */
     int64_t dead_letters; /* keys parked, now */
-    bool new_version;    /* the catalog now has another module version or definition than before */
+    bool new_version;     /* the catalog now has another module version or definition than before */
 };
 
 /*
