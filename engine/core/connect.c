@@ -24,7 +24,7 @@
 
 static const char remedy[] =
     "what was committed in between cannot be had from the stream any more; the read side goes on "
-    "serving what it has. Stop the daemon, run `pgprojector resync` and start it again";
+    "serving what it has. Stop the daemon, run `pgprojector resync` and start it again (or set on_gap = resync)";
 
 static int gap(struct pj_error *error)
 {

@@ -246,6 +246,15 @@ static int note_others(struct resync *resync, struct pj_error *error)
                            error);
 }
 
+/*
+ * Reading tables may prune their pages, which is WAL that nobody flushes until the next commit; up to there an idle
+ * server's position cannot be waited for. A transaction with a number, and nothing else, ends that.
+ */
+static int flush_source(struct resync *resync, struct pj_error *error)
+{
+    return pj_session_exec(resync->look, "SELECT pg_catalog.txid_current()", error);
+}
+
 /* Are the tables still what was read at the start, and has the new slot still all the WAL it needs? */
 static int look_again(struct resync *resync, struct pj_error *error)
 {
@@ -262,8 +271,9 @@ static int look_again(struct resync *resync, struct pj_error *error)
 
 static int fill(struct resync *resync, struct pj_error *error)
 {
-    static int (*const steps[])(struct resync *, struct pj_error *) = {mend_mirrors, recompute_targets, note_others,
-                                                                          look_again};
+    static int (*const steps[])(struct resync *, struct pj_error *) = {
+        mend_mirrors, recompute_targets, note_others, flush_source, look_again,
+    };
     int code = PJ_OK;
     for (size_t i = 0; code == PJ_OK && i < sizeof steps / sizeof *steps; i++)
         code = steps[i](resync, error);

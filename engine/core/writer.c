@@ -179,8 +179,8 @@ static int on_chunk(void *context, const PGresult *result, struct pj_error *erro
     pj_error_set(error, PJ_EDATA, "mirror %s.%s: %s met %zu rows, not %zu", chunk->table->schema, chunk->table->name,
                  chunk->verb, met, chunk->rows);
     return pj_error_hint(error,
-                         "the mirror no longer equals the source; was it written to by hand? `pgprojector verify` "
-                         "shows where it differs");
+                         "the mirror no longer equals the source; was it written to by hand? Stop the daemon, "
+                         "run `pgprojector resync` and start it again");
 }
 
 static struct chunk *make_chunk(struct pj_writer *writer, const struct pj_table *table, const char *verb, size_t rows)
