@@ -77,6 +77,15 @@ def test_a_pause_outlives_the_daemon(streaming):
     streaming.assert_same()
 
 
+def test_a_batch_that_finds_the_catalog_changed_is_not_applied(streaming):
+    """Nothing but inserts: all of it is under way before the daemon learns that the checkpoint was not the one it knew."""
+    for _ in range(3):
+        streaming.read_query("UPDATE pgprojector.checkpoint SET version = version + 1")
+        streaming.write_query(SEND, (1,))
+        streaming.catch_up()
+    streaming.assert_same("after changes of the catalog")
+
+
 def test_truncate_while_paused(streaming):
     streaming.command("pause", NAME)
     streaming.write_query("TRUNCATE messages")
