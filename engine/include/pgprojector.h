@@ -62,6 +62,7 @@ struct pj_value {
 
 #define PJ_NULL (-1) /* the length of SQL's NULL */
 
+/* 1 for SQL's NULL. */
 static inline int pj_is_null(struct pj_value value)
 {
     return value.length == PJ_NULL;
@@ -91,6 +92,7 @@ static inline struct pj_value pj_make_int64(int64_t number, unsigned char space[
     return value;
 }
 
+/* A NULL, of any type. */
 static inline struct pj_value pj_make_null(void)
 {
     struct pj_value value = {NULL, PJ_NULL};
@@ -123,9 +125,10 @@ enum pj_combine {
     PJ_LAST, /* the one emitted last that is not NULL */
 };
 
+/* A column of a delta stream. Lists end with a NULL name. */
 struct pj_stream_column {
     const char *name;
-    enum pj_type type;   /* not PJ_ANY */
+    enum pj_type type; /* not PJ_ANY */
     enum pj_combine combine;
 };
 
@@ -209,10 +212,10 @@ struct pj_module {
 
     /* The target. NULL, with all that follows, for a module that only asks for mirrors and indexes. Its columns and
      * their types are those of the definition's result. */
-    const char *target;            /* the table's name, "name" (schema as for sources) or "schema.name" */
-    const char *const *key;        /* its primary key's columns, the routing key first; ends with NULL */
+    const char *target;                /* the table's name, "name" (schema as for sources) or "schema.name" */
+    const char *const *key;            /* its primary key's columns, the routing key first; ends with NULL */
     const char *const *target_indexes; /* what follows "CREATE INDEX ON {target}": "(tenant_id)"; ends with NULL */
-    int fillfactor;                /* 10–100 percent; 0: 100. Around 70 keeps frequent updates cheap */
+    int fillfactor;                    /* 10–100 percent; 0: 100. Around 70 keeps frequent updates cheap */
 
     /*
      * The definition: a SELECT over the mirrors that says what the target must contain, at every moment. {messages}
@@ -229,11 +232,13 @@ struct pj_module {
     pj_apply_fn apply; /* NULL: each changed row marks its old and its new routing key dirty */
 };
 
-/* What a module exports. */
+/* What a module exports. Called once when it is loaded; the descriptor and all it points to must stay as they are, static and
+ * constant. `pgprojector module check` names everything that is wrong with it. */
 #if defined(__GNUC__)
 __attribute__((visibility("default")))
 #endif
-const struct pj_module *pj_module(void);
+const struct pj_module *
+pj_module(void);
 
 #ifdef __cplusplus
 }
