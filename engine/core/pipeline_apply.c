@@ -192,7 +192,7 @@ void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
             p->figures.applied_commit_us = batch->commit_us;
         p->backoff_ms = BACKOFF_FIRST_MS;
     }
-    pj_batch_reset(batch, KEEP_BYTES);
+    pj_batch_reset(batch, p->pace.hot ? p->options->deployment->batch_bytes : KEEP_BYTES);
     if (committed && pj_pipeline_now(p) - p->status_us > STATUS_US)
         pj_pipeline_status(p, false);
     pj_pipeline_pump(p);
