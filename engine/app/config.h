@@ -27,7 +27,7 @@
     X(PJ_SET_GATHER, "gather", "gather", "PGPROJECTOR_GATHER", "250ms",                                                \
       "longest gathering of a batch while the stream runs hot")                                                        \
     X(PJ_SET_ON_GAP, "on_gap", "on-gap", "PGPROJECTOR_ON_GAP", "halt",                                                 \
-      "what to do where the stream cannot be continued: halt, or resync by itself")                                   \
+      "what to do where the stream cannot be continued: halt, or resync by itself")                                    \
     X(PJ_SET_LOG_LEVEL, "log_level", "log-level", "PGPROJECTOR_LOG_LEVEL", "info", "debug, info, warning or error")
 
 #define PJ_SETTING_ENUM(id, key, flag, variable, preset, help) id,

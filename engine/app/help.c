@@ -40,14 +40,17 @@ static const char status_text[] =
     "  --json          one JSON object (its keys are in the README)\n"
     "  --watch         again every second, until interrupted\n"
     "\n"
-    "Exit codes: 0 streaming and less than 5 s behind; 6 dead letters present; 4 unhealthy; 3 a database is unreachable; 2 configuration.\n"
+    "Exit codes: 0 streaming and less than 5 s behind; 6 dead letters present; 4 unhealthy; 3 a database is "
+    "unreachable; 2 configuration.\n"
     "\n"
     "Example:\n"
     "  pgprojector status --json | jq .replication.lagSeconds\n";
 
 static const char resync_text[] =
-    "Makes the read database equal to a new snapshot of the write database, with a new slot: the remedy where the stream\n"
-    "cannot be continued (slot gone or invalidated, a failover that lost commits, another write server, a read database\n"
+    "Makes the read database equal to a new snapshot of the write database, with a new slot: the remedy where the "
+    "stream\n"
+    "cannot be continued (slot gone or invalidated, a failover that lost commits, another write server, a read "
+    "database\n"
     "restored to an older state). The daemon must be stopped. Mirrors are compared with their sources and only what\n"
     "differs is written, all in one transaction: until it commits, readers have the former state. Killed, it is begun\n"
     "again by calling it again; until it is complete, `run` halts. With on_gap = resync `run` does this by itself.\n"
@@ -55,7 +58,8 @@ static const char resync_text[] =
     "Options:\n"
     "  --wait TIME     how long to wait for databases that are down (default 0; seconds, or such as 500ms, 5min)\n"
     "\n"
-    "Exit codes: 0 done, start the daemon now; 1 failure, or a daemon is at work; 2 configuration, such as a mirror whose\n"
+    "Exit codes: 0 done, start the daemon now; 1 failure, or a daemon is at work; 2 configuration, such as a mirror "
+    "whose\n"
     "columns are not the source's; 3 a database is unreachable.\n"
     "\n"
     "Example:\n"
@@ -74,17 +78,22 @@ static const char verify_text[] =
     "  --keys N        differing keys shown of each table (default 20); all are counted\n"
     "  --json          one JSON object\n"
     "\n"
-    "Exit codes: 0 no difference, or all mended; 5 differences, listed; 6 dead letters present; 4 no daemon is running, or it did not answer;\n"
+    "Exit codes: 0 no difference, or all mended; 5 differences, listed; 6 dead letters present; 4 no daemon is "
+    "running, or it did not answer;\n"
     "3 a database is unreachable; 2 configuration; 1 failure.\n"
     "\n"
     "Example:\n"
     "  pgprojector verify messages conversation_summary\n";
 
 static const char rebuild_text[] =
-    "Makes a projection's table equal to its definition, in place and online: the two are compared in a snapshot, then\n"
-    "the rows that differ are recomputed in short transactions, each holding up the stream for some milliseconds. Readers\n"
-    "never find the table missing, empty or behind. Interrupted, what is done stays done. Works with and without a running\n"
-    "daemon. Where `run` says \"rebuild needed\" (another version of the module, another option) and the table's columns are\n"
+    "Makes a projection's table equal to its definition, in place and online: the two are compared in a snapshot, "
+    "then\n"
+    "the rows that differ are recomputed in short transactions, each holding up the stream for some milliseconds. "
+    "Readers\n"
+    "never find the table missing, empty or behind. Interrupted, what is done stays done. Works with and without a "
+    "running\n"
+    "daemon. Where `run` says \"rebuild needed\" (another version of the module, another option) and the table's "
+    "columns are\n"
     "still the same, this mends that, too; the daemon must be stopped then.\n"
     "\n"
     "Options:\n"
@@ -100,7 +109,8 @@ static const char rebuild_text[] =
     "  pgprojector rebuild --all --max-rate 5000\n";
 
 static const char pause_text[] =
-    "Pauses a projection, also across restarts: the daemon goes on with all others, holds back no WAL, and only notes which\n"
+    "Pauses a projection, also across restarts: the daemon goes on with all others, holds back no WAL, and only notes "
+    "which\n"
     "keys of this one change. Its table stays as it is. Paused already, it says so.\n"
     "\n"
     "Exit codes: 0 paused, now or before; 1 failure; 2 no such projection; 3 a database is unreachable.\n"
@@ -109,8 +119,10 @@ static const char pause_text[] =
     "  pgprojector pause conversation_summary\n";
 
 static const char resume_text[] =
-    "Takes a paused projection up again: the keys noted meanwhile are recomputed beside the stream until few are left, the\n"
-    "rest together with the change of state in one transaction. Interrupted, the projection stays paused and nothing is\n"
+    "Takes a paused projection up again: the keys noted meanwhile are recomputed beside the stream until few are left, "
+    "the\n"
+    "rest together with the change of state in one transaction. Interrupted, the projection stays paused and nothing "
+    "is\n"
     "lost. Live already, it says so.\n"
     "\n"
     "Exit codes: 0 live; 6 live, but keys could not be written and are dead letters now; 1 failure or interrupted;\n"
@@ -120,14 +132,17 @@ static const char resume_text[] =
     "  pgprojector resume conversation_summary\n";
 
 static const char deadletters_text[] =
-    "Dead letters are keys that a projection could not take (a constraint on its table, a value out of range). Their rows stay as\n"
-    "they last were, all others go on. They are retried by themselves, 10 times, after 30 s and then at growing intervals\n"
+    "Dead letters are keys that a projection could not take (a constraint on its table, a value out of range). Their "
+    "rows stay as\n"
+    "they last were, all others go on. They are retried by themselves, 10 times, after 30 s and then at growing "
+    "intervals\n"
     "up to an hour.\n"
     "\n"
     "  list            one line for each, the oldest first (1000 at most)\n"
     "  show            all that is known of them\n"
     "  retry           recomputes the keys now; those that succeed are right again, and no dead letters any more\n"
-    "  discard         forgets them without mending: their rows may stay wrong, until `rebuild` mends them, and take part in\n"
+    "  discard         forgets them without mending: their rows may stay wrong, until `rebuild` mends them, and take "
+    "part in\n"
     "                  the stream again\n"
     "\n"
     "Options:\n"
@@ -136,7 +151,8 @@ static const char deadletters_text[] =
     "  --all           retry, discard: really all of them\n"
     "  --json          one JSON object\n"
     "\n"
-    "Exit codes: 0 there are none, or none is left of those retried; 6 there are; 1 failure; 2 usage or configuration;\n"
+    "Exit codes: 0 there are none, or none is left of those retried; 6 there are; 1 failure; 2 usage or "
+    "configuration;\n"
     "3 a database is unreachable.\n"
     "\n"
     "Example:\n"
@@ -210,8 +226,8 @@ const struct pj_verb pj_verbs[] = {
     {"init", "create slot, mirrors and projections, without streaming", "[--wait TIME]", init_text, pj_init, true, 0},
     {"status", "state, lag, slot, projections", "[--json] [--watch]", status_text, pj_status, true, 0},
     {"resync", "start anew from a snapshot, in place", "[--wait TIME]", resync_text, pj_resync, true, 0},
-    {"verify", "compare both databases at one commit", "[NAME ...] [--repair] [--keys N] [--json]", verify_text, pj_verify, true,
-     -1},
+    {"verify", "compare both databases at one commit", "[NAME ...] [--repair] [--keys N] [--json]", verify_text,
+     pj_verify, true, -1},
     {"rebuild", "make projections equal to their definitions, online", "NAME ...|--all [options]", rebuild_text,
      pj_rebuild_command, true, -1},
     {"pause", "hold a projection still", "NAME", pause_text, pj_pause_command, true, 1},

@@ -26,7 +26,7 @@ struct verification {
     struct pj_session *write, *read; /* under the fence */
     pj_lsn lsn;
     int64_t rows, differences, dead_letters;
-    json_t *tables, *keys; /* with --json */
+    json_t *tables, *keys;    /* with --json */
     struct pj_repair *repair; /* with --repair */
     struct pj_repaired repaired;
 };
@@ -214,8 +214,8 @@ static void close_fence(struct verification *verification)
 static void say_not_compared(struct verification *verification, const char *name, const char *state)
 {
     if (verification->app->options.json)
-        json_array_append_new(verification->tables, json_pack("{s:s,s:s,s:s}", "kind", "projection", "name", name,
-                                                              "notCompared", state));
+        json_array_append_new(verification->tables,
+                              json_pack("{s:s,s:s,s:s}", "kind", "projection", "name", name, "notCompared", state));
     else
         printf("projection %s: %s, not compared\n", name, state);
 }

@@ -25,8 +25,7 @@
 
 void pj_difference_rows_name(struct pj_buf *sql, const struct pj_table *table, enum pj_rows_kept which)
 {
-    static const char *const names[] = {
-        [PJ_ROWS_SOURCE] = "source", [PJ_ROWS_GONE] = "gone", [PJ_ROWS_COME] = "come"};
+    static const char *const names[] = {[PJ_ROWS_SOURCE] = "source", [PJ_ROWS_GONE] = "gone", [PJ_ROWS_COME] = "come"};
     pj_buf_printf(sql, "pg_temp.pgprojector_%s_%d", names[which], table->index);
 }
 
@@ -37,8 +36,7 @@ static char *rows_name(const struct pj_table *table, enum pj_rows_kept which)
     return pj_buf_take(&name);
 }
 
-int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *table, bool *exist,
-                             struct pj_error *error)
+int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *table, bool *exist, struct pj_error *error)
 {
     char *name = rows_name(table, PJ_ROWS_COME);
     const char *params[] = {name};

@@ -55,9 +55,12 @@ static int64_t seed_of(const struct finding *finding, int column, int purpose)
 static void put_function(struct pj_buf *sql, const struct pj_table_column *column, const char *prefix)
 {
     static const char *const functions[] = {
-        [PJ_UUID] = "uuid_hash_extended",      [PJ_INT2] = "hashint2extended",
-        [PJ_INT4] = "hashint4extended",        [PJ_INT8] = "hashint8extended",
-        [PJ_TIMESTAMP] = "timestamp_hash_extended", [PJ_TIMESTAMPTZ] = "timestamp_hash_extended",
+        [PJ_UUID] = "uuid_hash_extended",
+        [PJ_INT2] = "hashint2extended",
+        [PJ_INT4] = "hashint4extended",
+        [PJ_INT8] = "hashint8extended",
+        [PJ_TIMESTAMP] = "timestamp_hash_extended",
+        [PJ_TIMESTAMPTZ] = "timestamp_hash_extended",
     };
     const char *function = functions[column->type];
     pj_buf_printf(sql, "pg_catalog.%s(%s", function ? function : "hashtextextended", prefix);

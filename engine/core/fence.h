@@ -10,9 +10,9 @@
 
 struct pj_fence_options {
     const char *write_url, *read_url;
-    int wait_ms;     /* how long a slot's creation may wait for open transactions before letting go: 1000 */
-    int attempts;    /* tries before giving up */
-    bool lock;       /* the read session may write: it comes in READ COMMITTED and holds the checkpoint row's lock, so
+    int wait_ms;  /* how long a slot's creation may wait for open transactions before letting go: 1000 */
+    int attempts; /* tries before giving up */
+    bool lock;    /* the read session may write: it comes in READ COMMITTED and holds the checkpoint row's lock, so
                         that nothing is applied until its transaction ends; within a few seconds, please */
     const struct pj_stop *stop;
 };

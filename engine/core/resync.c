@@ -23,6 +23,7 @@
 #include "core/resync.h"
 
 #include "core/difference.h"
+#include "core/mend.h"
 #include "core/snapshot_clean.h"
 
 #include <stdio.h>
@@ -157,10 +158,11 @@ static int lock_tables(struct resync *resync, struct pj_error *error)
 static int intend(struct resync *resync, struct pj_error *error)
 {
     if (strcmp(resync->identity.system_id, resync->checkpoint.system_id) != 0)
-        pj_log(resync->options->log, PJ_LOG_WARNING,
-               "the write database is another cluster than before (system %s, was %s); drop slot %s on the former one, if "
-               "that still runs",
-               resync->identity.system_id, resync->checkpoint.system_id, resync->checkpoint.slot);
+        pj_log(
+            resync->options->log, PJ_LOG_WARNING,
+            "the write database is another cluster than before (system %s, was %s); drop slot %s on the former one, if "
+            "that still runs",
+            resync->identity.system_id, resync->checkpoint.system_id, resync->checkpoint.slot);
     return pj_catalog_intend_resync(resync->read, resync->epoch, error);
 }
 
@@ -172,9 +174,8 @@ static int drop_slot(struct resync *resync, struct pj_error *error)
 static int create_slot(struct resync *resync, struct pj_error *error)
 {
     report(resync, "resync: waiting for a consistent point", "");
-    int code =
-        pj_slot_create(resync->replication, resync->look, resync->checkpoint.slot, resync->options->plugin, false,
-                       resync->options->slot_wait_ms, &resync->consistent_point, resync->exported, error);
+    int code = pj_slot_create(resync->replication, resync->look, resync->checkpoint.slot, resync->options->plugin,
+                              false, resync->options->slot_wait_ms, &resync->consistent_point, resync->exported, error);
     resync->created = code == PJ_OK;
     if (code == PJ_OK)
         pj_log(resync->options->log, PJ_LOG_INFO, "slot %s made anew, consistent point %s", resync->checkpoint.slot,
@@ -187,11 +188,10 @@ static int create_slot(struct resync *resync, struct pj_error *error)
 /* Comparing and recomputing want hashes of whole tables. */
 static int begin(struct resync *resync, struct pj_error *error)
 {
-    int code =
-        pj_session_execf(resync->write, error,
-                         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'; "
-                         "SET LOCAL row_security = off; SET LOCAL work_mem = '64MB'",
-                         resync->exported);
+    int code = pj_session_execf(resync->write, error,
+                                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'; "
+                                "SET LOCAL row_security = off; SET LOCAL work_mem = '64MB'",
+                                resync->exported);
     if (code == PJ_OK)
         code = pj_session_exec(resync->read,
                                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
@@ -218,22 +218,49 @@ static int mend_mirrors(struct resync *resync, struct pj_error *error)
     return PJ_OK;
 }
 
+static int recompute(struct resync *resync, const struct pj_projection *projection, struct pj_error *error)
+{
+    PGresult *result;
+    report(resync, "resync: computing", projection->module->name);
+    int code = pj_session_query(resync->read, &result, projection->recompute_all_sql, 0, NULL, error);
+    if (code == PJ_OK)
+        resync->done.target_rows += strtoll(PQcmdTuples(result), NULL, 10);
+    PQclear(result);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "recompute projection %s", projection->module->name);
+}
+
+/* One that cannot be written (a constraint somebody put on the table) stays as it is, paused; the rest goes on. */
+static int pause_projection(struct resync *resync, const struct pj_projection *projection, struct pj_error *error)
+{
+    const char *params[] = {projection->module->name};
+    PGresult *result;
+    pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->module->name, error->message);
+    int code = pj_session_exec(resync->read, "ROLLBACK TO SAVEPOINT pgprojector_resync", error);
+    if (code != PJ_OK)
+        return code;
+    code = pj_session_query(resync->read, &result,
+                            "UPDATE pgprojector.projection SET state = 'paused', since = pg_catalog.now() "
+                            "WHERE name = $1 AND state IN ('live', 'failing')",
+                            1, params, error);
+    PQclear(result);
+    return code;
+}
+
 /* Targets are made equal to their definitions wholly, not only where mirrors differed: who resyncs wants certainty. */
 static int recompute_targets(struct resync *resync, struct pj_error *error)
 {
-    for (int i = 0; i < resync->setup->nprojections; i++) {
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < resync->setup->nprojections; i++) {
         const struct pj_projection *projection = &resync->setup->projections[i];
-        PGresult *result;
         if (!projection->target_sql)
             continue;
-        report(resync, "resync: computing", projection->module->name);
-        int code = pj_session_query(resync->read, &result, projection->recompute_all_sql, 0, NULL, error);
-        if (code != PJ_OK)
-            return pj_error_wrap(error, "recompute projection %s", projection->module->name);
-        resync->done.target_rows += strtoll(PQcmdTuples(result), NULL, 10);
-        PQclear(result);
+        code = pj_session_exec(resync->read, "SAVEPOINT pgprojector_resync", error);
+        if (code == PJ_OK)
+            code = recompute(resync, projection, error);
+        if (code != PJ_OK && pj_mend_is_key_fault(error))
+            code = pause_projection(resync, projection, error);
     }
-    return PJ_OK;
+    return code;
 }
 
 /* What is not live notes what it has to catch up with: everything. */
@@ -280,8 +307,8 @@ static int fill(struct resync *resync, struct pj_error *error)
     if (code == PJ_OK)
         code = pj_catalog_enter_mirrors(resync->read, resync->setup->tables, resync->setup->ntables, error);
     if (code == PJ_OK)
-        code = pj_catalog_complete_resync(resync->read, resync->consistent_point, &resync->identity, resync->epoch,
-                                          error);
+        code =
+            pj_catalog_complete_resync(resync->read, resync->consistent_point, &resync->identity, resync->epoch, error);
     return code;
 }
 

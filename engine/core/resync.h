@@ -19,9 +19,9 @@ struct pj_resync_options {
 };
 
 struct pj_resynced {
-    int64_t rows;   /* of mirrors: that were missing, extra or changed */
+    int64_t rows;        /* of mirrors: that were missing, extra or changed */
     int64_t target_rows; /* of projections: inserted or updated */
-    pj_lsn lsn;     /* the new checkpoint */
+    pj_lsn lsn;          /* the new checkpoint */
 };
 
 /*

@@ -31,8 +31,7 @@ void pj_verify_tally_add(struct pj_verify_tally *tally, const char *fault, const
     }
 }
 
-void pj_verify_tally_add_row(struct pj_verify_tally *tally, const char *fault, const PGresult *rows, int row,
-                             int field)
+void pj_verify_tally_add_row(struct pj_verify_tally *tally, const char *fault, const PGresult *rows, int row, int field)
 {
     const char *values[PJ_VERIFY_KEY_COLUMNS];
     for (int i = 0; i < tally->nvalues; i++)
@@ -135,8 +134,9 @@ static void put_comparison(struct pj_buf *sql, const struct pj_projection *proje
 {
     static const char missing[] = "t.\"pgprojector here\" IS NULL", extra[] = "d.\"pgprojector here\" IS NULL";
     const char *const *key = projection->module->key;
-    pj_buf_puts(sql, "SELECT pg_catalog.count(*) OVER (), pg_catalog.count(*) FILTER (WHERE fault = 'missing') OVER (), "
-                     "* FROM (SELECT CASE WHEN ");
+    pj_buf_puts(sql,
+                "SELECT pg_catalog.count(*) OVER (), pg_catalog.count(*) FILTER (WHERE fault = 'missing') OVER (), "
+                "* FROM (SELECT CASE WHEN ");
     pj_buf_printf(sql, "%s THEN 'missing' WHEN %s THEN 'extra' ELSE 'differs' END AS fault, CASE WHEN %s THEN ",
                   missing, extra, missing);
     pj_verify_key_json(sql, "d.", key, projection->nkey);

@@ -7,18 +7,18 @@
 #include "core/projection.h"
 
 struct pj_difference {
-    const char *kind;  /* "mirror" or "projection" */
-    const char *name;  /* "public.messages", "conversation_summary" */
-    const char *fault; /* "missing", "extra", "differs" (as seen from the definition or source) */
-    const char *key;   /* a JSON object of the key columns: {"id": "…"} */
+    const char *kind;          /* "mirror" or "projection" */
+    const char *name;          /* "public.messages", "conversation_summary" */
+    const char *fault;         /* "missing", "extra", "differs" (as seen from the definition or source) */
+    const char *key;           /* a JSON object of the key columns: {"id": "…"} */
     const char *const *values; /* the same as texts, one for each column of the key */
     int nvalues;
 };
 
 struct pj_verify_options {
-    int keys_shown;    /* differing keys reported a table; all are counted */
+    int keys_shown; /* differing keys reported a table; all are counted */
     void (*report)(void *context, const struct pj_difference *difference);
-    int keys_wanted; /* of each table so many go to `differs` */
+    int keys_wanted;                                                        /* of each table so many go to `differs` */
     void (*differs)(void *context, const struct pj_difference *difference); /* may be NULL */
     /* called once for each table when it is done: rows compared and differences found in all */
     void (*compared)(void *context, const char *kind, const char *name, int64_t rows, int64_t differences);

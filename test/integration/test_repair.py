@@ -22,7 +22,7 @@ CORRUPT = {
 }
 
 
-def fill(pair, messages=20000):
+def fill(pair, messages=10000):
     """Rows that the load does not touch, so that it cannot meet a corrupted one and halt the daemon."""
     pair.write_query(
         "INSERT INTO conversations (id, title) SELECT md5('fc' || i)::uuid, 'c' || i FROM generate_series(1, 300) i;"
