@@ -108,7 +108,8 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
         "'rate', pg_catalog.round(rate), 'remainingSeconds', pg_catalog.round((total - done) / nullif(rate, 0)), "
         "'startedAt', pg_catalog.to_char(started_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
         "'running', EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = j.pid "
-        "AND a.backend_start <= j.started_at)) ORDER BY id), '[]') FROM (SELECT *, done / nullif(extract(epoch FROM "
+        "AND (a.backend_start IS NULL OR a.backend_start <= j.started_at))) ORDER BY id), '[]') FROM (SELECT *, done / "
+        "nullif(extract(epoch FROM "
         "updated_at - phase_at), 0) AS rate FROM pgprojector.job) j";
     static const char mirrors[] =
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', schema_name, 'table', table_name, "

@@ -27,7 +27,7 @@ static int enter(struct pj_job *job, const char *kind, const char *name, struct 
     int code = pj_session_query(job->session, &result,
                                 "DELETE FROM pgprojector.job j WHERE kind = $1 AND name = $2 AND NOT EXISTS "
                                 "(SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = j.pid "
-                                "AND a.backend_start <= j.started_at)",
+                                "AND (a.backend_start IS NULL OR a.backend_start <= j.started_at))",
                                 2, params, error);
     PQclear(result);
     if (code == PJ_OK)
