@@ -95,7 +95,6 @@ static int project_table(struct pj_projection *projection, int index, const stru
 int pj_project_batch(struct pj_projection *projection, const struct pj_batch *batch, bool careful,
                      struct pj_error *error)
 {
-    pj_deltas_reset(projection->deltas);
     for (int s = 0; s < projection->nsources; s++) {
         const struct pj_table_rows *rows = &batch->tables[projection->sources[s].table->index];
         int code = project_table(projection, s, rows, careful, error);
@@ -103,17 +102,4 @@ int pj_project_batch(struct pj_projection *projection, const struct pj_batch *ba
             return code;
     }
     return PJ_OK;
-}
-
-void pj_project_hand_over(const struct pj_deltas *from, struct pj_deltas *to, int nkey)
-{
-    size_t nrouting, nfull;
-    const struct pj_value *routing = pj_deltas_routing_keys(from, &nrouting);
-    const struct pj_value *full = pj_deltas_full_keys(from, &nfull);
-    if (pj_deltas_all_dirty(from))
-        pj_deltas_mark_all(to);
-    for (size_t i = 0; i < nrouting; i++)
-        pj_deltas_mark(to, &routing[i], 1);
-    for (size_t i = 0; i < nfull; i++)
-        pj_deltas_mark(to, &full[i * (size_t)nkey], nkey);
 }

@@ -6,15 +6,11 @@
 #include "core/projection.h"
 
 /*
- * Runs apply() on every changed row of the projection's sources; projection->deltas then holds the outcome, not yet
- * finished. A row that apply() refuses is an error; with `careful` it makes its routing keys dirty instead, for what the
+ * Runs apply() on every changed row of the projection's sources; the outcome is added to projection->deltas. A row that apply() refuses is an error; with `careful` it makes its routing keys dirty instead, for what the
  * definition says can be written even where the fast way cannot digest the row.
  */
 int pj_project_batch(struct pj_projection *projection, const struct pj_batch *batch, bool careful,
                      struct pj_error *error);
-
-/* Adds the dirty keys of `from`, which is finished, to `to`. */
-void pj_project_hand_over(const struct pj_deltas *from, struct pj_deltas *to, int nkey);
 
 /* Whether a row that was there and is there has kept its primary key. */
 bool pj_project_same_key(const struct pj_table *table, const struct pj_row *row);

@@ -19,7 +19,8 @@ enum phase { DELETES, UPDATES, INSERTS, MERGES, RECOMPUTE, END };
 enum {
     CHUNK_ROWS = 4096,
     CHUNK_BYTES = 512 * 1024,
-    CARRIED_KEYS = 50000 /* dirty keys kept over the parts of one transaction; more: the whole projection */
+    CARRIED_KEYS = 50000,             /* dirty keys gathered over the parts of one transaction; more: all */
+    CARRIED_BYTES = 6 * 1024 * 1024, /* delta rows gathered over them; more: merged in between */
 };
 
 struct pj_writer {
@@ -32,9 +33,9 @@ struct pj_writer {
     size_t at;             /* row within the item */
     struct pj_buf *arrays; /* one for each parameter; reused */
     struct pj_value *params;
-    int width;                  /* how many of them */
-    struct pj_deltas **carried; /* one a projection: dirty keys of the parts so far */
-    bool carrying;
+    int width;     /* how many of them */
+    bool *merging; /* one a projection: its deltas are merged with this part */
+    bool fresh;    /* the next batch begins a transaction */
 };
 
 struct pj_writer *pj_writer_new(struct pj_setup *setup)
@@ -47,9 +48,8 @@ struct pj_writer *pj_writer_new(struct pj_setup *setup)
             writer->width = setup->tables[i].ncolumns;
     writer->arrays = pj_alloc((size_t)writer->width * sizeof *writer->arrays);
     writer->params = pj_alloc((size_t)writer->width * sizeof *writer->params);
-    writer->carried = pj_alloc((size_t)(setup->nprojections + 1) * sizeof *writer->carried);
-    for (int i = 0; i < setup->nprojections; i++)
-        writer->carried[i] = pj_deltas_new(setup->projections[i].module, setup->projections[i].options);
+    writer->merging = pj_alloc((size_t)(setup->nprojections + 1) * sizeof *writer->merging);
+    writer->fresh = true;
     return writer;
 }
 
@@ -59,63 +59,50 @@ void pj_writer_free(struct pj_writer *writer)
         return;
     for (int i = 0; i < writer->width; i++)
         pj_buf_free(&writer->arrays[i]);
-    for (int i = 0; i < writer->setup->nprojections; i++)
-        pj_deltas_free(writer->carried[i]);
     pj_free(writer->arrays);
     pj_free(writer->params);
-    pj_free(writer->carried);
+    pj_free(writer->merging);
     pj_free(writer);
 }
 
 void pj_writer_begin_transaction(struct pj_writer *writer)
 {
-    for (int i = 0; writer->carrying && i < writer->setup->nprojections; i++)
-        pj_deltas_reset(writer->carried[i]);
-    writer->carrying = false;
+    writer->fresh = true;
 }
 
-/* ------------------------------------------------------------------------------------------------------- dirty keys */
+/* -------------------------------------------------------------------------------------------------- over the parts */
 
-/* Adds what a projection has dirty to what its earlier parts had; too many keys become all. */
-static void set_aside(struct pj_writer *writer, int index)
+/* Forgets what earlier batches, or the parts that have been merged, left behind. */
+static void make_room(struct pj_writer *writer, int index)
 {
     struct pj_projection *projection = &writer->setup->projections[index];
-    struct pj_deltas *carried = writer->carried[index];
-    pj_project_hand_over(projection->deltas, carried, projection->nkey);
-    pj_deltas_finish(carried);
-    size_t nrouting, nfull;
-    pj_deltas_routing_keys(carried, &nrouting);
-    pj_deltas_full_keys(carried, &nfull);
-    if (nrouting + nfull > CARRIED_KEYS) {
-        pj_deltas_reset(carried);
-        pj_deltas_mark_all(carried);
-    }
+    if (writer->fresh || !projection->live)
+        pj_deltas_reset(projection->deltas);
+    else if (writer->merging[index])
+        pj_deltas_drop_rows(projection->deltas);
 }
 
-/* Between parts the dirty keys are set aside; with the last part they come back. */
-static void settle_dirty_keys(struct pj_writer *writer, int index)
+/*
+ * Deltas and dirty keys gather over the parts of a transaction, and go with the last one: a part is a state that never
+ * existed. Before that, deltas are merged only where they have become many; keys that have become many become all.
+ */
+static void settle(struct pj_writer *writer, int index)
 {
-    struct pj_projection *projection = &writer->setup->projections[index];
-    if (!projection->live) {
-        pj_deltas_finish_as_keys(projection->deltas);
+    struct pj_deltas *deltas = writer->setup->projections[index].deltas;
+    if (!writer->setup->projections[index].live) {
+        pj_deltas_finish_as_keys(deltas);
         return;
     }
-    if (!writer->last) {
-        pj_deltas_finish(projection->deltas);
-        set_aside(writer, index);
-        return;
-    }
-    if (writer->carrying) {
-        pj_deltas_finish(writer->carried[index]);
-        pj_project_hand_over(writer->carried[index], projection->deltas, projection->nkey);
-    }
-    pj_deltas_finish(projection->deltas);
+    if (!writer->last && pj_deltas_key_count(deltas) > CARRIED_KEYS)
+        pj_deltas_keys_to_all(deltas);
+    writer->merging[index] = writer->last || pj_deltas_row_bytes(deltas) > CARRIED_BYTES;
+    if (writer->merging[index])
+        pj_deltas_finish(deltas);
 }
 
 void pj_writer_carry(struct pj_writer *writer, int projection)
 {
     pj_deltas_finish_as_keys(writer->setup->projections[projection].deltas);
-    set_aside(writer, projection);
 }
 
 int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool last, struct pj_error *error)
@@ -129,12 +116,13 @@ int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool las
         struct pj_projection *projection = &writer->setup->projections[i];
         if (!projection->target_sql)
             continue;
+        make_room(writer, i);
         int code = pj_project_batch(projection, batch, writer->careful || !projection->live, error);
         if (code != PJ_OK)
             return code;
-        settle_dirty_keys(writer, i);
+        settle(writer, i);
     }
-    writer->carrying = !last;
+    writer->fresh = last;
     return PJ_OK;
 }
 
@@ -389,7 +377,8 @@ static bool send_next(struct pj_writer *writer, const struct pj_sink *sink)
     case INSERTS:
         return send_rows(writer, sink, rows, is_inserted, PJ_INSERT_ROWS, "INSERT");
     case MERGES:
-        return projection->target_sql && projection->live && send_merge(writer, sink, projection);
+        return projection->target_sql && projection->live && writer->merging[writer->item] &&
+               send_merge(writer, sink, projection);
     case RECOMPUTE:
         if (projection->target_sql && !projection->live)
             return send_notes(writer, sink, projection);

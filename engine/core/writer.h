@@ -35,7 +35,7 @@ void pj_writer_careful(struct pj_writer *writer, bool careful);
 void pj_writer_mirrors(struct pj_writer *writer, const struct pj_sink *sink);
 void pj_writer_projection(struct pj_writer *writer, const struct pj_sink *sink, int projection);
 
-/* Sets what a projection has dirty aside for the last part of the transaction, as pj_writer_prepare does between parts. */
+/* What a projection has gathered becomes dirty keys, recomputed with the last part of the transaction. */
 void pj_writer_carry(struct pj_writer *writer, int projection);
 
 /* Sends a recomputation of routing keys. */

@@ -19,7 +19,8 @@ struct pj_deltas {
     const struct pj_module *module;
     const char *const *options;
     int nstreams, nkey, noptions;
-    struct pj_arena arena; /* the bytes of all rows and keys, until the reset */
+    struct pj_arena arena;     /* the bytes of all delta rows, until the reset */
+    struct pj_arena key_arena; /* of all dirty keys */
     struct pj_rowset *streams;
     struct pj_rowset routing, full;
     struct pj_arena parked_arena;
@@ -140,6 +141,7 @@ struct pj_deltas *pj_deltas_new(const struct pj_module *module, const char *cons
     deltas->nkey = pj_module_key_count(module);
     deltas->noptions = pj_module_option_count(module);
     pj_arena_init(&deltas->arena);
+    pj_arena_init(&deltas->key_arena);
     pj_arena_init(&deltas->parked_arena);
     pj_rowset_init(&deltas->parked, NULL, 1, 1);
     pj_rowset_init(&deltas->routing, NULL, 1, 1);
@@ -167,6 +169,7 @@ void pj_deltas_free(struct pj_deltas *deltas)
     pj_arena_free(&deltas->parked_arena);
     pj_rowset_free(&deltas->full);
     pj_arena_free(&deltas->arena);
+    pj_arena_free(&deltas->key_arena);
     pj_free(deltas);
 }
 
@@ -177,6 +180,7 @@ void pj_deltas_reset(struct pj_deltas *deltas)
     pj_rowset_reset(&deltas->routing);
     pj_rowset_reset(&deltas->full);
     pj_arena_reset(&deltas->arena, ARENA_KEEP);
+    pj_arena_reset(&deltas->key_arena, ARENA_KEEP);
     deltas->all = false;
 }
 
@@ -192,7 +196,7 @@ void pj_deltas_mark(struct pj_deltas *deltas, const struct pj_value *key, int co
     if (has_null(key, count))
         return;
     struct pj_error never; /* keys are not summed */
-    pj_rowset_add(count == 1 ? &deltas->routing : &deltas->full, &deltas->arena, key, &never);
+    pj_rowset_add(count == 1 ? &deltas->routing : &deltas->full, &deltas->key_arena, key, &never);
 }
 
 /* Without an apply(): both routing keys are dirty; where the source does not carry one, everything. */
@@ -302,10 +306,31 @@ const struct pj_value *pj_deltas_full_keys(const struct pj_deltas *deltas, size_
     return deltas->full.sorted;
 }
 
-size_t pj_deltas_bytes(const struct pj_deltas *deltas)
+size_t pj_deltas_row_bytes(const struct pj_deltas *deltas)
 {
-    size_t bytes = deltas->arena.used + pj_rowset_bytes(&deltas->routing) + pj_rowset_bytes(&deltas->full);
+    size_t bytes = deltas->arena.used;
     for (int i = 0; i < deltas->nstreams; i++)
         bytes += pj_rowset_bytes(&deltas->streams[i]);
     return bytes;
+}
+
+size_t pj_deltas_key_count(const struct pj_deltas *deltas)
+{
+    return deltas->routing.count + deltas->full.count;
+}
+
+void pj_deltas_drop_rows(struct pj_deltas *deltas)
+{
+    for (int i = 0; i < deltas->nstreams; i++)
+        pj_rowset_reset(&deltas->streams[i]);
+    pj_arena_reset(&deltas->arena, ARENA_KEEP);
+}
+
+void pj_deltas_keys_to_all(struct pj_deltas *deltas)
+{
+    deltas->all = true;
+    pj_rowset_reset(&deltas->routing);
+    pj_rowset_reset(&deltas->full);
+    pj_arena_reset(&deltas->key_arena, ARENA_KEEP);
+    pj_deltas_drop_rows(deltas);
 }
