@@ -13,12 +13,12 @@ struct pj_buf {
     size_t capacity; /* bytes allocated */
 };
 
-void pj_buf_free(struct pj_buf *buf);                   /* gives the memory back; the buffer may be used anew */
-void pj_buf_reserve(struct pj_buf *buf, size_t more);   /* room for `more` bytes and the NUL */
+void pj_buf_free(struct pj_buf *buf);                 /* gives the memory back; the buffer may be used anew */
+void pj_buf_reserve(struct pj_buf *buf, size_t more); /* room for `more` bytes and the NUL */
 void pj_buf_puts(struct pj_buf *buf, const char *text);
 void pj_buf_printf(struct pj_buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
-const char *pj_buf_text(const struct pj_buf *buf);      /* the text, "" where nothing was written; borrowed */
-char *pj_buf_take(struct pj_buf *buf);                  /* the text, now the caller's (pj_free); the buffer is empty */
+const char *pj_buf_text(const struct pj_buf *buf); /* the text, "" where nothing was written; borrowed */
+char *pj_buf_take(struct pj_buf *buf);             /* the text, now the caller's (pj_free); the buffer is empty */
 
 static inline void pj_buf_clear(struct pj_buf *buf)
 {

@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *pj_alloc(size_t size);                               /* zeroed; the caller frees with pj_free */
-void *pj_realloc(void *old, size_t size);                  /* new bytes are not zeroed */
-void pj_free(void *memory);                                /* NULL is fine */
-char *pj_strdup(const char *text);                         /* NULL gives NULL */
-char *pj_strndup(const char *text, size_t length);         /* copies `length` bytes and ends them with NUL */
+void *pj_alloc(size_t size);                       /* zeroed; the caller frees with pj_free */
+void *pj_realloc(void *old, size_t size);          /* new bytes are not zeroed */
+void pj_free(void *memory);                        /* NULL is fine */
+char *pj_strdup(const char *text);                 /* NULL gives NULL */
+char *pj_strndup(const char *text, size_t length); /* copies `length` bytes and ends them with NUL */
 char *pj_sprintf(const char *format, ...) __attribute__((format(printf, 1, 2))); /* the caller frees */
 
 /* Replaces realloc() beneath all of the above; for tests. NULL restores it. */
@@ -29,14 +29,14 @@ void pj_mem_set_realloc(pj_realloc_fn replacement);
 struct pj_arena {
     struct pj_arena_block *blocks; /* the newest first */
     struct pj_arena_block *spare;
-    unsigned char *next, *end;     /* the free part of the newest block */
-    size_t used;                   /* bytes handed out since the last reset */
+    unsigned char *next, *end; /* the free part of the newest block */
+    size_t used;               /* bytes handed out since the last reset */
 };
 
 void pj_arena_init(struct pj_arena *arena);
-void pj_arena_free(struct pj_arena *arena);                /* gives all back; may be used anew */
-void pj_arena_reset(struct pj_arena *arena, size_t keep);  /* forgets all; keeps at most `keep` bytes of blocks */
-void *pj_arena_slow(struct pj_arena *arena, size_t size);  /* the rare part of pj_arena_alloc */
+void pj_arena_free(struct pj_arena *arena);               /* gives all back; may be used anew */
+void pj_arena_reset(struct pj_arena *arena, size_t keep); /* forgets all; keeps at most `keep` bytes of blocks */
+void *pj_arena_slow(struct pj_arena *arena, size_t size); /* the rare part of pj_arena_alloc */
 
 /* `size` bytes, 8-byte aligned, not zeroed, valid until the next reset. */
 static inline void *pj_arena_alloc(struct pj_arena *arena, size_t size)

@@ -144,9 +144,8 @@ static struct pj_row *add_row(struct pj_batch *batch, struct pj_table_rows *rows
 static int contradiction(struct pj_error *error, const struct pj_table *table, const char *what)
 {
     pj_error_set(error, PJ_EDATA, "table %s.%s: the stream %s", table->schema, table->name, what);
-    return pj_error_hint(error,
-                         "the mirror no longer equals the source; was it written to by hand? Stop the daemon, "
-                         "run `pgprojector resync` and start it again");
+    return pj_error_hint(error, "the mirror no longer equals the source; was it written to by hand? Stop the daemon, "
+                                "run `pgprojector resync` and start it again");
 }
 
 static int column_missing(struct pj_error *error, const struct pj_table *table, int column)

@@ -6,17 +6,17 @@
 #include "pg/session.h"
 
 struct pj_checkpoint {
-    bool complete;       /* the first start is complete: lsn is set */
+    bool complete; /* the first start is complete: lsn is set */
     char instance[24];
-    char slot[64];       /* "" where none was intended yet */
+    char slot[64]; /* "" where none was intended yet */
     pj_lsn lsn;
     char system_id[24];
     uint32_t timeline;
     char database[64];
     int64_t epoch;
-    int64_t version; /* of what the daemon holds in memory (core/standing.h) */
-    uint32_t witness_xid; /* 0: none */
-    pj_lsn witness_lsn;   /* its end LSN */
+    int64_t version;         /* of what the daemon holds in memory (core/standing.h) */
+    uint32_t witness_xid;    /* 0: none */
+    pj_lsn witness_lsn;      /* its end LSN */
     int64_t witness_time_us; /* commit time, microseconds since 2000-01-01 UTC; 0: unknown */
     int backend_pid;
     char backend_start[40]; /* as text, "" where none */

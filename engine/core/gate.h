@@ -22,7 +22,7 @@ void pj_gate_free(struct pj_gate *gate);
 
 /* Called with every change of state, from the thread that made it, outside the lock; each side sets its own. */
 typedef void (*pj_gate_wake_fn)(void *context);
-void pj_gate_on_request(struct pj_gate *gate, pj_gate_wake_fn wake, void *context); /* wakes the pipeline */
+void pj_gate_on_request(struct pj_gate *gate, pj_gate_wake_fn wake, void *context);  /* wakes the pipeline */
 void pj_gate_on_progress(struct pj_gate *gate, pj_gate_wake_fn wake, void *context); /* wakes the requester */
 
 /* The requester's side. */

@@ -35,7 +35,7 @@ struct pj_projection {
     struct pj_deltas *deltas; /* of the batch being applied */
 
     /* all below: NULL or 0 for a module without a target */
-    bool live;                /* deltas are merged; else touched keys are only noted. Filled by pj_standing_load */
+    bool live; /* deltas are merged; else touched keys are only noted. Filled by pj_standing_load */
     char *target_schema, *target_name;
     char *target_sql; /* quoted and qualified */
     int nkey, nstreams;
@@ -67,7 +67,8 @@ int pj_projection_create_target(struct pj_session *read, struct pj_projection *p
 int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
 /* Whether the module and its definition are as they were when the table was built; PJ_ECONFIG "rebuild needed" where not. */
-int pj_projection_check_recorded(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error);
+int pj_projection_check_recorded(struct pj_session *read, const struct pj_projection *projection,
+                                 struct pj_error *error);
 
 /* pj_projection_check_target without pj_projection_check_recorded: for what makes the table what the module says. */
 int pj_projection_describe_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);

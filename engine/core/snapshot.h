@@ -10,21 +10,22 @@
 #include "core/projection.h"
 
 struct pj_snapshot_progress {
-    const char *phase;  /* "waiting for a consistent point", "copying", "indexing", "building", "done" */
-    char detail[128];   /* the table or projection */
+    const char *phase;           /* "waiting for a consistent point", "copying", "indexing", "building", "done" */
+    char detail[128];            /* the table or projection */
     int64_t rows, rows_expected; /* of the phase; expected 0: unknown (from reltuples: an estimate) */
     int64_t bytes;
 };
 
 struct pj_snapshot_options {
     const char *write_url, *read_url;
-    const char *slot;             /* NULL: "pgprojector_" and the catalog's instance */
-    const char *plugin;           /* "wal2json" */
-    int jobs;                     /* parallel COPYs, 1–16 */
-    int slot_wait_ms;             /* how long to wait for open transactions */
+    const char *slot;   /* NULL: "pgprojector_" and the catalog's instance */
+    const char *plugin; /* "wal2json" */
+    int jobs;           /* parallel COPYs, 1–16 */
+    int slot_wait_ms;   /* how long to wait for open transactions */
     const struct pj_stop *stop;
     const struct pj_log *log;
-    void (*progress)(void *context, const struct pj_snapshot_progress *progress); /* at most 5 times a second, or NULL */
+    void (*progress)(void *context,
+                     const struct pj_snapshot_progress *progress); /* at most 5 times a second, or NULL */
     void *context;
 };
 

@@ -83,9 +83,9 @@ struct pj_slot {
     bool active;
     int active_pid;
     pj_lsn restart, confirmed_flush;
-    char wal_status[16];      /* reserved, extended, unreserved, lost; "" where unknown */
-    int64_t retained_bytes;   /* WAL kept for it */
-    int64_t safe_bytes;       /* safe_wal_size; -1: without limit */
+    char wal_status[16];    /* reserved, extended, unreserved, lost; "" where unknown */
+    int64_t retained_bytes; /* WAL kept for it */
+    int64_t safe_bytes;     /* safe_wal_size; -1: without limit */
 };
 
 int pj_slot_read(struct pj_session *write, const char *name, struct pj_slot *slot, struct pj_error *error);

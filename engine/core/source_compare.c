@@ -17,7 +17,8 @@ static int differs(struct pj_error *error)
 {
     error->code = PJ_ESCHEMA;
     if (!*error->hint)
-        pj_error_hint(error, "undo the change on the write database, or adapt the mirror's columns by hand, then run pgprojector resync");
+        pj_error_hint(error, "undo the change on the write database, or adapt the mirror's columns by hand, then run "
+                             "pgprojector resync");
     return PJ_ESCHEMA;
 }
 

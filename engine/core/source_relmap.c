@@ -186,8 +186,9 @@ static int enter_new_leaf(struct pj_session *write, const struct pj_table *root,
 /* The lock on its own xid is what a transaction gives back last, after all others see what it did. */
 int pj_source_await_visible(struct pj_session *write, uint32_t xid, struct pj_error *error)
 {
-    static const char sql[] = "SELECT FROM pg_catalog.pg_locks WHERE locktype = 'transactionid' AND transactionid::text = $1 "
-                              "AND mode = 'ExclusiveLock' AND granted";
+    static const char sql[] =
+        "SELECT FROM pg_catalog.pg_locks WHERE locktype = 'transactionid' AND transactionid::text = $1 "
+        "AND mode = 'ExclusiveLock' AND granted";
     char text[16];
     snprintf(text, sizeof text, "%u", xid);
     const char *params[] = {text};
@@ -201,8 +202,8 @@ int pj_source_await_visible(struct pj_session *write, uint32_t xid, struct pj_er
         if (code != PJ_OK || ended)
             return code;
     }
-    pj_error_set(error, PJ_EFAIL, "write database: transaction %u has come in the stream, and is still not visible there",
-                 xid);
+    pj_error_set(error, PJ_EFAIL,
+                 "write database: transaction %u has come in the stream, and is still not visible there", xid);
     error->retryable = true;
     return pj_error_hint(error, "does its COMMIT wait for a synchronous standby?");
 }

@@ -18,7 +18,7 @@
     X(PJ_SNAPSHOT, "snapshot")   /* the first start's copy */                                                          \
     X(PJ_STREAMING, "streaming") /* applying */                                                                        \
     X(PJ_WAITING, "waiting")     /* for a database that is down, between attempts */                                   \
-    X(PJ_HALTED, "halted")       /* will not go on by itself; the message says why, the hint what to do */              \
+    X(PJ_HALTED, "halted")       /* will not go on by itself; the message says why, the hint what to do */             \
     X(PJ_STOPPED, "stopped")
 
 #define PJ_PHASE_ENUM(name, word) name,
@@ -36,7 +36,7 @@ struct pj_figures {
     int64_t applied_commit_us; /* commit time of the last applied transaction, us since 2000-01-01 UTC; 0 unknown */
     int64_t apply_us;          /* time spent on the last batch, BEGIN to COMMIT's answer */
     uint64_t last_batch_transactions;
-    uint64_t buffered_bytes;   /* decoded, not yet applied */
+    uint64_t buffered_bytes; /* decoded, not yet applied */
 };
 
 struct pj_state;

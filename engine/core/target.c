@@ -238,7 +238,8 @@ static enum pj_type kind_of(unsigned long type_oid)
 }
 
 /* The module and its definition as they were when the table was built. */
-int pj_projection_check_recorded(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+int pj_projection_check_recorded(struct pj_session *read, const struct pj_projection *projection,
+                                 struct pj_error *error)
 {
     const char *params[] = {projection->module->name, projection->definition_sql};
     PGresult *result;

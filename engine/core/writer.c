@@ -19,7 +19,7 @@ enum phase { DELETES, UPDATES, INSERTS, MERGES, RECOMPUTE, END };
 enum {
     CHUNK_ROWS = 4096,
     CHUNK_BYTES = 512 * 1024,
-    CARRIED_KEYS = 50000,             /* dirty keys gathered over the parts of one transaction; more: all */
+    CARRIED_KEYS = 50000,            /* dirty keys gathered over the parts of one transaction; more: all */
     CARRIED_BYTES = 6 * 1024 * 1024, /* delta rows gathered over them; more: merged in between */
 };
 
@@ -166,9 +166,8 @@ static int on_chunk(void *context, const PGresult *result, struct pj_error *erro
         return PJ_OK;
     pj_error_set(error, PJ_EDATA, "mirror %s.%s: %s met %zu rows, not %zu", chunk->table->schema, chunk->table->name,
                  chunk->verb, met, chunk->rows);
-    return pj_error_hint(error,
-                         "the mirror no longer equals the source; was it written to by hand? Stop the daemon, "
-                         "run `pgprojector resync` and start it again");
+    return pj_error_hint(error, "the mirror no longer equals the source; was it written to by hand? Stop the daemon, "
+                                "run `pgprojector resync` and start it again");
 }
 
 static struct chunk *make_chunk(struct pj_writer *writer, const struct pj_table *table, const char *verb, size_t rows)

@@ -18,7 +18,7 @@
 #include <time.h>
 
 #define FIRST_NUMBER 1000000000000LL
-#define GIVE_UP_NS   (60LL * 1000000000LL)
+#define GIVE_UP_NS (60LL * 1000000000LL)
 
 struct probe {
     PGconn *write, *read;
@@ -30,24 +30,28 @@ struct probe {
     atomic_int committed;  /* messages whose entry in committed_ns holds */
 };
 
-static int64_t now_ns(void) {
+static int64_t now_ns(void)
+{
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static void sleep_until(int64_t when) {
+static void sleep_until(int64_t when)
+{
     struct timespec at = {.tv_sec = when / 1000000000, .tv_nsec = when % 1000000000};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) != 0) {
     }
 }
 
-static void die(PGconn *connection, const char *what) {
+static void die(PGconn *connection, const char *what)
+{
     fprintf(stderr, "probe: %s: %s", what, PQerrorMessage(connection));
     exit(1);
 }
 
-static PGconn *open_connection(const char *url, const char *name, const char *sql) {
+static PGconn *open_connection(const char *url, const char *name, const char *sql)
+{
     PGconn *connection = PQconnectdb(url);
     if (PQstatus(connection) != CONNECTION_OK) {
         die(connection, "connect");
@@ -60,7 +64,8 @@ static PGconn *open_connection(const char *url, const char *name, const char *sq
     return connection;
 }
 
-static void *write_messages(void *argument) {
+static void *write_messages(void *argument)
+{
     struct probe *probe = argument;
     int64_t start = now_ns();
     for (int i = 0; i < probe->count; i++) {
@@ -81,7 +86,8 @@ static void *write_messages(void *argument) {
 }
 
 /* The number of messages that are visible. */
-static int visible(const struct probe *probe) {
+static int visible(const struct probe *probe)
+{
     const char *values[] = {probe->sender};
     PGresult *result = PQexecPrepared(probe->read, "newest", 1, values, NULL, NULL, 0);
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
@@ -92,7 +98,8 @@ static int visible(const struct probe *probe) {
     return count;
 }
 
-static void watch(struct probe *probe) {
+static void watch(struct probe *probe)
+{
     int seen = 0;
     int64_t last_progress = now_ns();
     while (seen < probe->count) {
@@ -118,7 +125,8 @@ static void watch(struct probe *probe) {
     }
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc < 6) {
         fprintf(stderr, "usage: probe WRITE_URL READ_URL RATE SECONDS SENDER [CONVERSATION]\n");
         return 2;
@@ -132,11 +140,10 @@ int main(int argc, char **argv) {
     };
     probe.committed_ns = calloc((size_t)probe.count, sizeof *probe.committed_ns);
     probe.write = open_connection(argv[1], "send", "CALL bench.probe($1::bigint, $2::uuid, $3::uuid)");
-    probe.read = open_connection(
-        argv[2], "newest",
-        "SELECT m.sequence_number FROM public.messages m JOIN public.conversation_summary s"
-        "  ON s.id = m.conversation_id AND s.last_sequence_number >= m.sequence_number"
-        " WHERE m.sender_id = $1::uuid ORDER BY m.created_at DESC LIMIT 1");
+    probe.read = open_connection(argv[2], "newest",
+                                 "SELECT m.sequence_number FROM public.messages m JOIN public.conversation_summary s"
+                                 "  ON s.id = m.conversation_id AND s.last_sequence_number >= m.sequence_number"
+                                 " WHERE m.sender_id = $1::uuid ORDER BY m.created_at DESC LIMIT 1");
     pthread_t writer;
     if (probe.committed_ns == NULL || pthread_create(&writer, NULL, write_messages, &probe) != 0) {
         return 1;
