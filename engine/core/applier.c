@@ -22,6 +22,7 @@
  */
 #include "core/applier.h"
 
+#include "core/rowcache.h"
 #include "core/statements.h"
 #include "core/writer.h"
 #include "pg/pipe.h"
@@ -35,6 +36,7 @@ struct pj_applier {
     struct pj_setup *setup;
     struct pj_pipe *pipe;
     struct pj_writer *writer;
+    struct pj_rowcache *cache; /* of this connection */
     struct pj_batch *batch;
     bool commit; /* the batch ends its transaction */
     bool in_transaction;
@@ -61,6 +63,7 @@ struct pj_applier *pj_applier_new(struct pj_setup *setup, const struct pj_applie
     applier->setup = setup;
     applier->callbacks = *callbacks;
     applier->writer = pj_writer_new(setup);
+    applier->cache = pj_rowcache_new();
     return applier;
 }
 
@@ -69,6 +72,7 @@ void pj_applier_free(struct pj_applier *applier)
     if (!applier)
         return;
     pj_writer_free(applier->writer);
+    pj_rowcache_free(applier->cache);
     pj_free(applier);
 }
 
@@ -94,6 +98,7 @@ int pj_applier_connect(struct pj_applier *applier, uv_loop_t *loop, PGconn *conn
     applier->in_transaction = applier->checkpoint_set = false;
     applier->believed = *checkpoint;
     pj_writer_begin_transaction(applier->writer);
+    pj_rowcache_clear(applier->cache);
     struct pj_pipe_callbacks callbacks = {.writable = on_writable, .failed = on_failed, .context = applier};
     return pj_pipe_open(&applier->pipe, loop, conn, &callbacks, error);
 }
@@ -115,6 +120,7 @@ bool pj_applier_connected(const struct pj_applier *applier)
 
 void pj_applier_believe(struct pj_applier *applier, pj_lsn lsn, int64_t version)
 {
+    pj_rowcache_clear(applier->cache); /* what was applied the careful way has passed it by */
     applier->believed.lsn = lsn;
     applier->believed.version = version;
 }
@@ -288,6 +294,7 @@ static void on_done(void *context)
     struct pj_batch *batch = applier->batch;
     applier->batch = NULL;
     applier->state = IDLE;
+    pj_rowcache_learn(applier->cache, batch); /* a transaction that fails ends the connection, and with it the cache */
     if (applier->commit) {
         applier->in_transaction = false;
         applier->believed.lsn = batch->end_lsn;
@@ -344,6 +351,7 @@ void pj_applier_apply(struct pj_applier *applier, struct pj_batch *batch, bool c
     applier->state = FETCHING;
     applier->fetches = 0;
     pj_batch_sort(batch);
+    pj_rowcache_fill(applier->cache, batch);
     if (!applier->in_transaction)
         begin_transaction(applier);
     for (int i = 0; i < batch->ntables; i++)

@@ -19,8 +19,7 @@ enum phase { DELETES, UPDATES, INSERTS, MERGES, RECOMPUTE, END };
 enum {
     CHUNK_ROWS = 4096,
     CHUNK_BYTES = 512 * 1024,
-    CARRIED_KEYS = 50000,            /* dirty keys gathered over the parts of one transaction; more: all */
-    CARRIED_BYTES = 6 * 1024 * 1024, /* delta rows gathered over them; more: merged in between */
+    CARRIED_KEYS = 50000, /* dirty keys gathered over the parts of one transaction; more: all */
 };
 
 struct pj_writer {
@@ -33,9 +32,8 @@ struct pj_writer {
     size_t at;             /* row within the item */
     struct pj_buf *arrays; /* one for each parameter; reused */
     struct pj_value *params;
-    int width;     /* how many of them */
-    bool *merging; /* one a projection: its deltas are merged with this part */
-    bool fresh;    /* the next batch begins a transaction */
+    int width;  /* how many of them */
+    bool fresh; /* the next batch begins a transaction */
 };
 
 struct pj_writer *pj_writer_new(struct pj_setup *setup)
@@ -48,7 +46,6 @@ struct pj_writer *pj_writer_new(struct pj_setup *setup)
             writer->width = setup->tables[i].ncolumns;
     writer->arrays = pj_alloc((size_t)writer->width * sizeof *writer->arrays);
     writer->params = pj_alloc((size_t)writer->width * sizeof *writer->params);
-    writer->merging = pj_alloc((size_t)(setup->nprojections + 1) * sizeof *writer->merging);
     writer->fresh = true;
     return writer;
 }
@@ -61,7 +58,6 @@ void pj_writer_free(struct pj_writer *writer)
         pj_buf_free(&writer->arrays[i]);
     pj_free(writer->arrays);
     pj_free(writer->params);
-    pj_free(writer->merging);
     pj_free(writer);
 }
 
@@ -72,19 +68,20 @@ void pj_writer_begin_transaction(struct pj_writer *writer)
 
 /* -------------------------------------------------------------------------------------------------- over the parts */
 
-/* Forgets what earlier batches, or the parts that have been merged, left behind. */
+/* Forgets what earlier batches left behind; of an earlier part of the same transaction the dirty keys stay. */
 static void make_room(struct pj_writer *writer, int index)
 {
     struct pj_projection *projection = &writer->setup->projections[index];
     if (writer->fresh || !projection->live)
         pj_deltas_reset(projection->deltas);
-    else if (writer->merging[index])
+    else
         pj_deltas_drop_rows(projection->deltas);
 }
 
 /*
- * Deltas and dirty keys gather over the parts of a transaction, and go with the last one: a part is a state that never
- * existed. Before that, deltas are merged only where they have become many; keys that have become many become all.
+ * Deltas are merged part by part: what they say of a row holds after the part, as modules are promised. Dirty keys gather
+ * over the parts of a transaction and are recomputed in the last one only, for a part is a state that never existed; when
+ * they have become many they become all.
  */
 static void settle(struct pj_writer *writer, int index)
 {
@@ -95,9 +92,7 @@ static void settle(struct pj_writer *writer, int index)
     }
     if (!writer->last && pj_deltas_key_count(deltas) > CARRIED_KEYS)
         pj_deltas_keys_to_all(deltas);
-    writer->merging[index] = writer->last || pj_deltas_row_bytes(deltas) > CARRIED_BYTES;
-    if (writer->merging[index])
-        pj_deltas_finish(deltas);
+    pj_deltas_finish(deltas);
 }
 
 void pj_writer_carry(struct pj_writer *writer, int projection)
@@ -376,8 +371,7 @@ static bool send_next(struct pj_writer *writer, const struct pj_sink *sink)
     case INSERTS:
         return send_rows(writer, sink, rows, is_inserted, PJ_INSERT_ROWS, "INSERT");
     case MERGES:
-        return projection->target_sql && projection->live && writer->merging[writer->item] &&
-               send_merge(writer, sink, projection);
+        return projection->target_sql && projection->live && send_merge(writer, sink, projection);
     case RECOMPUTE:
         if (projection->target_sql && !projection->live)
             return send_notes(writer, sink, projection);

@@ -306,14 +306,6 @@ const struct pj_value *pj_deltas_full_keys(const struct pj_deltas *deltas, size_
     return deltas->full.sorted;
 }
 
-size_t pj_deltas_row_bytes(const struct pj_deltas *deltas)
-{
-    size_t bytes = deltas->arena.used;
-    for (int i = 0; i < deltas->nstreams; i++)
-        bytes += pj_rowset_bytes(&deltas->streams[i]);
-    return bytes;
-}
-
 size_t pj_deltas_key_count(const struct pj_deltas *deltas)
 {
     return deltas->routing.count + deltas->full.count;

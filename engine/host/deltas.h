@@ -61,8 +61,7 @@ bool pj_deltas_all_dirty(const struct pj_deltas *deltas);
 const struct pj_value *pj_deltas_routing_keys(const struct pj_deltas *deltas, size_t *count);
 const struct pj_value *pj_deltas_full_keys(const struct pj_deltas *deltas, size_t *count);
 
-/* Memory held by delta rows, and how many keys are dirty: what grows over the parts of a large transaction. */
-size_t pj_deltas_row_bytes(const struct pj_deltas *deltas);
+/* How many keys are dirty: what grows over the parts of a large transaction. */
 size_t pj_deltas_key_count(const struct pj_deltas *deltas);
 
 /* Forgets the delta rows (they are merged), or the keys (all is dirty); the other stays. */
