@@ -3,7 +3,10 @@
  * statement its result and then a NULL, for each Sync one PGRES_PIPELINE_SYNC without a NULL.
  *
  *      OPEN --error--> FAILED --close--> CLOSING --(uv: handle closed)--> gone
- *        \-----------------close-----------^
+ *        \--a call fails--> BROKEN --(loop)--^  (closed from any state)
+ *
+ * A call that fails leaves the pipe BROKEN, and the owner is told by the loop: told within the call, it would close the pipe
+ * under its own hands, in the midst of a series of calls.
  *
  * PQflush is called when the loop comes round, not at every statement: what one callback sends leaves in one go.
  */
@@ -14,7 +17,7 @@
 
 #include <string.h>
 
-enum pipe_state { OPEN, FAILED, CLOSING };
+enum pipe_state { OPEN, BROKEN, FAILED, CLOSING };
 
 enum { MAX_PARAMS = 1664, BACKLOG_STATEMENTS = 64, BACKLOG_BYTES = 256 * 1024 };
 
@@ -37,6 +40,7 @@ struct pj_pipe {
     int unflushed; /* statements since the socket took everything */
     size_t unflushed_bytes;
     struct expected *first, **last;
+    struct pj_error broken; /* why it is BROKEN */
     struct pj_pipe_callbacks callbacks;
     void (*closed)(void *context);
     void *closed_context;
@@ -44,7 +48,7 @@ struct pj_pipe {
 
 static void fail(struct pj_pipe *pipe, const struct pj_error *error)
 {
-    if (pipe->state != OPEN)
+    if (pipe->state != OPEN && pipe->state != BROKEN)
         return;
     pipe->state = FAILED;
     uv_poll_stop(&pipe->poll);
@@ -57,6 +61,13 @@ static void fail_conn(struct pj_pipe *pipe, const PGresult *result)
     struct pj_error error;
     pj_pg_error(&error, pipe->conn, result, PJ_READ);
     fail(pipe, &error);
+}
+
+/* Within a call: the loop tells the owner. */
+static void break_conn(struct pj_pipe *pipe)
+{
+    pj_pg_error(&pipe->broken, pipe->conn, NULL, PJ_READ);
+    pipe->state = BROKEN;
 }
 
 static void expect(struct pj_pipe *pipe, struct expected expected)
@@ -162,6 +173,8 @@ static void on_prepare(uv_prepare_t *prepare)
     struct pj_pipe *pipe = prepare->data;
     while (pipe->state == OPEN && pipe->dirty)
         flush_out(pipe);
+    if (pipe->state == BROKEN)
+        fail(pipe, &pipe->broken);
 }
 
 /* --------------------------------------------------------------------------------------------------------- the calls */
@@ -204,7 +217,7 @@ void pj_pipe_execute(struct pj_pipe *pipe, const char *statement, int count, con
         pipe->unflushed_bytes += (size_t)lengths[i];
     }
     if (!PQsendQueryPrepared(pipe->conn, statement, count, values, lengths, formats, 1)) {
-        fail_conn(pipe, NULL);
+        break_conn(pipe);
         return;
     }
     expect(pipe, (struct expected){.result = result, .context = context});
@@ -215,7 +228,7 @@ void pj_pipe_query(struct pj_pipe *pipe, const char *sql, pj_result_fn result, v
     if (pipe->state != OPEN)
         return;
     if (!PQsendQueryParams(pipe->conn, sql, 0, NULL, NULL, NULL, NULL, 1)) {
-        fail_conn(pipe, NULL);
+        break_conn(pipe);
         return;
     }
     expect(pipe, (struct expected){.result = result, .context = context});
@@ -242,7 +255,7 @@ void pj_pipe_flush(struct pj_pipe *pipe)
     if (pipe->state != OPEN)
         return;
     if (!PQsendFlushRequest(pipe->conn))
-        fail_conn(pipe, NULL);
+        break_conn(pipe);
     pipe->dirty = true;
 }
 
@@ -251,7 +264,7 @@ void pj_pipe_sync(struct pj_pipe *pipe, void (*synced)(void *context), void *con
     if (pipe->state != OPEN)
         return;
     if (!PQpipelineSync(pipe->conn)) {
-        fail_conn(pipe, NULL);
+        break_conn(pipe);
         return;
     }
     expect(pipe, (struct expected){.is_sync = true, .synced = synced, .context = context});
