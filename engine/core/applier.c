@@ -312,6 +312,11 @@ static int on_commit(void *context, const PGresult *result, struct pj_error *err
     return pj_error_set(error, PJ_EFAIL, "read database: COMMIT was answered by %s", tag);
 }
 
+void pj_applier_send_commit(const struct pj_sink *sink)
+{
+    sink->query(sink->self, "COMMIT", on_commit, NULL);
+}
+
 static int on_part(void *context, const PGresult *result, struct pj_error *error)
 {
     (void)result;
@@ -330,7 +335,8 @@ static void finish(struct pj_applier *applier)
     }
     if (!applier->checkpoint_set)
         send_checkpoint(applier);
-    pj_pipe_query(applier->pipe, "COMMIT", on_commit, applier);
+    const struct pj_sink sink = pj_pipe_sink(applier->pipe);
+    pj_applier_send_commit(&sink);
     pj_pipe_sync(applier->pipe, on_done, applier);
 }
 

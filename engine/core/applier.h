@@ -48,6 +48,7 @@ void pj_applier_believe(struct pj_applier *applier, pj_lsn lsn, int64_t version)
 void pj_applier_send_fence(const struct pj_sink *sink, const struct pj_checkpoint *believed);
 void pj_applier_send_checkpoint(const struct pj_sink *sink, const struct pj_checkpoint *believed,
                                 const struct pj_batch *batch);
+void pj_applier_send_commit(const struct pj_sink *sink); /* an error where the answer is ROLLBACK */
 void pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *table, struct pj_row *const *wanted,
                               const PGresult *result);
 

@@ -91,6 +91,9 @@ static bool query(struct run *run, const char *sql)
     return run->error->code == PJ_OK;
 }
 
+/* A deferred constraint would only fail at COMMIT, for all. A savepoint that is gone back to defers it again. */
+static const char check_constraints[] = "SET CONSTRAINTS ALL IMMEDIATE";
+
 /* ---------------------------------------------------------------------------------------------------- keys, one by one */
 
 /* Back to the savepoint: whatever has failed since is undone. The failure is handed out, and cleared. */
@@ -124,7 +127,7 @@ static bool recompute(struct run *run, int index, const struct pj_value *keys, s
     if (!count || !query(run, "SAVEPOINT keys"))
         return run->error->code == PJ_OK;
     pj_writer_recompute(run->writer, run->sink, index, keys, count);
-    if (run->error->code == PJ_OK)
+    if (run->error->code == PJ_OK && query(run, check_constraints))
         return query(run, "RELEASE SAVEPOINT keys");
     if (run->error->retryable || !undo(run, "keys", failure) || !query(run, "RELEASE SAVEPOINT keys"))
         return false;
@@ -162,7 +165,9 @@ static void pause_projection(struct run *run, int index, const struct pj_error *
     pj_log(run->careful->log, PJ_LOG_ERROR, "projection %s is paused: %s", name, failure->message);
     pj_log(run->careful->log, PJ_LOG_ERROR, "HINT: mend the cause, then run `pgprojector resume %s`; the others go on",
            name);
-    if (pj_standing_pause(run->careful->session, projection, run->error) != PJ_OK)
+    /* keys parked on the way here are not, now that it is undone; withheld, they would not be noted any more */
+    if (pj_standing_load_parked(run->careful->session, projection, run->error) != PJ_OK ||
+        pj_standing_pause(run->careful->session, projection, run->error) != PJ_OK)
         return;
     projection->live = false;
     run->careful->raised++;
@@ -197,7 +202,7 @@ static void apply_projection(struct run *run, int index)
         return;
     pj_writer_projection(run->writer, run->sink, index);
     if (run->error->code == PJ_OK)
-        query(run, "SET CONSTRAINTS ALL IMMEDIATE"); /* a deferred constraint would only fail at COMMIT, for all */
+        query(run, check_constraints);
     if (run->error->code != PJ_OK && !run->error->retryable && undo(run, "projection", &failure))
         mend(run, index, &failure);
     query(run, "RELEASE SAVEPOINT projection");
@@ -253,7 +258,7 @@ static void commit(struct run *run, struct pj_checkpoint *believed)
         careful->raised++;
     believed->version += careful->raised; /* under our own lock: nobody else can have raised it */
     pj_applier_send_checkpoint(run->sink, believed, run->batch);
-    query(run, "COMMIT");
+    pj_applier_send_commit(run->sink);
     if (run->error->code != PJ_OK)
         return;
     careful->in_transaction = false;

@@ -31,7 +31,7 @@ static int park_row(const PGresult *result, int row, struct pj_projection *proje
     return PJ_OK;
 }
 
-static int load_parked(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+int pj_standing_load_parked(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
 {
     const char *params[] = {projection->module->name};
     PGresult *result;
@@ -60,7 +60,7 @@ static int load(struct pj_session *read, struct pj_projection *projections, int 
             continue;
         code = load_state(read, &projections[i], error);
         if (code == PJ_OK)
-            code = load_parked(read, &projections[i], error);
+            code = pj_standing_load_parked(read, &projections[i], error);
     }
     return code;
 }
