@@ -30,7 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WALSENDER_WAIT_MS = 5000, STEP_TIMEOUT_MS = 60000 };
+enum { WALSENDER_WAIT_MS = 5000 };
 
 struct resync {
     const struct pj_resync_options *options;
@@ -185,7 +185,10 @@ static int create_slot(struct resync *resync, struct pj_error *error)
 
 /* -------------------------------------------------------------------------------------------- the transaction (4) */
 
-/* Comparing and recomputing want hashes of whole tables. */
+/*
+ * Comparing and recomputing want hashes of whole tables. The checkpoint's lock keeps out what works beside a daemon (rebuild,
+ * resume, retry): a key that it recomputed from the mirrors as they were, behind our own recomputation, would stay so.
+ */
 static int begin(struct resync *resync, struct pj_error *error)
 {
     int code = pj_session_execf(resync->write, error,
@@ -196,7 +199,8 @@ static int begin(struct resync *resync, struct pj_error *error)
         code = pj_session_exec(resync->read,
                                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
                                "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; "
-                               "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL work_mem = '64MB'",
+                               "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL work_mem = '64MB'; "
+                               "SELECT FROM pgprojector.checkpoint FOR UPDATE",
                                error);
     return code;
 }
