@@ -1,11 +1,13 @@
 /*
- * See statements.h. Two choices behind the session's settings:
+ * See statements.h. Three choices behind the session's settings:
  *
  *  - Generic plans, forced: the arrays differ in length at every call, the plan should not. Planned for the default guess
  *    of a hundred elements, and with sequential scans, hash and merge joins made dear, each keyed statement walks the
  *    index, whether it was planned on an empty table or a huge one. (A plan made on an empty table would otherwise keep
  *    its sequential scan until the next ANALYZE.)
  *  - synchronous_commit is pinned on: what is confirmed to the write database must be durable.
+ *  - READ COMMITTED is, too, for a role's default may be another: the first statement waits for the checkpoint's lock, and
+ *    those after it must see what its former holder has committed (core/keywork.h).
  */
 #include "core/statements.h"
 
@@ -179,7 +181,9 @@ static void put_mirror_statement(struct pj_buf *sql, enum pj_mirror_statement wh
 
 /* ------------------------------------------------------------------------------------------------------- preparing */
 
-static const char session_settings[] = "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; "
+static const char session_settings[] = "SET synchronous_commit = on; "
+                                       "SET default_transaction_isolation = 'read committed'; "
+                                       "SET plan_cache_mode = force_generic_plan; "
                                        "SET enable_seqscan = off; SET enable_hashjoin = off; "
                                        "SET enable_mergejoin = off; SET jit = off; SET statement_timeout = 0; "
                                        "SET lock_timeout = 0; SET idle_in_transaction_session_timeout = '60s'";
