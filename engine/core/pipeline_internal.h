@@ -49,7 +49,7 @@ struct pj_pipeline {
     bool split; /* the collecting batch must be applied as a part before `held` is taken */
 
     pj_lsn received, applied, confirmed;
-    pj_lsn keepalive; /* the latest keepalive's position; 0: none since the last data */
+    pj_lsn keepalive; /* the latest keepalive's position; 0: none yet on this connection */
     uint64_t status_us, ping_us, position_us, schema_us, apply_us, data_us, stop_us;
     struct pj_connect_epoch epoch; /* the connect job's while one runs */
     struct pj_session *first_read; /* the caller's session, for the first connect */

@@ -79,8 +79,8 @@ static bool take_message(struct pj_pipeline *p, const struct pj_copydata *messag
         p->split = true;
     if (unknown)
         resolve(p, outcome == PJ_INTAKE_PARTITION);
-    if (outcome == PJ_INTAKE_COMMIT || message->start > p->received)
-        p->received = message->start > p->received ? message->start : p->received;
+    if (message->start > p->received)
+        p->received = message->start;
     return !p->holding;
 }
 
