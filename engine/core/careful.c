@@ -198,7 +198,13 @@ static void mend(struct run *run, int index, const struct pj_error *first)
 static void apply_projection(struct run *run, int index)
 {
     struct pj_error failure;
-    if (!run->careful->setup->projections[index].target_sql || !query(run, "SAVEPOINT projection"))
+    const struct pj_projection *projection = &run->careful->setup->projections[index];
+    if (projection->target_sql && projection->live && !run->commit) {
+        /* a part is a state that never was: once merged, it would be what a key that fails in a later part goes on showing */
+        pj_writer_carry(run->writer, index);
+        return;
+    }
+    if (!projection->target_sql || !query(run, "SAVEPOINT projection"))
         return;
     pj_writer_projection(run->writer, run->sink, index);
     if (run->error->code == PJ_OK)

@@ -1,0 +1,65 @@
+"""Faults that need a particular order of things: large transactions under care, splits, a long backlog."""
+import signal
+
+import pytest
+
+from harness.history import populate
+from harness.scenes import SEED, SEND
+from harness.schema import Flavour
+from harness.workload import Workload
+
+TARGET = "SELECT s::text FROM conversation_summary s ORDER BY id"
+
+
+@pytest.fixture
+def tiny(make_pair):
+    """Batches so small that a few thousand rows are several parts."""
+    pair = make_pair(Flavour(odd=False, batch_bytes=65536))
+    populate(pair, SEED)
+    pair.start()
+    pair.catch_up()
+    return pair
+
+
+def test_a_key_that_fails_in_a_late_part_keeps_its_last_good_row(tiny):
+    """What earlier parts of the transaction would have made of it never was, and is never shown."""
+    tiny.read_query("ALTER TABLE conversation_summary ADD CONSTRAINT poison CHECK (message_count < 3000)")
+    before = tiny.read_query(TARGET)
+    tiny.write_query(SEND, (6000,))
+    tiny.catch_up()
+    assert tiny.read_value("SELECT count(*) FROM pgprojector.dead_letter") == 1
+    assert tiny.read_query(TARGET) == before
+    tiny.read_query("ALTER TABLE conversation_summary DROP CONSTRAINT poison")
+    assert tiny.command("deadletters", "retry", "--all").code == 0
+    tiny.assert_same("after the retry")
+
+
+def test_a_projection_paused_in_a_late_part_stays_as_it_was(tiny):
+    """TRUNCATE makes everything dirty; when that cannot be written, the projection is paused as a whole."""
+    tiny.read_query("ALTER TABLE conversation_summary ADD CONSTRAINT poison CHECK (message_count < 3000)")
+    before = tiny.read_query(TARGET)
+    tiny.write_query(f"BEGIN; {SEND}; TRUNCATE messages; {SEND}; DELETE FROM messages WHERE random() < 0.3; COMMIT", (5000, 8000))
+    tiny.catch_up()
+    assert tiny.read_value("SELECT state FROM pgprojector.projection WHERE name = 'conversation_summary'") == "paused"
+    assert tiny.read_query(TARGET) == before
+    tiny.read_query("ALTER TABLE conversation_summary DROP CONSTRAINT poison")
+    assert tiny.command("resume", "conversation_summary").code == 0
+    tiny.assert_same("after resume")
+
+
+def test_what_one_part_adds_and_the_next_removes(streaming):
+    """A TRUNCATE of another table splits the transaction; the newest message comes before it and goes behind it."""
+    streaming.write_query(
+        "BEGIN; INSERT INTO users VALUES (gen_random_uuid(), 'u');"
+        " INSERT INTO messages (id, conversation_id, sequence_number, created_at)"
+        " SELECT gen_random_uuid(), id, 100000, now() + interval '100 years' FROM conversations; TRUNCATE users;"
+        " DELETE FROM messages WHERE sequence_number = 100000; COMMIT")
+    streaming.assert_same()
+
+
+def test_a_long_backlog_in_large_batches(streaming):
+    """Thousands of transactions in a few batches, TRUNCATE among them: what small batches never combine."""
+    streaming.daemon.signal(signal.SIGSTOP)
+    Workload(streaming, 100, writers=1, transactions=1500).start().join()
+    streaming.daemon.signal(signal.SIGCONT)
+    streaming.assert_same()
