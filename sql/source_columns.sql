@@ -11,7 +11,7 @@ WITH RECURSIVE resolved AS (
     JOIN pg_catalog.pg_type t ON t.oid = r.type_oid
     WHERE t.typtype = 'd'
 )
-SELECT a.attrelid, a.attname,
+SELECT a.attrelid, a.attnum, a.attname,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_sql,
        base.oid AS type_oid,
        CASE WHEN element.oid IS NULL THEN pg_catalog.quote_ident(bn.nspname) || '.' || pg_catalog.quote_ident(base.typname)

@@ -260,6 +260,16 @@ static char *types_array(const struct pj_table *table)
     return pj_buf_take(&array);
 }
 
+static char *numbers_array(const struct pj_table *table)
+{
+    struct pj_buf array = {0};
+    pj_textarray_begin(&array);
+    for (int i = 0; i < table->ncolumns; i++)
+        pj_textarray_add_oid(&array, (uint32_t)table->columns[i].number);
+    pj_textarray_end(&array);
+    return pj_buf_take(&array);
+}
+
 static char *leaves_array(const struct pj_table *table)
 {
     struct pj_buf array = {0};
@@ -276,19 +286,20 @@ static int enter_mirror(struct pj_session *read, const struct pj_table *table, s
     snprintf(oid, sizeof oid, "%u", table->oid);
     char *columns = columns_array(table, NULL, table->ncolumns), *types = types_array(table);
     char *key = columns_array(table, table->key, table->nkey), *leaves = leaves_array(table);
-    char *identity = columns_array(table, table->identity, table->nidentity);
-    const char *params[] = {table->schema, table->name, oid, columns, types, key, identity, leaves};
+    char *identity = columns_array(table, table->identity, table->nidentity), *numbers = numbers_array(table);
+    const char *params[] = {table->schema, table->name, oid, columns, types, key, identity, leaves, numbers};
     PGresult *result;
     int code = pj_session_query(read, &result,
                                 "INSERT INTO pgprojector.mirror (schema_name, table_name, source_oid, columns, "
-                                "types, key, identity, leaves) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-                                8, params, error);
+                                "types, key, identity, leaves, numbers) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                                9, params, error);
     PQclear(result);
     pj_free(columns);
     pj_free(types);
     pj_free(key);
     pj_free(identity);
     pj_free(leaves);
+    pj_free(numbers);
     return code;
 }
 

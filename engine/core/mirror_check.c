@@ -85,9 +85,16 @@ static int check_table(struct pj_session *read, const struct pj_table *table, st
 /* ------------------------------------------------------------------------------------------------ the catalog's note
  */
 
-/* Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. */
-static const char noted_sql[] = "SELECT m.source_oid = $3::oid, m.leaves <@ $4::oid[], $5::oid[] <@ m.leaves "
-                                "FROM pgprojector.mirror m WHERE m.schema_name = $1 AND m.table_name = $2";
+/*
+ * Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. Then a column
+ * of a noted name that has another number, if there is one.
+ */
+static const char noted_sql[] =
+    "SELECT m.source_oid = $3::oid, m.leaves <@ $4::oid[], $5::oid[] <@ m.leaves, "
+    "(SELECT min(name) FROM ROWS FROM (unnest(m.columns), unnest(m.numbers)) b (name, number) "
+    "JOIN ROWS FROM (unnest($6::text[]), unnest($7::int[])) n (name, number) USING (name) "
+    "WHERE n.number <> b.number) "
+    "FROM pgprojector.mirror m WHERE m.schema_name = $1 AND m.table_name = $2";
 
 /* `lenient`: for a resync, which makes the mirror exact whatever the source was before. */
 static int check_answer(const PGresult *noted, const struct pj_table *table, bool lenient, struct pj_error *error)
@@ -114,6 +121,11 @@ static int check_answer(const PGresult *noted, const struct pj_table *table, boo
         pj_error_set(error, PJ_ESCHEMA, "a table has been attached to the source as a partition");
         return pj_error_hint(error, "rows it had before are not in the mirror; pgprojector resync makes it exact");
     }
+    if (!PQgetisnull(noted, 0, 3)) {
+        pj_error_set(error, PJ_ESCHEMA, "column %s of the source was dropped and added again", PQgetvalue(noted, 0, 3));
+        return pj_error_hint(error,
+                             "the values it has now are not in the stream; pgprojector resync makes the mirror exact");
+    }
     return PJ_OK;
 }
 
@@ -126,20 +138,37 @@ static void put_leaves(struct pj_buf *array, const struct pj_table *table, bool 
     pj_textarray_end(array);
 }
 
+static void put_columns(struct pj_buf *names, struct pj_buf *numbers, const struct pj_table *table)
+{
+    pj_textarray_begin(names);
+    pj_textarray_begin(numbers);
+    for (int i = 0; i < table->ncolumns; i++) {
+        pj_textarray_add(names, table->columns[i].name);
+        pj_textarray_add_oid(numbers, (uint32_t)table->columns[i].number);
+    }
+    pj_textarray_end(names);
+    pj_textarray_end(numbers);
+}
+
 static int check_noted(struct pj_session *read, const struct pj_table *table, bool lenient, struct pj_error *error)
 {
     char *oid = pj_sprintf("%u", table->oid);
-    struct pj_buf leaves = {0}, attached = {0};
+    struct pj_buf leaves = {0}, attached = {0}, names = {0}, numbers = {0};
     put_leaves(&leaves, table, false);
     put_leaves(&attached, table, true);
-    const char *params[] = {table->schema, table->name, oid, pj_buf_text(&leaves), pj_buf_text(&attached)};
+    put_columns(&names, &numbers, table);
+    const char *params[] = {
+        table->schema,       table->name,          oid, pj_buf_text(&leaves), pj_buf_text(&attached),
+        pj_buf_text(&names), pj_buf_text(&numbers)};
     PGresult *noted;
-    int code = pj_session_query(read, &noted, noted_sql, 5, params, error);
+    int code = pj_session_query(read, &noted, noted_sql, 7, params, error);
     if (code == PJ_OK)
         code = check_answer(noted, table, lenient, error);
     PQclear(noted);
     pj_buf_free(&leaves);
     pj_buf_free(&attached);
+    pj_buf_free(&names);
+    pj_buf_free(&numbers);
     pj_free(oid);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
 }

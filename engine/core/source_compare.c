@@ -42,6 +42,14 @@ static int compare_columns(const struct pj_table *known, const struct pj_table *
                          before->name);
             return differs(error);
         }
+        if (before->number != after->number) {
+            pj_error_set(error, PJ_ESCHEMA, "%s.%s: column %s was dropped and added again", known->schema, known->name,
+                         before->name);
+            pj_error_hint(error,
+                          "the values it has now are not in the stream; pgprojector resync makes the mirror exact "
+                          "again");
+            return differs(error);
+        }
         if (strcmp(before->type_sql, after->type_sql) != 0 || before->type_oid != after->type_oid) {
             pj_error_set(error, PJ_ESCHEMA, "%s.%s: column %s has type %s, was %s", known->schema, known->name,
                          before->name, after->type_sql, before->type_sql);

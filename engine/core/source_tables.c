@@ -57,6 +57,7 @@ static const char *array_type(enum pj_type type, const char *base_sql)
 static void read_column(const PGresult *result, int row, struct pj_table_column *column)
 {
     column->name = pj_strdup(pj_field(result, row, "attname"));
+    column->number = (int)pj_field_uint(result, row, "attnum");
     column->type_oid = pj_field_uint(result, row, "type_oid");
     column->type = pj_source_kind(column->type_oid);
     column->type_sql = pj_strdup(pj_field(result, row, "type_sql"));

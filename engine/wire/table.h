@@ -16,6 +16,7 @@
 
 struct pj_table_column {
     char *name;
+    int number;          /* on the source; a column of that name with another number is another column */
     enum pj_type type;   /* how its values are held; PJ_ANY: as text */
     uint32_t type_oid;   /* of the source's column, a domain resolved to its base type; 0 < oid < 16384: built in */
     char *type_sql;      /* the column's declared type as SQL, schema-qualified and quoted: "pg_catalog.varchar(10)",

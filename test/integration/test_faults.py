@@ -1,5 +1,6 @@
-"""Faults that need a particular order of things: large transactions under care, splits, a long backlog."""
+"""Faults that need a particular order of things: large transactions under care, splits, a backlog, columns that come back."""
 import signal
+import time
 
 import pytest
 
@@ -63,3 +64,23 @@ def test_a_long_backlog_in_large_batches(streaming):
     Workload(streaming, 100, writers=1, transactions=1500).start().join()
     streaming.daemon.signal(signal.SIGCONT)
     streaming.assert_same()
+
+
+AGAIN = "ALTER TABLE messages DROP COLUMN deleted_at; ALTER TABLE messages ADD COLUMN deleted_at timestamptz DEFAULT now()"
+
+
+def test_a_column_dropped_and_added_again(streaming):
+    """The same name and type, other values, none of them in the stream."""
+    streaming.write_query(AGAIN)
+    state = streaming.daemon.await_state("halted", timeout=20)
+    assert "deleted_at was dropped and added again" in state[1] and "resync" in state[2], state
+
+
+def test_a_column_dropped_and_added_again_while_nobody_looks(streaming):
+    streaming.daemon.stop()
+    streaming.write_query(AGAIN)
+    streaming.daemon.start()
+    deadline = time.monotonic() + 15
+    while streaming.daemon.running and time.monotonic() < deadline and "halted" not in streaming.daemon.since_start():
+        time.sleep(0.05)
+    assert "deleted_at of the source was dropped and added again" in streaming.daemon.since_start()
