@@ -1,6 +1,7 @@
 /* What `doctor` examines on tables: those the modules and the configuration want, on both sides. */
 #include "app/doctor.h"
 #include "base/mem.h"
+#include "core/mirror.h"
 #include "sql.h"
 
 #include <jansson.h>
@@ -77,7 +78,9 @@ static void check_read_side(struct pj_doctor *doctor)
     struct pj_error error;
     for (int i = 0; i < doctor->setup.ntables; i++)
         check_new_columns(doctor, &doctor->setup.tables[i]);
-    if (pj_setup_check_read(&doctor->setup, doctor->read, &error) == PJ_OK)
+    /* from here on as the daemon sees them: without the columns just reported */
+    if (pj_mirror_limit(doctor->read, doctor->setup.tables, doctor->setup.ntables, &error) == PJ_OK &&
+        pj_setup_check_read(&doctor->setup, doctor->read, &error) == PJ_OK)
         pj_doctor_add(doctor, PJ_FINE, "mirrors, projections", NULL, "are as the catalog says");
     else
         pj_doctor_add_error(doctor, PJ_FAIL, "mirrors, projections", &error);
@@ -88,7 +91,7 @@ void pj_doctor_examine_tables(struct pj_doctor *doctor)
     if (!doctor->write)
         return;
     struct pj_error error;
-    if (pj_setup_open(&doctor->setup, &doctor->deployment, doctor->write, &error) != PJ_OK) {
+    if (pj_setup_open(&doctor->setup, &doctor->deployment, doctor->write, NULL, &error) != PJ_OK) {
         pj_doctor_add_error(doctor, PJ_FAIL, "tables", &error);
         return;
     }

@@ -49,7 +49,7 @@ int pj_scope_open(struct pj_scope *scope, struct pj_app *app, const char *purpos
     if (code == PJ_OK)
         code = pj_app_connect(app, PJ_WRITE, purpose, STEP_TIMEOUT_MS, &write, error);
     if (code == PJ_OK)
-        code = pj_setup_open(&scope->setup, &scope->deployment, write, error);
+        code = pj_setup_open(&scope->setup, &scope->deployment, write, scope->look, error);
     pj_session_close(write);
     return code;
 }

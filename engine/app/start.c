@@ -230,7 +230,7 @@ static int open_setup(struct pj_start *start, struct pj_error *error)
         return code;
     code = pj_source_check(write, error);
     if (code == PJ_OK)
-        code = pj_setup_open(&start->setup, &start->deployment, write, error);
+        code = pj_setup_open(&start->setup, &start->deployment, write, start->read, error);
     start->setup_open = code == PJ_OK;
     pj_session_close(write);
     return code;

@@ -177,7 +177,7 @@ static int prepare(struct verification *verification, struct pj_error *error)
     if (code == PJ_OK)
         code = pj_app_connect(verification->app, PJ_WRITE, "verify", STEP_TIMEOUT_MS, &write, error);
     if (code == PJ_OK)
-        code = pj_setup_open(&verification->setup, &verification->deployment, write, error);
+        code = pj_setup_open(&verification->setup, &verification->deployment, write, read, error);
     if (code == PJ_OK)
         code = check_names(verification, error);
     if (code == PJ_OK)

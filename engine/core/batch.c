@@ -153,8 +153,10 @@ static int column_missing(struct pj_error *error, const struct pj_table *table, 
     const char *name = table->columns[column].name;
     pj_error_set(error, PJ_ESCHEMA, "table %s.%s: column %s is missing from the stream", table->schema, table->name,
                  name);
-    return pj_error_hint(error, "was it dropped or renamed on the write database? Give it back its name, or start anew "
-                                "without it");
+    return pj_error_hint(error,
+                         "was it dropped or renamed on the write database? Give it back its name there, stop the "
+                         "daemon, run `pgprojector resync` (what was written meanwhile has the other name in the "
+                         "WAL) and start it again");
 }
 
 /* The identity as found among a row's values; where the stream left a column of it out, it has not changed. */

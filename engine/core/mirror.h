@@ -33,6 +33,12 @@ int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int 
 /* The same, whatever has become of the source's rows: it may be another table of that name, with other partitions. */
 int pj_mirror_check_shape(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 
+/*
+ * Leaves out of the tables what the complete mirrors, by the catalog, do not have: columns that the source gained later. Does
+ * nothing before the first start is complete. Columns of keys and identities stay: a check will name them.
+ */
+int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error);
+
 /* Appends "a, b, c" of the columns, quoted; with a prefix such as "m." before each (NULL: none). */
 void pj_mirror_columns(struct pj_buf *sql, const struct pj_table *table, const char *prefix);
 

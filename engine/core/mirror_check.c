@@ -4,6 +4,8 @@
  */
 #include "base/mem.h"
 #include "core/mirror.h"
+
+#include "core/catalog.h"
 #include "core/source_internal.h"
 #include "core/textarray.h"
 #include "sql.h"
@@ -11,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char remedy[] = "put it back, or remove the mirror's row from pgprojector.mirror and start anew";
+static const char remedy[] = "put it back as it was, or start anew (README, \"Starting anew\")";
 
 static int find_row(const PGresult *columns, const char *name)
 {
@@ -102,7 +104,7 @@ static int check_answer(const PGresult *noted, const struct pj_table *table, boo
     if (!PQntuples(noted)) {
         pj_error_set(error, PJ_ESCHEMA, "it is not among the mirrors made at the first start");
         return pj_error_hint(
-            error, "tables cannot be added to a running deployment yet; start anew on an empty read database");
+            error, "tables cannot be added to a running deployment yet; start anew (README, \"Starting anew\")");
     }
     if (lenient)
         return PJ_OK;
@@ -194,4 +196,51 @@ int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int 
 int pj_mirror_check_shape(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error)
 {
     return check_all(read, tables, count, true, error);
+}
+
+/* --------------------------------------------------------------------------------------- columns that came later */
+
+static bool in_keys(const struct pj_table *table, int column)
+{
+    for (int i = 0; i < table->nkey; i++)
+        if (table->key[i] == column)
+            return true;
+    for (int i = 0; i < table->nidentity; i++)
+        if (table->identity[i] == column)
+            return true;
+    return false;
+}
+
+static bool among(const PGresult *columns, const char *name)
+{
+    for (int row = 0; row < PQntuples(columns); row++)
+        if (strcmp(PQgetvalue(columns, row, 0), name) == 0)
+            return true;
+    return false;
+}
+
+static int limit_table(struct pj_session *read, struct pj_table *table, struct pj_error *error)
+{
+    static const char sql[] =
+        "SELECT unnest(columns) FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2";
+    const char *params[] = {table->schema, table->name};
+    PGresult *columns;
+    int code = pj_session_query(read, &columns, sql, 2, params, error);
+    for (int i = table->ncolumns - 1; code == PJ_OK && PQntuples(columns) && i >= 0; i--)
+        if (!among(columns, table->columns[i].name) && !in_keys(table, i))
+            pj_table_remove_column(table, i);
+    PQclear(columns);
+    return code;
+}
+
+int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error)
+{
+    struct pj_checkpoint checkpoint;
+    bool installed;
+    int code = pj_catalog_read(read, &checkpoint, &installed, error);
+    if (code != PJ_OK || !installed || !checkpoint.complete)
+        return code;
+    for (int i = 0; code == PJ_OK && i < count; i++)
+        code = limit_table(read, &tables[i], error);
+    return code;
 }

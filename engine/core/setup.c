@@ -135,13 +135,15 @@ static int bind_modules(struct pj_setup *setup, const struct pj_deployment *depl
 }
 
 int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *write,
-                  struct pj_error *error)
+                  struct pj_session *read, struct pj_error *error)
 {
     memset(setup, 0, sizeof *setup);
     pj_error_clear(error);
     int code = load_modules(setup, deployment, error);
     if (code == PJ_OK)
         code = read_tables(setup, deployment, write, error);
+    if (code == PJ_OK && read)
+        code = pj_mirror_limit(read, setup->tables, setup->ntables, error);
     if (code == PJ_OK)
         code = bind_modules(setup, deployment, error);
     if (code != PJ_OK)

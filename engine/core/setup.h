@@ -17,9 +17,10 @@ struct pj_setup {
 };
 
 /* Loads the modules, gathers the wanted tables, reads them from the source, fills the relmap, binds. The whole of what
- * can be known without the read database. PJ_ECONFIG names every fault. */
+ * can be known without the read database. PJ_ECONFIG names every fault. With `read` (NULL: none),
+ * columns that the source has gained since the mirrors were made are left out: they are not mirrored. */
 int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *write,
-                  struct pj_error *error);
+                  struct pj_session *read, struct pj_error *error);
 
 /* Once the read side's tables exist: checks mirrors and targets, builds what SQL needs their types. */
 int pj_setup_check_read(struct pj_setup *setup, struct pj_session *read, struct pj_error *error);

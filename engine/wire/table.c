@@ -31,6 +31,22 @@ void pj_table_free(struct pj_table *table)
     *table = (struct pj_table){0};
 }
 
+static void shift_after(int *indexes, int count, int removed)
+{
+    for (int i = 0; i < count; i++)
+        indexes[i] -= indexes[i] > removed;
+}
+
+void pj_table_remove_column(struct pj_table *table, int column)
+{
+    free_column(&table->columns[column]);
+    memmove(&table->columns[column], &table->columns[column + 1],
+            (size_t)(table->ncolumns - column - 1) * sizeof *table->columns);
+    table->ncolumns--;
+    shift_after(table->key, table->nkey, column);
+    shift_after(table->identity, table->nidentity, column);
+}
+
 static bool same(const char *text, const char *bytes, size_t length)
 {
     return strncmp(text, bytes, length) == 0 && text[length] == '\0';
