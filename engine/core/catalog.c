@@ -154,17 +154,24 @@ int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct p
 
 /* ----------------------------------------------------------------------------------------------------- take over */
 
-/* A pid may have been given to another backend since: its start and its name must be the ones we noted. */
+/*
+ * A pid may have been given to another backend since: its start and its name must be the ones we noted. Where somebody else
+ * has taken over since, the backend is not ours to end.
+ */
 static const char former_sql[] =
     "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a "
     "JOIN pgprojector.checkpoint c ON c.backend_pid = a.pid AND c.backend_start = a.backend_start "
-    "WHERE a.application_name LIKE 'pgprojector%' AND a.pid <> pg_catalog.pg_backend_pid()";
+    "WHERE a.application_name LIKE 'pgprojector%' AND a.pid <> pg_catalog.pg_backend_pid() "
+    "AND ($1::bigint < 0 OR c.epoch = $1::bigint)";
 
-static int end_former(struct pj_session *read, struct pj_error *error)
+static int end_former(struct pj_session *read, int64_t believed_epoch, struct pj_error *error)
 {
+    char believed[24];
+    snprintf(believed, sizeof believed, "%lld", (long long)believed_epoch);
+    const char *params[] = {believed};
     for (int waited = 0; waited <= TAKE_OVER_WAIT_MS; waited += 50) {
         PGresult *result;
-        int code = pj_session_query(read, &result, former_sql, 0, NULL, error);
+        int code = pj_session_query(read, &result, former_sql, 1, params, error);
         if (code != PJ_OK)
             return pj_error_wrap(error, "end the former daemon's backend");
         int alive = PQntuples(result);
@@ -202,7 +209,7 @@ int pj_catalog_take_over(struct pj_session *read, int64_t believed_epoch, struct
                          struct pj_error *error)
 {
     memset(checkpoint, 0, sizeof *checkpoint);
-    int code = end_former(read, error);
+    int code = end_former(read, believed_epoch, error);
     if (code == PJ_OK)
         code = pj_session_exec(read, "BEGIN ISOLATION LEVEL READ COMMITTED", error);
     if (code != PJ_OK)
@@ -212,8 +219,6 @@ int pj_catalog_take_over(struct pj_session *read, int64_t believed_epoch, struct
         code = pj_session_exec(read, "COMMIT", error);
     return code == PJ_OK ? PJ_OK : rollback(read, pj_error_wrap(error, "take over the read database"));
 }
-
-/* --------------------------------------------------------------------------------------------------- first start */
 
 /* Runs an UPDATE of the checkpoint that must find exactly the row it expects. */
 static int update_row(struct pj_session *read, const char *sql, int count, const char *const *params,
@@ -226,6 +231,20 @@ static int update_row(struct pj_session *read, const char *sql, int count, const
     PQclear(result);
     return code;
 }
+
+int pj_catalog_follow_timeline(struct pj_session *read, const struct pj_checkpoint *checkpoint, uint32_t timeline,
+                               struct pj_error *error)
+{
+    char number[16], believed[24];
+    snprintf(number, sizeof number, "%u", timeline);
+    snprintf(believed, sizeof believed, "%lld", (long long)checkpoint->epoch);
+    const char *params[] = {number, PJ_LSN(checkpoint->lsn), believed};
+    int code = update_row(read, "UPDATE pgprojector.checkpoint SET timeline = $1 WHERE lsn = $2 AND epoch = $3", 3,
+                          params, "another daemon has taken over", error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "note the write database's timeline");
+}
+
+/* --------------------------------------------------------------------------------------------------- first start */
 
 int pj_catalog_intend_slot(struct pj_session *read, const char *slot, const struct pj_source_identity *identity,
                            struct pj_error *error)

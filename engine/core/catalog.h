@@ -43,6 +43,11 @@ int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct p
 int pj_catalog_take_over(struct pj_session *read, int64_t believed_epoch, struct pj_checkpoint *checkpoint,
                          struct pj_error *error);
 
+/* Notes that the checkpoint, which is part of this timeline's history, is on it from now on. PJ_ESTALE where it is no
+ * longer as given. */
+int pj_catalog_follow_timeline(struct pj_session *read, const struct pj_checkpoint *checkpoint, uint32_t timeline,
+                               struct pj_error *error);
+
 /* Commits the intent to create this slot, before it is created. */
 int pj_catalog_intend_slot(struct pj_session *read, const char *slot, const struct pj_source_identity *identity,
                            struct pj_error *error);

@@ -3,7 +3,8 @@
  *
  *   1. The read side first: the lock, our former backend ended, the checkpoint row locked. Only then is what it says the
  *      truth, even where an earlier COMMIT's answer was lost.
- *   2. The write side's identity, its timeline's history, the slot, against that checkpoint.
+ *   2. The write side's identity, its timeline's history, the slot, against that checkpoint. After a failover the checkpoint
+ *      is entered as the new timeline's before anything is applied: the fork is behind it then, and no longer looked at.
  *   3. START_REPLICATION from the slot's confirmed position, never from the checkpoint: beyond the server's own WAL a
  *      START_REPLICATION is accepted, and what is committed later is skipped in silence.
  *
@@ -79,32 +80,29 @@ static int lock_read_side(struct pj_session *read, const struct pj_connect_optio
     return code == PJ_OK ? take_over(read, options->epoch, checkpoint, error) : code;
 }
 
-static int open_read_side(const struct pj_connect_options *options, struct pj_connections *connections,
-                          struct pj_error *error)
+/* *read: the caller's session, or a new one; NULL where it cannot be had. */
+static int open_read_side(const struct pj_connect_options *options, struct pj_session **read,
+                          struct pj_connections *connections, struct pj_error *error)
 {
-    struct pj_session *read = options->read;
     bool installed = false;
     int code = PJ_OK;
-    if (read) {
-        code = pj_catalog_read(read, &connections->checkpoint, &installed, error);
+    *read = options->read;
+    if (*read) {
+        code = pj_catalog_read(*read, &connections->checkpoint, &installed, error);
     } else {
         struct pj_session_options session = {
             .side = PJ_READ, .url = options->deployment->read_url, .purpose = "apply", .stop = options->stop};
-        code = pj_session_open(&read, &session, error);
+        code = pj_session_open(read, &session, error);
         if (code == PJ_OK) {
-            pj_session_set_timeout(read, 30000);
-            code = lock_read_side(read, options, &connections->checkpoint, error);
+            pj_session_set_timeout(*read, 30000);
+            code = lock_read_side(*read, options, &connections->checkpoint, error);
         }
     }
     if (code == PJ_OK)
-        code = pj_statements_prepare(read, options->setup, error);
+        code = pj_statements_prepare(*read, options->setup, error);
     if (code == PJ_OK)
-        code = pj_standing_load(read, options->setup->projections, options->setup->nprojections,
+        code = pj_standing_load(*read, options->setup->projections, options->setup->nprojections,
                                 &connections->checkpoint.version, error);
-    if (code == PJ_OK)
-        connections->apply = pj_session_detach(read);
-    else
-        pj_session_close(read);
     return code;
 }
 
@@ -149,6 +147,11 @@ static int check_timeline(struct pj_session *replication, const struct pj_source
 {
     if (identity->timeline == checkpoint->timeline)
         return PJ_OK;
+    if (identity->timeline < checkpoint->timeline) {
+        pj_error_set(error, PJ_EGAP, "the write database is on timeline %u, an older one than ours (%u)",
+                     identity->timeline, checkpoint->timeline);
+        return gap(error);
+    }
     char sql[64];
     snprintf(sql, sizeof sql, "TIMELINE_HISTORY %u", identity->timeline);
     PGresult *result;
@@ -261,6 +264,7 @@ static int check_write_side(struct pj_session *write, struct pj_session *replica
         code = pj_source_compare(write, options->setup->tables, options->setup->ntables, error);
     if (code != PJ_OK)
         return code;
+    connections->timeline = identity.timeline;
     connections->confirmed = slot.confirmed_flush;
     connections->witness_expected = checkpoint->witness_xid && slot.confirmed_flush < checkpoint->witness_lsn;
     return PJ_OK;
@@ -293,17 +297,38 @@ static int open_write_side(const struct pj_connect_options *options, struct pj_c
     return code;
 }
 
+/*
+ * The checkpoint is part of the new timeline's history: from here on it is the new timeline's, for once it has passed the
+ * point where that forked, it is no part of the former one any more.
+ */
+static int follow_timeline(struct pj_session *read, struct pj_connections *connections, struct pj_error *error)
+{
+    if (connections->timeline == connections->checkpoint.timeline)
+        return PJ_OK;
+    int code = pj_catalog_follow_timeline(read, &connections->checkpoint, connections->timeline, error);
+    if (code == PJ_OK)
+        connections->checkpoint.timeline = connections->timeline;
+    return code;
+}
+
 int pj_connect_open(const struct pj_connect_options *options, struct pj_connections *connections,
                     struct pj_error *error)
 {
     memset(connections, 0, sizeof *connections);
     pj_error_clear(error);
-    int code = open_read_side(options, connections, error);
+    struct pj_session *read;
+    int code = open_read_side(options, &read, connections, error);
     if (code == PJ_OK)
         code = open_write_side(options, connections, error);
-    if (code != PJ_OK)
+    if (code == PJ_OK)
+        code = follow_timeline(read, connections, error);
+    if (code != PJ_OK) {
+        pj_session_close(read);
         pj_connect_close(connections);
-    return code;
+        return code;
+    }
+    connections->apply = pj_session_detach(read);
+    return PJ_OK;
 }
 
 void pj_connect_close(struct pj_connections *connections)

@@ -32,6 +32,7 @@ struct pj_connections {
     PGconn *apply;  /* prepared (pj_statements_prepare) */
     PGconn *stream; /* START_REPLICATION has been answered */
     struct pj_checkpoint checkpoint;
+    uint32_t timeline;     /* the server's */
     pj_lsn confirmed;      /* the slot's, when it was looked at */
     bool witness_expected; /* the last applied transaction must come again, before anything new */
 };
