@@ -281,6 +281,7 @@ static void apply(struct run *run, struct pj_checkpoint *believed)
     if (run->error->code == PJ_OK && pj_batch_resolve(run->batch, run->error) == PJ_OK &&
         pj_writer_prepare(run->writer, run->batch, run->commit, run->error) == PJ_OK) {
         pj_writer_mirrors(run->writer, run->sink);
+        query(run, check_constraints); /* what fails here is a mirror's, and no projection's to answer for */
         for (int i = 0; i < run->careful->setup->nprojections && run->error->code == PJ_OK; i++)
             apply_projection(run, i);
     }
