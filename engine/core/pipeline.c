@@ -55,7 +55,7 @@ bool pj_pipeline_running(const struct pj_pipeline *p)
 
 /* --------------------------------------------------------------------------------------------------------- failures */
 
-static void finish_loop(struct pj_pipeline *p)
+void pj_pipeline_finish(struct pj_pipeline *p)
 {
     pj_pipeline_enter(p, FINISHED);
     uv_close((uv_handle_t *)&p->stop, NULL);
@@ -87,7 +87,7 @@ static void after_closing(struct pj_pipeline *p)
     p->holding = p->split = false;
     pj_careful_reset(p->careful);
     if (p->stopping || p->after_closing == FINISHED)
-        finish_loop(p);
+        pj_pipeline_finish(p);
     else if (p->after_closing == BACKOFF)
         back_off(p);
     else
@@ -274,7 +274,7 @@ static void go_on_stopping(struct pj_pipeline *p)
     case BACKOFF:
     case HALTED:
         uv_timer_stop(&p->retry);
-        finish_loop(p);
+        pj_pipeline_finish(p);
         break;
     case CONNECTING: /* the job sees the stop, too */
     case CLOSING:
@@ -314,6 +314,8 @@ static void on_tick(uv_timer_t *timer)
         go_on_stopping(p);
         return;
     }
+    if (p->state == HALTED)
+        pj_pipeline_keep_lock(p);
     if (!pj_pipeline_running(p))
         return;
     pj_pipeline_publish(p);
@@ -365,6 +367,7 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     uv_run(&p->loop, UV_RUN_DEFAULT);
     uv_loop_close(&p->loop);
     pj_pipeline_publish(p);
+    pj_session_close(p->halt_lock);
     pj_careful_free(p->careful);
     pj_applier_free(p->applier);
     for (int i = 0; i < 2; i++)

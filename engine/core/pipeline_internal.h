@@ -68,6 +68,14 @@ struct pj_pipeline {
     struct pj_error connect_error, resolve_error, schema_error;
     struct pj_error *error; /* of pj_pipeline_run */
     struct pj_figures figures;
+
+    /* HALTED: the lock is kept by a session of its own (pipeline_halt.c) */
+    uv_work_t halt_work;
+    struct pj_session *halt_lock; /* NULL: not had yet */
+    bool halt_locking, halt_mine;
+    int halt_refused; /* how often somebody else had it */
+    uint64_t halt_us;
+    struct pj_error halt_error;
 };
 
 /* pipeline.c */
@@ -77,6 +85,11 @@ bool pj_pipeline_running(const struct pj_pipeline *p); /* STREAMING or RESOLVING
 /* Says what happened, once, closes everything, and decides what comes of it: another try, a halt, the end. */
 void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error);
 void pj_pipeline_closed_so_far(struct pj_pipeline *p); /* a connection or a job is done with */
+
+void pj_pipeline_finish(struct pj_pipeline *p); /* ends the loop; nothing is open any more */
+
+/* pipeline_halt.c */
+void pj_pipeline_keep_lock(struct pj_pipeline *p); /* to be called now and then while HALTED */
 
 /* pipeline_receive.c */
 void pj_pipeline_pump(

@@ -173,3 +173,21 @@ def test_the_read_server_restored_from_an_older_image(own_clusters):
         read.start()
         pair.daemon.start()
         assert_halts(pair)
+
+
+def test_a_halted_daemon_keeps_the_lock(streaming):
+    pair = streaming
+    (slot,) = pair.slots()
+    pair.write_query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", (slot,))
+    poll(lambda: not pair.write_value("SELECT active FROM pg_replication_slots WHERE slot_name = %s", (slot,))
+         and pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,)), 10, "the slot's end", 0.001)
+    pair.daemon.await_state("halted", timeout=30)
+    poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+                                 " WHERE l.locktype = 'advisory' AND a.application_name = 'pgprojector halted'"),
+         20, "the halted daemon's lock")
+    refused = pair.command("resync")
+    assert refused.code == 1 and "another daemon" in refused.err, refused
+    assert pair.daemon.stop() == 0
+    assert pair.command("resync").code == 0
+    pair.start()
+    pair.assert_same("after the resync")
