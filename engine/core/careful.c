@@ -15,6 +15,7 @@
 #include "core/careful.h"
 
 #include "core/applier.h"
+#include "core/mend.h"
 #include "core/standing.h"
 #include "core/statements.h"
 #include "pg/sink.h"
@@ -106,12 +107,6 @@ static bool undo(struct run *run, const char *savepoint, struct pj_error *failur
     return query(run, sql);
 }
 
-static bool parkable(const struct pj_error *failure)
-{
-    return strncmp(failure->sqlstate, "22", 2) == 0 || strncmp(failure->sqlstate, "23", 2) == 0 ||
-           strncmp(failure->sqlstate, "P0", 2) == 0;
-}
-
 static void park(struct run *run, int index, const struct pj_value *key, const struct pj_error *failure)
 {
     struct pj_projection *projection = &run->careful->setup->projections[index];
@@ -131,7 +126,7 @@ static bool recompute(struct run *run, int index, const struct pj_value *keys, s
         return query(run, "RELEASE SAVEPOINT keys");
     if (run->error->retryable || !undo(run, "keys", failure) || !query(run, "RELEASE SAVEPOINT keys"))
         return false;
-    if (!parkable(failure) || run->parked >= PARK_AT_MOST)
+    if (!pj_mend_is_key_fault(failure) || run->parked >= PARK_AT_MOST)
         return false;
     if (count > 1)
         return recompute(run, index, keys, count / 2, failure) &&
