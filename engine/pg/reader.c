@@ -19,7 +19,6 @@ struct pj_reader {
     uv_poll_t poll, nap;
     int nap_fd;
     int handles; /* not yet closed */
-    bool closing;
     enum pj_reading reading;
     int polled; /* events the poll is started with */
     bool unsent;
@@ -166,7 +165,6 @@ static void on_closed(uv_handle_t *handle)
 
 void pj_reader_close(struct pj_reader *reader, void (*closed)(void *context), void *context)
 {
-    reader->closing = true;
     reader->closed = closed;
     reader->closed_context = context;
     uv_close((uv_handle_t *)&reader->poll, on_closed);

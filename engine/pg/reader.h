@@ -2,7 +2,7 @@
  * The receiving end of a replication stream: a connection in COPY BOTH on a libuv loop. The owner pulls messages; the
  * stream says when there are some, and sends status updates.
  *
- * Lifetime: after pj_stream_close the closed callback fires exactly once, from the loop; only then is the memory gone.
+ * Lifetime: after pj_reader_close the closed callback fires exactly once, from the loop; only then is the memory gone.
  */
 #ifndef PJ_PG_READER_H
 #define PJ_PG_READER_H
