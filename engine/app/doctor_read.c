@@ -109,8 +109,7 @@ static void check_catalog(struct pj_doctor *doctor)
 static void check_slot(struct pj_doctor *doctor, const struct pj_status *status)
 {
     const struct pj_slot *slot = &status->slot;
-    const char *remedy =
-        "copy anew: stop the daemon, UPDATE pgprojector.checkpoint SET lsn = NULL on the read database, run";
+    const char *remedy = "stop the daemon and run `pgprojector resync`, then start it again";
     if (!slot->exists)
         pj_doctor_add(doctor, PJ_FAIL, "slot", remedy, "%s does not exist", status->slot_name);
     else if (strcmp(slot->wal_status, "lost") == 0)

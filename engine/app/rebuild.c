@@ -52,7 +52,15 @@ static int rebuild_one(struct pj_scope *scope, struct pj_projection *projection,
     bool verify = !scope->app->options.no_verify;
     struct pj_mend mend = pj_scope_mend(scope, projection);
     struct pj_rebuild_result result = {0};
-    int code = pj_projection_describe_target(scope->look, projection, error);
+    bool created = false;
+    int code = pj_rebuild_create_missing(&mend, projection, &created, error);
+    if (code == PJ_OK && created) {
+        pj_scope_end_line(scope);
+        printf("%s: %s was not there; created and filled\n", projection->module->name, projection->target_sql);
+        return PJ_OK;
+    }
+    if (code == PJ_OK)
+        code = pj_projection_describe_target(scope->look, projection, error);
     if (code == PJ_OK)
         code = pj_rebuild(&mend, verify, &result, error);
     pj_scope_end_line(scope);

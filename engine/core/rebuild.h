@@ -23,6 +23,13 @@ struct pj_rebuild_result {
  */
 int pj_rebuild(struct pj_mend *mend, bool verify, struct pj_rebuild_result *result, struct pj_error *error);
 
+/*
+ * Where the projection's table is not there, or its module has never been built here: creates and fills it from the mirrors
+ * and makes it live, in one transaction; *created says so. No daemon may run meanwhile, as above.
+ */
+int pj_rebuild_create_missing(struct pj_mend *mend, struct pj_projection *projection, bool *created,
+                              struct pj_error *error);
+
 /* One comparison and the mending of what it found, within a job that has begun. *differing: rows that differed. */
 int pj_rebuild_pass(struct pj_mend *mend, int64_t *differing, struct pj_error *error);
 

@@ -252,20 +252,22 @@ int pj_projection_check_recorded(struct pj_session *read, const struct pj_projec
         return code;
     if (PQntuples(result) == 0) {
         pj_error_set(error, PJ_ECONFIG, "it has not been built on this read database");
-        pj_error_hint(error,
-                      "a projection that is added later has to be built first; or start on an empty read database");
+        pj_error_hint(error, "without a daemon, run `pgprojector rebuild %s`: it creates and fills the table",
+                      projection->module->name);
     } else if (strtoul(PQgetvalue(result, 0, 0), NULL, 10) != projection->module->version) {
         pj_error_set(error, PJ_ECONFIG,
                      "rebuild needed: its table was built by version %s of the module, this is version %u",
                      PQgetvalue(result, 0, 0), projection->module->version);
-        pj_error_hint(error, "install version %s of the module, or rebuild the projection", PQgetvalue(result, 0, 0));
+        pj_error_hint(error, "install version %s of the module, or, without a daemon, run `pgprojector rebuild %s`",
+                      PQgetvalue(result, 0, 0), projection->module->name);
     } else if (PQgetvalue(result, 0, 1)[0] != 't') {
         pj_error_set(error, PJ_ECONFIG,
                      "rebuild needed: its table was built from another definition, by the same "
                      "version %u of the module",
                      projection->module->version);
         pj_error_hint(error, "an option, a table or a column name has changed, or the definition without its version: "
-                             "put it back, or rebuild the projection");
+                             "put it back, or, without a daemon, run `pgprojector rebuild %s`",
+                      projection->module->name);
     }
     PQclear(result);
     return error->code;
@@ -291,7 +293,8 @@ static int read_columns(struct pj_session *read, const struct pj_projection *pro
         PQclear(*result);
         *result = NULL;
         pj_error_set(error, PJ_ECONFIG, "its table %s is gone", projection->target_sql);
-        code = pj_error_hint(error, "rebuild the projection");
+        code = pj_error_hint(error, "without a daemon, run `pgprojector rebuild %s`: it creates and fills the table",
+                             projection->module->name);
     }
     return code;
 }
@@ -309,7 +312,8 @@ static int fill_key(struct pj_projection *projection, const PGresult *columns, s
         if (row == PQntuples(columns) || atoi(PQgetvalue(columns, row, 3)) != i) {
             pj_error_set(error, PJ_ECONFIG, "column %s of %s is not number %d of its primary key",
                          projection->module->key[i], projection->target_sql, i + 1);
-            return pj_error_hint(error, "rebuild the projection");
+            return pj_error_hint(error, "put it back, or drop the table and, without a daemon, run `pgprojector rebuild %s`",
+                                 projection->module->name);
         }
         pj_free(projection->key_types[i]);
         projection->key_types[i] = pj_strdup(PQgetvalue(columns, row, 1));

@@ -190,6 +190,23 @@ def test_another_version_of_the_module(streaming):
     assert streaming.command("verify").code == 0
 
 
+def test_a_table_that_is_gone(streaming):
+    """Dropped by hand, or of a module that was added later: rebuild creates and fills it while no daemon runs."""
+    streaming.daemon.stop()
+    streaming.read_query("DROP TABLE conversation_summary")
+    streaming.read_query("DROP TABLE user_conversation_membership")
+    streaming.read_query("DELETE FROM pgprojector.projection WHERE name = 'user_conversation_membership'")
+    ended = streaming.command("run")
+    assert ended.code == 2 and "pgprojector rebuild " in ended.err, ended
+    result = streaming.command("rebuild", "--all")
+    assert result.code == 0 and result.out.count("created and filled") == 2, result
+    streaming.start()
+    streaming.write_query(SEND, (5,))
+    streaming.catch_up()
+    streaming.assert_same()
+    no_traces(streaming)
+
+
 MODULE = """
 #include "pgprojector.h"
 static const struct pj_source sources[] = {{"conversations", "id", NULL}, {NULL, NULL, NULL}};
