@@ -46,6 +46,23 @@ static struct pj_deadletter_filter filter_of(const struct pj_app *app)
     };
 }
 
+/* A projection whose module is gone may have dead letters still, so it is the catalog that knows the names. */
+static int check_name(struct pj_session *read, const struct pj_deadletter_filter *filter, struct pj_error *error)
+{
+    if (!filter->projection)
+        return PJ_OK;
+    PGresult *result;
+    int code =
+        pj_session_query_row(read, &result, "SELECT EXISTS (SELECT FROM pgprojector.projection WHERE name = $1)", 1,
+                             &filter->projection, error);
+    bool known = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    if (code != PJ_OK || known)
+        return code;
+    pj_error_set(error, PJ_ECONFIG, "there is no projection \"%.60s\"", filter->projection);
+    return pj_error_hint(error, "`pgprojector status` lists them");
+}
+
 /* --------------------------------------------------------------------------------------------------------- listing */
 
 static const char *field(const PGresult *list, int row, enum pj_deadletter_column column)
@@ -82,15 +99,20 @@ static const char *next_try(const PGresult *list, int row)
 
 static void print_line(const PGresult *list, int row)
 {
-    printf("%s %s: SQLSTATE %s, %s s ago, %s attempts, next try: %s\n", field(list, row, PJ_DEAD_PROJECTION),
+    printf("%s %s: SQLSTATE %s, %s s ago, %s attempt%s, next try: %s\n", field(list, row, PJ_DEAD_PROJECTION),
            field(list, row, PJ_DEAD_KEY), field(list, row, PJ_DEAD_SQLSTATE), field(list, row, PJ_DEAD_AGE),
-           field(list, row, PJ_DEAD_ATTEMPTS), next_try(list, row));
+           field(list, row, PJ_DEAD_ATTEMPTS), strcmp(field(list, row, PJ_DEAD_ATTEMPTS), "1") ? "s" : "",
+           next_try(list, row));
 }
 
 static void print_all(const PGresult *list, int row)
 {
     printf("%s %s\n", field(list, row, PJ_DEAD_PROJECTION), field(list, row, PJ_DEAD_KEY));
-    printf("  error     %s (SQLSTATE %s)\n", field(list, row, PJ_DEAD_MESSAGE), field(list, row, PJ_DEAD_SQLSTATE));
+    const char *message = field(list, row, PJ_DEAD_MESSAGE); /* most have the SQLSTATE in them */
+    if (strstr(message, "(SQLSTATE "))
+        printf("  error     %s\n", message);
+    else
+        printf("  error     %s (SQLSTATE %s)\n", message, field(list, row, PJ_DEAD_SQLSTATE));
     printf("  parked    %s, at LSN %s; last attempt at LSN %s\n", field(list, row, PJ_DEAD_PARKED_AT),
            field(list, row, PJ_DEAD_FIRST_LSN), field(list, row, PJ_DEAD_LAST_LSN));
     printf("  attempts  %s, next try: %s\n", field(list, row, PJ_DEAD_ATTEMPTS), next_try(list, row));
@@ -102,7 +124,7 @@ static void print_text(const PGresult *list, int64_t count, bool show)
         (show ? print_all : print_line)(list, i);
     if (count > PQntuples(list))
         printf("… and %lld more\n", (long long)count - PQntuples(list));
-    printf("%lld dead letters\n", (long long)count);
+    printf("%lld dead letter%s\n", (long long)count, count == 1 ? "" : "s");
 }
 
 static int list_them(struct pj_app *app, bool show, struct pj_error *error)
@@ -112,6 +134,8 @@ static int list_them(struct pj_app *app, bool show, struct pj_error *error)
     PGresult *list = NULL;
     int64_t count = 0;
     int code = pj_scope_connect(app, "deadletters", &read, error);
+    if (code == PJ_OK)
+        code = check_name(read, &filter, error);
     if (code == PJ_OK)
         code = pj_deadletter_count(read, &filter, &count, error);
     if (code == PJ_OK)
@@ -158,6 +182,8 @@ static int retry(struct pj_app *app, struct pj_error *error)
     struct pj_deadletter_tally tally = {0};
     struct pj_scope scope = {0};
     int code = pj_scope_open(&scope, app, "deadletters", error);
+    if (code == PJ_OK)
+        code = check_name(scope.look, &filter, error);
     if (code == PJ_OK) {
         check_targets(&scope);
         code = pj_deadletter_retry(scope.look, scope.work, scope.setup.projections, scope.setup.nprojections, &filter,
@@ -175,6 +201,8 @@ static int discard(struct pj_app *app, struct pj_error *error)
     struct pj_session *read;
     int64_t discarded = 0;
     int code = pj_scope_connect(app, "deadletters", &read, error);
+    if (code == PJ_OK)
+        code = check_name(read, &filter, error);
     if (code == PJ_OK)
         code = pj_deadletter_discard(read, &filter, &discarded, error);
     if (code == PJ_OK && app->options.json)

@@ -37,7 +37,7 @@ static int unknown(const char *word, struct pj_error *error)
     for (int i = 0; i < COMMANDS; i++)
         names[i] = commands[i].name;
     const char *nearest = pj_value_nearest(word, names);
-    pj_error_set(error, PJ_ECONFIG, "pgprojector module has no command \"%.60s\"", word);
+    pj_error_set(error, PJ_ECONFIG, "module has no command \"%.60s\"", word);
     return nearest ? pj_error_hint(error, "did you mean pgprojector module %s?", nearest) : wrong(error, NULL);
 }
 
@@ -60,11 +60,11 @@ static int check_usage(const struct pj_app *app, const struct sub_command *comma
     int operands = app->noperands - 1;
     const char *option = misplaced(&app->options, command);
     if (option)
-        pj_error_set(error, PJ_ECONFIG, "pgprojector module %s has no option --%s", command->name, option);
+        pj_error_set(error, PJ_ECONFIG, "module %s has no option --%s", command->name, option);
     else if (operands < command->least)
-        pj_error_set(error, PJ_ECONFIG, "pgprojector module %s needs an argument", command->name);
+        pj_error_set(error, PJ_ECONFIG, "module %s needs an argument", command->name);
     else if (command->most >= 0 && operands > command->most)
-        pj_error_set(error, PJ_ECONFIG, "pgprojector module %s: \"%.60s\" is one argument too many", command->name,
+        pj_error_set(error, PJ_ECONFIG, "module %s: \"%.60s\" is one argument too many", command->name,
                      app->operands[command->most + 1]);
     else
         return PJ_OK;
@@ -74,7 +74,7 @@ static int check_usage(const struct pj_app *app, const struct sub_command *comma
 int pj_module_verb(struct pj_app *app, struct pj_error *error)
 {
     if (app->noperands == 0) {
-        pj_error_set(error, PJ_ECONFIG, "pgprojector module: what about it?");
+        pj_error_set(error, PJ_ECONFIG, "module: what about it?");
         return wrong(error, NULL);
     }
     for (int i = 0; i < COMMANDS; i++) {

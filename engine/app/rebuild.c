@@ -32,7 +32,8 @@ static void say_done(const struct pj_projection *projection, const struct pj_men
     else
         printf("no row differed");
     if (result->dead_letters)
-        printf("; %lld keys are dead letters", (long long)result->dead_letters);
+        printf("; %lld key%s", (long long)result->dead_letters,
+               result->dead_letters == 1 ? " is a dead letter" : "s are dead letters");
     if (result->new_version)
         printf("; now of version %u and its definition", projection->module->version);
     putchar('\n');

@@ -4,12 +4,16 @@
  */
 #include "app/signals.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
+
+enum { SAME_REQUEST_US = 1000000 };
 
 static sigset_t handled(void)
 {
@@ -21,22 +25,29 @@ static sigset_t handled(void)
     return set;
 }
 
-/* The second request means now: state that matters is on the read database, in whole transactions. */
-static void take(const struct pj_signals *signals, int number)
+/*
+ * The second request means now: state that matters is on the read database, in whole transactions. One right after the
+ * first is the same request, sent to the process group and by a supervisor, too.
+ */
+static void take(struct pj_signals *signals, int number)
 {
     if (number == SIGHUP) {
         pj_log(signals->log, PJ_LOG_INFO, "SIGHUP: nothing is reloaded yet; restart to change the configuration");
         return;
     }
+    uint64_t now = pj_clock_monotonic_us();
+    if (signals->asked_us && now - signals->asked_us < SAME_REQUEST_US)
+        return;
     if (pj_stop_asked(signals->stop))
         _exit(128 + number);
+    signals->asked_us = now;
     pj_log(signals->log, PJ_LOG_DEBUG, "signal %d: stopping", number);
     pj_stop_ask(signals->stop);
 }
 
 static void *watch(void *context)
 {
-    const struct pj_signals *signals = context;
+    struct pj_signals *signals = context;
     struct pollfd fds[2] = {{.fd = signals->fd, .events = POLLIN}, {.fd = signals->end.fd, .events = POLLIN}};
     for (;;) {
         int count = poll(fds, 2, -1);
@@ -54,6 +65,7 @@ int pj_signals_start(struct pj_signals *signals, struct pj_stop *stop, const str
 {
     signals->stop = stop;
     signals->log = log;
+    signals->asked_us = 0;
     signal(SIGPIPE, SIG_IGN);
     sigset_t set = handled();
     pthread_sigmask(SIG_BLOCK, &set, NULL);

@@ -11,6 +11,7 @@ struct pj_signals {
     pthread_t thread;
     int fd;             /* a signalfd */
     struct pj_stop end; /* asks the thread to end */
+    uint64_t asked_us;  /* when the first signal came; 0: none yet */
     struct pj_stop *stop;
     const struct pj_log *log;
 };

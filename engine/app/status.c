@@ -253,6 +253,10 @@ static const char *unhealthy_because(const struct pj_status *status)
         return "the daemon is not running";
     if (strcmp(status->state, "streaming") != 0)
         return "the daemon is not streaming";
+    if (!status->checkpoint.complete)
+        return "the first start is not complete";
+    if (!status->slot.active)
+        return status->slot.exists ? "the slot is not active" : "the slot does not exist";
     return status->lag_s >= HEALTHY_LAG_S ? "the read database lags behind" : "";
 }
 

@@ -96,6 +96,22 @@ def test_status_of_a_killed_daemon(streaming):
     poll(lambda: streaming.command("status").code == 4, timeout=15, what="status without a daemon", interval=0.2)
 
 
+def test_status_of_a_first_start_that_is_not_complete(streaming):
+    """The heartbeat alone is no health."""
+    streaming.daemon.stop()
+    streaming.read_query("UPDATE pgprojector.checkpoint SET lsn = NULL")
+    streaming.read_query("UPDATE pgprojector.daemon SET state = 'streaming', heartbeat_at = clock_timestamp()")
+    result = streaming.command("status", "--json")
+    assert result.code == 4 and result.json["reason"] == "the first start is not complete", result
+
+
+def test_status_of_a_slot_that_nobody_reads(streaming):
+    streaming.daemon.stop()
+    streaming.read_query("UPDATE pgprojector.daemon SET state = 'streaming', heartbeat_at = clock_timestamp()")
+    result = streaming.command("status", "--json")
+    assert result.code == 4 and result.json["reason"] == "the slot is not active", result
+
+
 # ----------------------------------------------------------------------------------------------------------- wait
 
 def test_wait(streaming):

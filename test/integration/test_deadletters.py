@@ -102,7 +102,7 @@ def test_discard_forgets_and_rebuild_mends(poisoned):
     assert result.code == 0 and "1 discarded" in result.out and "rebuild" in result.err, result
     assert letters(poisoned) == [] and poisoned.command("verify", NAME).code == 5
     rebuilt = poisoned.command("rebuild", NAME)
-    assert rebuilt.code == 6 and "1 keys are dead letters" in rebuilt.out, rebuilt
+    assert rebuilt.code == 6 and "1 key is a dead letter" in rebuilt.out, rebuilt
     poisoned.read_query(f"ALTER TABLE {NAME} DROP CONSTRAINT poison")
     rebuilt = poisoned.command("rebuild", NAME)
     assert rebuilt.code == 0 and count(poisoned) == 0, rebuilt
@@ -145,6 +145,9 @@ def test_dead_letters_under_load(streaming):
 
 
 def test_usage(streaming):
+    for words in (["list"], ["show"], ["retry"], ["discard"]):
+        result = streaming.command("deadletters", *words, "nosuch")
+        assert result.code == 2 and "no projection" in result.err, result
     for words in (["deadletters"], ["deadletters", "lst"], ["deadletters", "retry"], ["deadletters", "list", NAME, "more"]):
         result = streaming.command(*words)
         assert result.code == 2 and result.err, (words, result)
