@@ -137,17 +137,26 @@ static int attempt(struct pj_mend *mend, bool full, const PGresult *keys, int fi
     return code == PJ_OK ? PJ_OK : error->code;
 }
 
+/* Rows of one routing key come one after the other; the key is parked with the first that fails, once. A key too long to be
+ * remembered is parked with each. */
+static int park_once(struct pj_mend *mend, const char *key, const struct pj_error *fault, struct pj_error *error)
+{
+    if (mend->parked && strcmp(mend->last_parked, key) == 0)
+        return PJ_OK;
+    if (mend->parked++ >= PARK_AT_MOST)
+        return pj_error_wrap(error, "more than %d keys cannot be written", PARK_AT_MOST);
+    snprintf(mend->last_parked, sizeof mend->last_parked, "%s", key);
+    return pj_mend_park(mend->work, mend->projection->module->name, key, fault, error);
+}
+
 /* Halves what fails until the guilty keys stand alone. */
 static int chunk(struct pj_mend *mend, bool full, const PGresult *keys, int first, int count, struct pj_error *error)
 {
     int code = attempt(mend, full, keys, first, count, error);
     if (code == PJ_OK || !pj_mend_is_key_fault(error))
         return code;
-    if (count == 1) {
-        if (mend->parked++ >= PARK_AT_MOST)
-            return pj_error_wrap(error, "more than %d keys cannot be written", PARK_AT_MOST);
-        return pj_mend_park(mend->work, mend->projection->module->name, PQgetvalue(keys, first, 0), error, error);
-    }
+    if (count == 1)
+        return park_once(mend, PQgetvalue(keys, first, 0), error, error);
     code = chunk(mend, full, keys, first, count / 2, error);
     return code == PJ_OK ? chunk(mend, full, keys, first + count / 2, count - count / 2, error) : code;
 }

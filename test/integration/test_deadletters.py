@@ -109,6 +109,17 @@ def test_discard_forgets_and_rebuild_mends(poisoned):
     poisoned.assert_same("after the rebuild")
 
 
+def test_a_key_of_several_rows_fails_once(streaming):
+    """All memberships of one conversation cannot be written: one key, one attempt."""
+    conversation = streaming.write_value(
+        "SELECT conversation_id::text FROM user_conversations GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT 1")
+    streaming.read_query("DELETE FROM user_conversation_membership WHERE conversation_id = %s", (conversation,))
+    streaming.read_query(f"ALTER TABLE user_conversation_membership ADD CONSTRAINT poison CHECK (conversation_id <> '{conversation}') NOT VALID")
+    result = streaming.command("rebuild", "user_conversation_membership", "--no-verify")
+    assert result.code == 6, result
+    assert [letter["attempts"] for letter in letters(streaming)] == [1]
+
+
 def test_resume_parks_what_it_cannot_write(poisoned):
     poisoned.read_query(f"ALTER TABLE {NAME} DROP CONSTRAINT poison")
     assert poisoned.command("deadletters", "retry", "--all").code == 0
