@@ -266,16 +266,31 @@ static int resync(struct pj_start *start, struct pj_error *error)
     return pj_catalog_read(start->read, &start->checkpoint, &installed, error);
 }
 
+/* The name belongs to what has been applied; another one would be another position. */
+static void warn_of_other_slot(const struct pj_start *start)
+{
+    const char *wanted = start->deployment.slot, *has = start->checkpoint.slot;
+    if (start->checkpoint.complete && wanted && *wanted && strcmp(wanted, has) != 0)
+        pj_log(&start->app->log, PJ_LOG_WARNING,
+               "slot = %s is ignored: what has been applied belongs to slot %s; another name needs a new start "
+               "(README, \"Starting anew\")",
+               wanted, has);
+}
+
 static int try_write_side(struct pj_start *start, struct pj_error *error)
 {
     close_setup(start);
     int code = open_setup(start, error);
+    if (code == PJ_OK)
+        warn_of_other_slot(start);
     if (code == PJ_OK && start->checkpoint.complete && start->resync)
         code = resync(start, error);
     if (code == PJ_OK && !start->checkpoint.complete)
         code = first_start(start, error);
     if (code == PJ_OK)
         code = pj_setup_check_read(&start->setup, start->read, error);
+    if (code == PJ_OK)
+        code = pj_catalog_note_leaves(start->read, start->setup.tables, start->setup.ntables, error);
     return code;
 }
 
