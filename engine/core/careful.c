@@ -199,6 +199,10 @@ static void apply_projection(struct run *run, int index)
         pj_writer_carry(run->writer, index);
         return;
     }
+    if (projection->target_sql && !projection->live) {
+        pj_writer_projection(run->writer, run->sink, index); /* notes keys; if that fails, so does the batch */
+        return;
+    }
     if (!projection->target_sql || !query(run, "SAVEPOINT projection"))
         return;
     pj_writer_projection(run->writer, run->sink, index);

@@ -330,6 +330,33 @@ int pj_catalog_enter_mirrors(struct pj_session *read, const struct pj_table *tab
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "enter the mirrors into the catalog");
 }
 
+static int note_leaves(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    static const char sql[] =
+        "UPDATE pgprojector.mirror SET leaves = ARRAY(SELECT unnest(leaves) UNION SELECT unnest($3::oid[])) "
+        "WHERE schema_name = $1 AND table_name = $2 AND NOT leaves @> $3::oid[]";
+    struct pj_buf leaves = {0};
+    pj_textarray_begin(&leaves);
+    for (int i = 0; i < table->nleaves; i++)
+        pj_textarray_add_oid(&leaves, table->leaves[i].oid);
+    pj_textarray_end(&leaves);
+    const char *params[] = {table->schema, table->name, leaves.data};
+    PGresult *result;
+    int code = pj_session_query(read, &result, sql, 3, params, error);
+    PQclear(result);
+    pj_buf_free(&leaves);
+    return code;
+}
+
+int pj_catalog_note_leaves(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < count; i++)
+        if (tables[i].nleaves)
+            code = note_leaves(read, &tables[i], error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "note partitions in the catalog");
+}
+
 int pj_catalog_complete(struct pj_session *read, pj_lsn lsn, const struct pj_source_identity *identity, int64_t epoch,
                         struct pj_error *error)
 {

@@ -137,7 +137,9 @@ void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error)
         *p->error = *error;
         close_parts(p, FINISHED);
     } else if (error->retryable || (p->state == CONNECTING && error->code == PJ_ECONFIG)) {
-        pj_log_error(p->options->log, PJ_LOG_WARNING, error);
+        /* serialization failures are how a changed catalog and other commands make themselves known: all in order */
+        bool expected = strcmp(error->sqlstate, "40001") == 0;
+        pj_log_error(p->options->log, expected ? PJ_LOG_INFO : PJ_LOG_WARNING, error);
         pj_state_set(state, PJ_WAITING, error->message, error->hint);
         p->figures.reconnects++;
         close_parts(p, BACKOFF);
@@ -159,6 +161,8 @@ static void on_schema_checked(uv_work_t *work, int status)
     p->watching = false;
     if (!pj_pipeline_running(p))
         return;
+    if (p->state == RESOLVING)
+        pj_pipeline_look_up(p);
     bool leaving = strstr(p->schema_error.message, "shutting down") != NULL;
     if (p->schema_error.code == PJ_ESCHEMA || (leaving && !pj_pipeline_drained(p)))
         pj_pipeline_fail(p, &p->schema_error); /* a server that shuts down waits for us: let it go */
@@ -179,7 +183,7 @@ static void schema_job(uv_work_t *work)
 
 static void watch_schema(struct pj_pipeline *p)
 {
-    if (p->watching || p->stopping)
+    if (p->watching || p->resolving || p->stopping)
         return;
     p->schema_us = pj_pipeline_now(p);
     p->watching = true;
@@ -211,7 +215,7 @@ static void begin_streaming(struct pj_pipeline *p)
     p->keepalive = 0;
     pj_intake_begin(&p->intake, &c->checkpoint, c->witness_expected);
     p->pace = (struct pj_pace){0};
-    p->schema_us = p->data_us = pj_pipeline_now(p);
+    p->schema_us = p->data_us = p->heard_us = pj_pipeline_now(p);
     pj_pipeline_enter(p, STREAMING);
     pj_log(p->options->log, PJ_LOG_INFO, "streaming from slot %s at %s, applied up to %s", c->checkpoint.slot,
            PJ_LSN(c->confirmed), PJ_LSN(p->applied));
@@ -307,6 +311,16 @@ static void wake_pipeline(void *context)
     uv_async_send(&p->wake);
 }
 
+/* The connection may be open and nobody there: a frozen server, or something between that acknowledges for it. */
+static void fail_silent(struct pj_pipeline *p)
+{
+    struct pj_error error;
+    pj_error_set(&error, PJ_EUNREACHABLE, "write database: not a word for %d s, though asked for one",
+                 SILENCE_US / 1000000);
+    error.retryable = true;
+    pj_pipeline_fail(p, &error);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct pj_pipeline *p = timer->data;
@@ -323,7 +337,9 @@ static void on_tick(uv_timer_t *timer)
     bool owed = p->confirmed && now - p->status_us > HEARTBEAT_US;
     bool ping = now - p->ping_us > PING_US && pj_pipeline_drained(p);
     if (ping || owed)
-        pj_pipeline_status(p, ping);
+        pj_pipeline_status(p, true);
+    if (pj_pipeline_running(p) && p->reading && now - p->heard_us > SILENCE_US)
+        fail_silent(p);
     if (pj_pipeline_running(p) && now - p->schema_us > SCHEMA_US)
         watch_schema(p);
     if (pj_pipeline_running(p))

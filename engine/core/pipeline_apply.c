@@ -35,7 +35,7 @@ bool pj_pipeline_apply_idle(const struct pj_pipeline *p)
 }
 
 /* A transaction of several parts is open. */
-static bool apply_open(const struct pj_pipeline *p)
+bool pj_pipeline_apply_open(const struct pj_pipeline *p)
 {
     return pj_applier_in_transaction(p->applier) || (!p->applying_carefully && pj_careful_in_transaction(p->careful));
 }
@@ -44,7 +44,7 @@ static bool apply_open(const struct pj_pipeline *p)
 bool pj_pipeline_drained(const struct pj_pipeline *p)
 {
     return !p->intake.in_transaction && !p->holding && !p->collecting->transactions && pj_pipeline_apply_idle(p) &&
-           !apply_open(p);
+           !pj_pipeline_apply_open(p);
 }
 
 static void apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool commit)
@@ -147,7 +147,7 @@ static bool worth_committing(struct pj_pipeline *p)
 {
     const struct pj_batch *batch = p->collecting;
     uint64_t now = pj_pipeline_now(p);
-    if (apply_open(p) || p->stopping || p->careful_until)
+    if (pj_pipeline_apply_open(p) || p->stopping || p->careful_until || pj_intake_full(&p->intake))
         return true;
     if (!pj_batch_has_rows(batch)) {
         /* only the position moves; that may wait */
@@ -156,7 +156,7 @@ static bool worth_committing(struct pj_pipeline *p)
         p->position_us = now;
         return true;
     }
-    if (pj_gate_state(p->options->gate, NULL) != PJ_GATE_OPEN || pj_intake_full(&p->intake))
+    if (pj_gate_state(p->options->gate, NULL) != PJ_GATE_OPEN)
         return true;
     return !pj_pace_gather(&p->pace, batch->transactions, (uint64_t)p->options->deployment->gather_ms * 1000, now);
 }

@@ -15,6 +15,7 @@ enum pipeline_state { CONNECTING, STREAMING, RESOLVING, CLOSING, BACKOFF, HALTED
 enum {
     TICK_MS = 50,
     STATUS_US = 200 * 1000,        /* least time between status updates after a commit */
+    SILENCE_US = 55 * 1000 * 1000, /* longest without a word from the write database, which is asked for one */
     HEARTBEAT_US = 5000 * 1000,    /* longest time without one */
     PING_US = 400 * 1000,          /* how often an idle stream is asked for its position */
     POSITION_US = 100 * 1000,      /* least time between checkpoints that only move the position */
@@ -68,6 +69,8 @@ struct pj_pipeline {
     struct pj_error connect_error, resolve_error, schema_error;
     struct pj_error *error; /* of pj_pipeline_run */
     struct pj_figures figures;
+    bool reading;      /* the socket is watched */
+    uint64_t heard_us; /* when the write database was heard last, or the socket was left unread */
 
     /* HALTED: the lock is kept by a session of its own (pipeline_halt.c) */
     uv_work_t halt_work;
@@ -95,11 +98,13 @@ void pj_pipeline_keep_lock(struct pj_pipeline *p); /* to be called now and then 
 void pj_pipeline_pump(
     struct pj_pipeline *p); /* takes what has come, applies what is ready, says how to be woken again */
 void pj_pipeline_readable(void *context);
+void pj_pipeline_look_up(struct pj_pipeline *p); /* RESOLVING: starts the job, if it can be started now */
 
 /* pipeline_apply.c */
 void pj_pipeline_publish(struct pj_pipeline *p); /* the figures */
 void pj_pipeline_status(struct pj_pipeline *p, bool reply_wanted);
 bool pj_pipeline_apply_idle(const struct pj_pipeline *p);
+bool pj_pipeline_apply_open(const struct pj_pipeline *p); /* a transaction of several parts is open */
 bool pj_pipeline_drained(const struct pj_pipeline *p);
 bool pj_pipeline_gate_lets_read(struct pj_pipeline *p);
 void pj_pipeline_mind_gate(struct pj_pipeline *p);

@@ -35,6 +35,19 @@ static void on_resolved(uv_work_t *work, int status)
     }
 }
 
+/* A partition's rows are not taken before the catalog knows of it: if it is dropped later, that must not go unnoticed. */
+static void note_partitions(struct pj_pipeline *p)
+{
+    struct pj_session *read;
+    struct pj_session_options session = {
+        .side = PJ_READ, .url = p->options->deployment->read_url, .purpose = "resolve", .stop = p->options->stop};
+    if (pj_session_open(&read, &session, &p->resolve_error) != PJ_OK)
+        return;
+    pj_session_set_timeout(read, 30000);
+    pj_catalog_note_leaves(read, p->options->setup->tables, p->options->setup->ntables, &p->resolve_error);
+    pj_session_close(read);
+}
+
 static void resolve_job(uv_work_t *work)
 {
     struct pj_pipeline *p = work->data;
@@ -50,19 +63,27 @@ static void resolve_job(uv_work_t *work)
         ; /* reported as it is */
     else if (p->resolve_partition)
         pj_source_partition(write, schema, name, &p->condition, &p->ancestors, &p->resolve_error);
-    else
-        pj_source_resolve(write, schema, name, setup->tables, setup->ntables, setup->relmap, &p->resolve_error);
+    else if (pj_source_resolve(write, schema, name, setup->tables, setup->ntables, setup->relmap, &p->resolve_error) ==
+             PJ_OK)
+        note_partitions(p);
     pj_session_close(write);
+}
+
+void pj_pipeline_look_up(struct pj_pipeline *p)
+{
+    if (p->watching || p->resolving)
+        return; /* both jobs read the tables' partitions, one of them adds to them: the watch's end calls again */
+    pj_error_clear(&p->resolve_error);
+    p->resolve_work.data = p;
+    p->resolving = true;
+    uv_queue_work(&p->loop, &p->resolve_work, resolve_job, on_resolved);
 }
 
 static void resolve(struct pj_pipeline *p, bool partition)
 {
     pj_pipeline_enter(p, RESOLVING);
     p->resolve_partition = partition;
-    pj_error_clear(&p->resolve_error);
-    p->resolve_work.data = p;
-    p->resolving = true;
-    uv_queue_work(&p->loop, &p->resolve_work, resolve_job, on_resolved);
+    pj_pipeline_look_up(p);
 }
 
 /* Takes one message; false where the intake cannot go on for now. */
@@ -96,6 +117,10 @@ static void take_keepalive(struct pj_pipeline *p, const struct pj_copydata *mess
 /* Whether there is room, and nobody holds the intake up. */
 static bool may_read(struct pj_pipeline *p)
 {
+    const struct pj_batch *batch = p->collecting;
+    /* the transaction that is being applied in parts has its end here: it is to be committed before another one begins */
+    if (pj_pipeline_apply_open(p) && batch->ends_at_commit && batch->transactions)
+        return false;
     return p->state == STREAMING && !p->split && pj_pipeline_gate_lets_read(p) &&
            (p->intake.discarding ||
             !(p->intake.in_transaction ? pj_intake_overfull(&p->intake) : pj_intake_full(&p->intake)));
@@ -128,6 +153,9 @@ static bool read_messages(struct pj_pipeline *p, uint64_t *taken)
 
 static void watch_reader(struct pj_pipeline *p, bool more)
 {
+    p->reading = may_read(p);
+    if (!p->reading)
+        p->heard_us = pj_pipeline_now(p);
     if (!may_read(p))
         pj_reader_watch(p->reader, PJ_READING_PAUSED, 0);
     else if (more)
@@ -147,6 +175,7 @@ void pj_pipeline_pump(struct pj_pipeline *p)
     if (!read_messages(p, &taken))
         return;
     if (taken) {
+        p->heard_us = pj_pipeline_now(p);
         p->data_us = p->collecting->transactions || p->intake.in_transaction ? pj_pipeline_now(p) : p->data_us;
         pj_pace_arrived(&p->pace, taken, pj_pipeline_now(p));
     }

@@ -56,9 +56,10 @@ int pj_source_await_visible(struct pj_session *write, uint32_t xid, struct pj_er
 
 /*
  * Looks up a relation that the stream named and the map does not know: a new partition of a mirrored table is entered
- * under its root, anything else as of no concern.
+ * under its root (and added to the root's leaves, so that nobody else may read them meanwhile), anything else as of no
+ * concern.
  */
-int pj_source_resolve(struct pj_session *write, const char *schema, const char *name, const struct pj_table *tables,
+int pj_source_resolve(struct pj_session *write, const char *schema, const char *name, struct pj_table *tables,
                       int count, struct pj_relmap *map, struct pj_error *error);
 
 /*

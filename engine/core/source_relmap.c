@@ -164,20 +164,33 @@ int pj_source_fill_relmap(struct pj_session *write, const struct pj_table *table
     return code;
 }
 
+static bool knows_leaf(const struct pj_table *root, uint32_t oid)
+{
+    for (int i = 0; i < root->nleaves; i++)
+        if (root->leaves[i].oid == oid)
+            return true;
+    return false;
+}
+
 /* The new leaf must identify its rows as its root does. */
-static int enter_new_leaf(struct pj_session *write, const struct pj_table *root, const char *schema, const char *name,
+static int enter_new_leaf(struct pj_session *write, struct pj_table *root, const char *schema, const char *name,
                           struct pj_relmap *map, struct pj_error *error)
 {
     PGresult *result;
     int code = query_leaves(write, root, 1, &result, error);
     struct pj_faults faults = {0};
+    int found = -1;
     for (int row = 0; code == PJ_OK && row < PQntuples(result); row++)
         if (strcmp(pj_field(result, row, "nspname"), schema) == 0 &&
             strcmp(pj_field(result, row, "relname"), name) == 0)
-            check_identity(result, row, root, &faults);
-    PQclear(result);
+            found = row;
+    if (found >= 0)
+        check_identity(result, found, root, &faults);
     if (code == PJ_OK)
         code = pj_faults_report(&faults, PJ_ESCHEMA, error);
+    if (code == PJ_OK && found >= 0 && !knows_leaf(root, pj_field_uint(result, found, "oid")))
+        add_leaf(result, found, root);
+    PQclear(result);
     if (code == PJ_OK)
         pj_relmap_put(map, schema, name, root);
     return code;
@@ -208,7 +221,7 @@ int pj_source_await_visible(struct pj_session *write, uint32_t xid, struct pj_er
     return pj_error_hint(error, "does its COMMIT wait for a synchronous standby?");
 }
 
-int pj_source_resolve(struct pj_session *write, const char *schema, const char *name, const struct pj_table *tables,
+int pj_source_resolve(struct pj_session *write, const char *schema, const char *name, struct pj_table *tables,
                       int count, struct pj_relmap *map, struct pj_error *error)
 {
     static const char sql[] = "SELECT pg_catalog.pg_partition_root(c.oid)::oid FROM pg_catalog.pg_class c "
