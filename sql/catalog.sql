@@ -61,6 +61,9 @@ ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS version bigint NOT N
 -- it looks like, and is made anew by the next resync. Committed before the former slot is dropped.
 ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS resync_at timestamptz;
 
+-- Why the daemon paused a projection; NULL where somebody did, or it is not paused.
+ALTER TABLE pgprojector.projection ADD COLUMN IF NOT EXISTS reason text;
+
 -- Keys that a projection could not take. The target shows their last good rows; their deltas are withheld.
 CREATE TABLE IF NOT EXISTS pgprojector.dead_letter (
     projection  text NOT NULL REFERENCES pgprojector.projection (name) ON DELETE CASCADE,

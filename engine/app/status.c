@@ -97,6 +97,7 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
     static const char projections[] =
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', name, 'schema', target_schema, "
         "'table', target_table, 'state', state, 'version', module_version, "
+        "'reason', pg_catalog.to_jsonb(p) ->> 'reason', " /* not there in a catalog of an earlier version */
         "'since', pg_catalog.to_char(since, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
         "'deadLetters', (SELECT pg_catalog.count(*) FROM pgprojector.dead_letter d WHERE d.projection = p.name), "
         "'dirtyKeys', (SELECT pg_catalog.count(*) FROM pgprojector.dirty_key k WHERE k.projection = p.name)) "

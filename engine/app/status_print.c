@@ -98,6 +98,8 @@ static void print_projection(const json_t *item, bool first)
     if (number_of(item, "deadLetters"))
         printf(", %lld DEAD LETTERS (pgprojector deadletters list)", number_of(item, "deadLetters"));
     putchar('\n');
+    if (*text_of(item, "reason"))
+        printf("%-12s   because: %s\n", "", text_of(item, "reason"));
 }
 
 static void print_job(const json_t *item)

@@ -162,7 +162,7 @@ static void pause_projection(struct run *run, int index, const struct pj_error *
            name);
     /* keys parked on the way here are not, now that it is undone; withheld, they would not be noted any more */
     if (pj_standing_load_parked(run->careful->session, projection, run->error) != PJ_OK ||
-        pj_standing_pause(run->careful->session, projection, run->error) != PJ_OK)
+        pj_standing_pause(run->careful->session, projection, failure, run->error) != PJ_OK)
         return;
     projection->live = false;
     run->careful->raised++;

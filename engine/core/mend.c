@@ -31,7 +31,7 @@ bool pj_mend_is_key_fault(const struct pj_error *error)
 /* --------------------------------------------------------------------------------------------------------- parking */
 
 /* What stands in quotes may be a value, except in class 23, whose messages name tables and constraints alone. */
-static void without_values(const struct pj_error *fault, char *text, size_t size)
+void pj_mend_without_values(const struct pj_error *fault, char *text, size_t size)
 {
     bool names_only = strncmp(fault->sqlstate, "23", 2) == 0, quoted = false;
     size_t length = 0;
@@ -57,7 +57,7 @@ static int note_failure(struct pj_session *work, const char *projection, const c
                         pj_lsn lsn, struct pj_error *error)
 {
     char message[512];
-    without_values(fault, message, sizeof message);
+    pj_mend_without_values(fault, message, sizeof message);
     const char *params[] = {projection, key, fault->sqlstate, message, PJ_LSN(lsn)};
     PGresult *result;
     int code = pj_session_query_row(work, &result, park_sql, 5, params, error);

@@ -53,6 +53,9 @@ void pj_mend_arrays(const PGresult *keys, int first, int count, int width, char 
 /* Whether an error is the fault of a key: parking it lets the others go on. */
 bool pj_mend_is_key_fault(const struct pj_error *error);
 
+/* An error's message for the catalog, which more people may read than the rows. */
+void pj_mend_without_values(const struct pj_error *fault, char *text, size_t size);
+
 /* Parks a key, or notes one more failed attempt. In a transaction of its own. */
 int pj_mend_park(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
                  struct pj_error *error);

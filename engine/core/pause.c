@@ -45,8 +45,9 @@ static int set_state(struct pj_session *work, const char *name, const char *stat
     PGresult *result;
     int code = pj_session_query(
         work, &result,
-        "UPDATE pgprojector.projection SET state = $2, since = pg_catalog.clock_timestamp() WHERE name = $1", 2, params,
-        error);
+        "UPDATE pgprojector.projection SET state = $2, since = pg_catalog.clock_timestamp(), reason = NULL "
+        "WHERE name = $1",
+        2, params, error);
     PQclear(result);
     return code == PJ_OK ? pj_keywork_changed(work, error) : code;
 }

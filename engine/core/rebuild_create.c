@@ -38,7 +38,7 @@ static int keep_daemons_away(struct pj_session *look, struct pj_error *error)
 static int make_live(struct pj_session *work, const struct pj_projection *projection, struct pj_error *error)
 {
     static const char *const statements[] = {
-        "UPDATE pgprojector.projection SET state = 'live', since = pg_catalog.now() WHERE name = $1",
+        "UPDATE pgprojector.projection SET state = 'live', since = pg_catalog.now(), reason = NULL WHERE name = $1",
         "DELETE FROM pgprojector.dirty_key WHERE projection = $1",
         "DELETE FROM pgprojector.dead_letter WHERE projection = $1",
     };

@@ -1,8 +1,10 @@
 /* See standing.h. */
 #include "core/standing.h"
 
+#include "core/mend.h"
 #include "wire/pgtext.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,14 +85,20 @@ int pj_standing_changed(struct pj_session *read, struct pj_error *error)
     return pj_session_exec(read, "UPDATE pgprojector.checkpoint SET version = version + 1", error);
 }
 
-int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, const struct pj_error *cause,
+                      struct pj_error *error)
 {
-    const char *params[] = {projection->module->name};
+    char reason[512];
+    if (pj_mend_is_key_fault(cause))
+        pj_mend_without_values(cause, reason, sizeof reason);
+    else
+        snprintf(reason, sizeof reason, "%.500s", cause->message);
+    const char *params[] = {projection->module->name, reason};
     PGresult *result;
     int code = pj_session_query(read, &result,
-                                "UPDATE pgprojector.projection SET state = 'paused', since = clock_timestamp() "
-                                "WHERE name = $1",
-                                1, params, error);
+                                "UPDATE pgprojector.projection SET state = 'paused', since = clock_timestamp(), "
+                                "reason = $2 WHERE name = $1",
+                                2, params, error);
     PQclear(result);
     return code == PJ_OK ? pj_standing_changed(read, error) : code;
 }

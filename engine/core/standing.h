@@ -16,8 +16,9 @@ int pj_standing_load(struct pj_session *read, struct pj_projection *projections,
 /* Within the caller's transaction: reads the dead letters of one projection anew. */
 int pj_standing_load_parked(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
-/* Within the caller's transaction: pauses a projection that cannot go on, and raises the version. */
-int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error);
+/* Within the caller's transaction: pauses a projection that cannot go on, notes why, and raises the version. */
+int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, const struct pj_error *cause,
+                      struct pj_error *error);
 
 /* Within the caller's transaction: what was read is no longer so. */
 int pj_standing_changed(struct pj_session *read, struct pj_error *error);

@@ -59,6 +59,15 @@ def test_the_slot_is_named_after_the_read_database(streaming):
     assert streaming.slots() == [f"pgprojector_{instance}"]
 
 
+def test_another_slot_in_the_configuration_is_ignored_aloud(streaming):
+    streaming.daemon.stop()
+    config = streaming.configure("[pgprojector]\nslot = another\n")
+    streaming.daemon.words[1:1] = ["-c", str(config)]
+    streaming.start()
+    assert "slot = another is ignored" in streaming.daemon.since_start()
+    assert "another" not in streaming.slots()
+
+
 def test_mirrors_have_their_read_indexes(streaming):
     found = " ".join(row[0] for row in streaming.read_query("SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"))
     for index in ("messages USING btree (conversation_id, sequence_number DESC)", "WHERE (deleted_at IS NULL)",
