@@ -52,9 +52,8 @@ static int check_name(struct pj_session *read, const struct pj_deadletter_filter
     if (!filter->projection)
         return PJ_OK;
     PGresult *result;
-    int code =
-        pj_session_query_row(read, &result, "SELECT EXISTS (SELECT FROM pgprojector.projection WHERE name = $1)", 1,
-                             &filter->projection, error);
+    int code = pj_session_query_row(read, &result, "SELECT EXISTS (SELECT FROM pgprojector.projection WHERE name = $1)",
+                                    1, &filter->projection, error);
     bool known = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
     if (code != PJ_OK || known)

@@ -18,8 +18,8 @@ static void say_hello(const struct pj_start *start)
     char *write_url = pj_conninfo_redacted(start->deployment.write_url);
     char *read_url = pj_conninfo_redacted(start->deployment.read_url);
     pj_log(&start->app->log, PJ_LOG_INFO, "pgprojector %s, pid %d, %d module%s; write database: %s; read database: %s",
-           PJ_VERSION, (int)getpid(), start->deployment.nmodules,
-           start->deployment.nmodules == 1 ? "" : "s", write_url ? write_url : "", read_url ? read_url : "");
+           PJ_VERSION, (int)getpid(), start->deployment.nmodules, start->deployment.nmodules == 1 ? "" : "s",
+           write_url ? write_url : "", read_url ? read_url : "");
     pj_free(write_url);
     pj_free(read_url);
 }
@@ -92,8 +92,9 @@ static int close_gap(struct pj_start *start, uint64_t *resynced_us, struct pj_er
         pj_start_again(start);
         start->resync = false;
     } else {
-        pj_log(log, PJ_LOG_WARNING, "on_gap = resync is disregarded: this gap followed within a minute of a resync, "
-                                    "which one more would not close");
+        pj_log(log, PJ_LOG_WARNING,
+               "on_gap = resync is disregarded: this gap followed within a minute of a resync, "
+               "which one more would not close");
     }
     start->deployment.resync_on_gap = false;
     return pj_start_make_ready(start, error);

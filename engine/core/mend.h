@@ -24,14 +24,14 @@ struct pj_mend {
     struct pj_mend_options options;
 
     /* filled here */
-    int chunk;         /* what fits at the moment */
-    int64_t keys;      /* recomputed since the object was made */
-    int64_t rows;      /* rows inserted or updated */
-    int64_t parked;    /* keys that had to be parked; at more than a thousand it gives up */
+    int chunk;             /* what fits at the moment */
+    int64_t keys;          /* recomputed since the object was made */
+    int64_t rows;          /* rows inserted or updated */
+    int64_t parked;        /* keys that had to be parked; at more than a thousand it gives up */
     char last_parked[256]; /* the routing key parked last */
-    bool beside;       /* a daemon runs, and is to be left room */
-    uint64_t begun_us; /* for the rate */
-    uint64_t held_us;  /* how long the last transaction had the lock */
+    bool beside;           /* a daemon runs, and is to be left room */
+    uint64_t begun_us;     /* for the rate */
+    uint64_t held_us;      /* how long the last transaction had the lock */
 };
 
 /*

@@ -265,8 +265,9 @@ int pj_projection_check_recorded(struct pj_session *read, const struct pj_projec
                      "rebuild needed: its table was built from another definition, by the same "
                      "version %u of the module",
                      projection->module->version);
-        pj_error_hint(error, "an option, a table or a column name has changed, or the definition without its version: "
-                             "put it back, or, without a daemon, run `pgprojector rebuild %s`",
+        pj_error_hint(error,
+                      "an option, a table or a column name has changed, or the definition without its version: "
+                      "put it back, or, without a daemon, run `pgprojector rebuild %s`",
                       projection->module->name);
     }
     PQclear(result);
@@ -312,7 +313,8 @@ static int fill_key(struct pj_projection *projection, const PGresult *columns, s
         if (row == PQntuples(columns) || atoi(PQgetvalue(columns, row, 3)) != i) {
             pj_error_set(error, PJ_ECONFIG, "column %s of %s is not number %d of its primary key",
                          projection->module->key[i], projection->target_sql, i + 1);
-            return pj_error_hint(error, "put it back, or drop the table and, without a daemon, run `pgprojector rebuild %s`",
+            return pj_error_hint(error,
+                                 "put it back, or drop the table and, without a daemon, run `pgprojector rebuild %s`",
                                  projection->module->name);
         }
         pj_free(projection->key_types[i]);
