@@ -261,6 +261,8 @@ static int recompute_targets(struct resync *resync, struct pj_error *error)
         code = pj_session_exec(resync->read, "SAVEPOINT pgprojector_resync", error);
         if (code == PJ_OK)
             code = recompute(resync, projection, error);
+        if (code == PJ_OK) /* a deferred constraint would only fail at COMMIT, and take all with it */
+            code = pj_session_exec(resync->read, "SET CONSTRAINTS ALL IMMEDIATE", error);
         if (code != PJ_OK && pj_mend_is_key_fault(error))
             code = pause_projection(resync, projection, error);
     }

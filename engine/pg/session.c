@@ -12,11 +12,15 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+enum { CANCEL_MS = 1000 };
 
 enum { PJ_SESSION_PARAMS = 1664 }; /* the most columns a result can have */
 
@@ -154,14 +158,52 @@ static int wait_conn(struct pj_session *session, short events, uint64_t deadline
     return PJ_OK;
 }
 
-/* Asks the server to give up what runs, without waiting long for it. */
+/* A request to give up what runs, shared by the one who asks and the thread that sends it: whoever is last frees it. */
+struct cancellation {
+    PGcancel *request;
+    atomic_int users;
+    int sent_fd; /* an eventfd */
+};
+
+static void leave_cancellation(struct cancellation *cancellation)
+{
+    if (atomic_fetch_sub(&cancellation->users, 1) > 1)
+        return;
+    PQfreeCancel(cancellation->request);
+    close(cancellation->sent_fd);
+    pj_free(cancellation);
+}
+
+static void *send_cancellation(void *argument)
+{
+    struct cancellation *cancellation = argument;
+    char ignored[256];
+    uint64_t one = 1;
+    PQcancel(cancellation->request, ignored, sizeof ignored);
+    ssize_t written = write(cancellation->sent_fd, &one, sizeof one);
+    (void)written;
+    leave_cancellation(cancellation);
+    return NULL;
+}
+
+/* Asks the server to give up what runs. PQcancel waits for the server to hang up, which a frozen one never does: so it waits
+ * on a thread of its own, and we for it no longer than a moment. */
 static void cancel(struct pj_session *session)
 {
-    char ignored[256];
     PGcancel *request = PQgetCancel(session->conn);
-    if (request)
-        PQcancel(request, ignored, sizeof ignored);
-    PQfreeCancel(request);
+    if (!request)
+        return;
+    struct cancellation *cancellation = pj_alloc(sizeof *cancellation);
+    *cancellation = (struct cancellation){.request = request, .users = 2, .sent_fd = eventfd(0, EFD_CLOEXEC)};
+    pthread_t thread;
+    if (cancellation->sent_fd < 0 || pthread_create(&thread, NULL, send_cancellation, cancellation) != 0) {
+        atomic_store(&cancellation->users, 1);
+    } else {
+        pthread_detach(thread);
+        struct pollfd sent = {.fd = cancellation->sent_fd, .events = POLLIN};
+        poll(&sent, 1, CANCEL_MS);
+    }
+    leave_cancellation(cancellation);
 }
 
 static int timed_out(struct pj_session *session, struct pj_error *error)
