@@ -10,6 +10,7 @@
  */
 #include "core/difference_internal.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "core/verify_internal.h"
 
@@ -40,7 +41,7 @@ static uint64_t draw_seed(void)
 {
     uint64_t seed = 0;
     if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed)
-        seed = (uint64_t)(uintptr_t)&seed;
+        seed = pj_clock_monotonic_us();
     return seed;
 }
 

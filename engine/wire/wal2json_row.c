@@ -225,7 +225,7 @@ static int read_column_slowly(struct pj_wal2json_reader *reader, struct row *row
     if (column < 0)
         return PJ_OK;
     const char *behind = reader->json.at;
-    struct pj_value value;
+    struct pj_value value = {0};
     reader->json.at = member.value;
     code = read_value(reader, row->shape, column, &value);
     reader->json.at = behind;
@@ -239,7 +239,7 @@ static int read_column(struct pj_wal2json_reader *reader, struct row *row)
     int column = match_lead(&reader->json, row);
     if (column < 0)
         return read_column_slowly(reader, row);
-    struct pj_value value;
+    struct pj_value value = {0};
     int code = read_value(reader, row->shape, column, &value);
     if (code != PJ_OK)
         return code;
