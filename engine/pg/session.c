@@ -31,50 +31,6 @@ struct pj_session {
     const struct pj_stop *stop;
 };
 
-/* ---------------------------------------------------------------------------------------------------------- stop */
-
-int pj_stop_init(struct pj_stop *stop, struct pj_error *error)
-{
-    stop->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return stop->fd < 0 ? pj_error_set(error, PJ_EFAIL, "eventfd: %s", strerror(errno)) : PJ_OK;
-}
-
-void pj_stop_close(struct pj_stop *stop)
-{
-    if (stop->fd >= 0)
-        close(stop->fd);
-    stop->fd = -1;
-}
-
-void pj_stop_ask(struct pj_stop *stop)
-{
-    uint64_t one = 1;
-    ssize_t written = write(stop->fd, &one, sizeof one);
-    (void)written; /* fails only where it was asked 2^64 times */
-}
-
-/* The descriptor is never read, so it stays readable. */
-static bool stop_within(const struct pj_stop *stop, int milliseconds)
-{
-    struct pollfd fd = {.fd = stop ? stop->fd : -1, .events = POLLIN};
-    return poll(&fd, 1, milliseconds) > 0;
-}
-
-bool pj_stop_asked(const struct pj_stop *stop)
-{
-    return stop && stop_within(stop, 0);
-}
-
-static int stopped(struct pj_error *error)
-{
-    return pj_error_set(error, PJ_ESTOPPED, "stopped on request");
-}
-
-int pj_stop_sleep(const struct pj_stop *stop, int milliseconds, struct pj_error *error)
-{
-    return stop_within(stop, milliseconds) ? stopped(error) : PJ_OK;
-}
-
 /* -------------------------------------------------------------------------------------------------------- errors */
 
 const char *pj_side_name(enum pj_side side)
@@ -129,6 +85,11 @@ int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, en
 }
 
 /* ------------------------------------------------------------------------------------------------------- waiting */
+
+static int stopped(struct pj_error *error)
+{
+    return pj_error_set(error, PJ_ESTOPPED, "stopped on request");
+}
 
 static uint64_t deadline_after(int milliseconds)
 {
@@ -584,39 +545,4 @@ int pj_session_wait(struct pj_session *session, int milliseconds, bool *readable
     if (code == PJ_OK && *readable && !PQconsumeInput(session->conn))
         code = pj_pg_error(error, session->conn, NULL, session->side);
     return code;
-}
-
-/* --------------------------------------------------------------------------------------------------------- texts */
-
-char *pj_conninfo_redacted(const char *url)
-{
-    PQconninfoOption *options = PQconninfoParse(url, NULL);
-    struct pj_buf text = {0};
-    for (PQconninfoOption *option = options; option && option->keyword; option++)
-        if (option->val && !strchr(option->dispchar, '*'))
-            pj_buf_printf(&text, "%s%s=%s", text.length ? " " : "", option->keyword, option->val);
-    PQconninfoFree(options);
-    return pj_buf_take(&text);
-}
-
-void pj_quote_identifier(struct pj_buf *sql, const char *name)
-{
-    pj_buf_put(sql, "\"", 1);
-    for (; *name; name++) {
-        if (*name == '"')
-            pj_buf_put(sql, "\"", 1);
-        pj_buf_put(sql, name, 1);
-    }
-    pj_buf_put(sql, "\"", 1);
-}
-
-void pj_quote_literal(struct pj_buf *sql, const char *text)
-{
-    pj_buf_puts(sql, strchr(text, '\\') ? " E'" : "'");
-    for (; *text; text++) {
-        if (*text == '\'' || *text == '\\')
-            pj_buf_put(sql, text, 1);
-        pj_buf_put(sql, text, 1);
-    }
-    pj_buf_put(sql, "'", 1);
 }

@@ -8,24 +8,11 @@
 
 #include "base/error.h"
 #include "base/lsn.h"
+#include "pg/quote.h"
+#include "pg/stop.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
-
-/*
- * A request to stop, shared by threads: a file descriptor that becomes readable when asked, and stays so.
- */
-struct pj_stop {
-    int fd; /* an eventfd; -1: can never be asked */
-};
-
-int pj_stop_init(struct pj_stop *stop, struct pj_error *error);
-void pj_stop_close(struct pj_stop *stop);
-void pj_stop_ask(struct pj_stop *stop); /* async-signal-safe, from any thread */
-bool pj_stop_asked(const struct pj_stop *stop);
-
-/* Sleeps; PJ_ESTOPPED as soon as a stop is asked. */
-int pj_stop_sleep(const struct pj_stop *stop, int milliseconds, struct pj_error *error);
 
 enum pj_side { PJ_WRITE, PJ_READ };
 
@@ -99,13 +86,5 @@ PGconn *pj_session_detach(struct pj_session *session);
 /* Fills the error from a failed result or a broken connection: SQLSTATE, message, retryability (SQLSTATE classes 08, 40,
  * 53, 55, 57 and 25006, or a lost connection). Returns its code. `result` may be NULL. */
 int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, enum pj_side side);
-
-/* A connection string without password, for people. The caller frees with pj_free. */
-char *pj_conninfo_redacted(const char *url);
-
-/* Appends an identifier, quoted ("odd ""name"""), or a string literal ('it''s'; with E'' where it has backslashes). */
-struct pj_buf;
-void pj_quote_identifier(struct pj_buf *sql, const char *name);
-void pj_quote_literal(struct pj_buf *sql, const char *text);
 
 #endif

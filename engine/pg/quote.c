@@ -1,0 +1,40 @@
+/* See quote.h. */
+#include "pg/quote.h"
+
+#include "base/mem.h"
+
+#include <libpq-fe.h>
+#include <string.h>
+
+char *pj_conninfo_redacted(const char *url)
+{
+    PQconninfoOption *options = PQconninfoParse(url, NULL);
+    struct pj_buf text = {0};
+    for (PQconninfoOption *option = options; option && option->keyword; option++)
+        if (option->val && !strchr(option->dispchar, '*'))
+            pj_buf_printf(&text, "%s%s=%s", text.length ? " " : "", option->keyword, option->val);
+    PQconninfoFree(options);
+    return pj_buf_take(&text);
+}
+
+void pj_quote_identifier(struct pj_buf *sql, const char *name)
+{
+    pj_buf_put(sql, "\"", 1);
+    for (; *name; name++) {
+        if (*name == '"')
+            pj_buf_put(sql, "\"", 1);
+        pj_buf_put(sql, name, 1);
+    }
+    pj_buf_put(sql, "\"", 1);
+}
+
+void pj_quote_literal(struct pj_buf *sql, const char *text)
+{
+    pj_buf_puts(sql, strchr(text, '\\') ? " E'" : "'");
+    for (; *text; text++) {
+        if (*text == '\'' || *text == '\\')
+            pj_buf_put(sql, text, 1);
+        pj_buf_put(sql, text, 1);
+    }
+    pj_buf_put(sql, "'", 1);
+}
