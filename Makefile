@@ -16,7 +16,7 @@ PYTHON    ?= /usr/bin/python3
 VERSION   := 0.1.0
 
 PKGS      := libpq libuv jansson inih libxxhash
-DEPS      := build-essential pkg-config libpq-dev libuv1-dev libjansson-dev libinih-dev libxxhash-dev uthash-dev \
+DEPS      := build-essential pkg-config libpq-dev libuv1-dev libjansson-dev libinih-dev libxxhash-dev \
              libcriterion-dev postgresql-15 postgresql-15-wal2json python3 python3-psycopg2 python3-pytest
 LINT_DEPS := clang clang-format clang-tidy
 
