@@ -84,7 +84,7 @@ static void after_closing(struct pj_pipeline *p)
     for (int i = 0; i < 2; i++)
         pj_batch_reset(p->batches[i], KEEP_BYTES);
     p->collecting = p->intake.batch = p->batches[0];
-    p->holding = p->split = false;
+    p->holding = p->split = p->in_parts = false;
     pj_careful_reset(p->careful);
     if (p->stopping || p->after_closing == FINISHED)
         pj_pipeline_finish(p);

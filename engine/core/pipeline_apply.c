@@ -139,6 +139,7 @@ static void hand_over(struct pj_pipeline *p, bool commit)
     p->collecting = p->intake.batch = p->batches[batch == p->batches[0]];
     p->collecting->ends_at_commit = !p->intake.in_transaction;
     p->split = false;
+    p->in_parts = !commit;
     p->pace.gathering_us = 0;
     apply_batch(p, batch, commit);
 }

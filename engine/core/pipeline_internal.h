@@ -69,6 +69,7 @@ struct pj_pipeline {
     struct pj_error connect_error, resolve_error, schema_error;
     struct pj_error *error; /* of pj_pipeline_run */
     struct pj_figures figures;
+    bool in_parts;     /* of the transaction handed over last, the end has not been handed over yet */
     bool reading;      /* the socket is watched */
     uint64_t heard_us; /* when the write database was heard last, or the socket was left unread */
 

@@ -119,7 +119,7 @@ static bool may_read(struct pj_pipeline *p)
 {
     const struct pj_batch *batch = p->collecting;
     /* the transaction that is being applied in parts has its end here: it is to be committed before another one begins */
-    if (pj_pipeline_apply_open(p) && batch->ends_at_commit && batch->transactions)
+    if (p->in_parts && batch->ends_at_commit && batch->transactions)
         return false;
     return p->state == STREAMING && !p->split && pj_pipeline_gate_lets_read(p) &&
            (p->intake.discarding ||
