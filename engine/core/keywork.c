@@ -5,6 +5,8 @@
  */
 #include "core/keywork.h"
 
+#include "core/standing.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,7 +61,7 @@ void pj_keywork_rollback(struct pj_session *read)
 
 int pj_keywork_changed(struct pj_session *read, struct pj_error *error)
 {
-    return pj_session_exec(read, "UPDATE pgprojector.checkpoint SET version = version + 1", error);
+    return pj_standing_changed(read, error);
 }
 
 int pj_keywork_recompute(struct pj_session *read, const struct pj_projection *projection, bool full,
