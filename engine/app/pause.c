@@ -29,7 +29,7 @@ int pj_pause_command(struct pj_app *app, struct pj_error *error)
 
 static int resume(struct pj_scope *scope, struct pj_projection *projection, struct pj_error *error)
 {
-    const char *name = projection->module->name;
+    const char *name = projection->name;
     struct pj_mend mend = pj_scope_mend(scope, projection);
     bool changed = false;
     int code = pj_projection_check_target(scope->look, projection, error);

@@ -25,7 +25,7 @@ static int check_usage(const struct pj_app *app, struct pj_error *error)
 static void say_done(const struct pj_projection *projection, const struct pj_mend *mend, bool verify,
                      const struct pj_rebuild_result *result)
 {
-    printf("%s: ", projection->module->name);
+    printf("%s: ", projection->name);
     if (result->differing)
         printf("%lld rows differed, %lld mended%s", (long long)result->differing, (long long)mend->keys,
                verify ? ", verified" : "");
@@ -44,7 +44,7 @@ static int stopped(const struct pj_projection *projection, const struct pj_mend 
 {
     return pj_error_set(error, PJ_ESTOPPED,
                         "rebuild %s stopped: %lld rows were mended, and stay so; start it again to go on",
-                        projection->module->name, (long long)mend->keys);
+                        projection->name, (long long)mend->keys);
 }
 
 static int rebuild_one(struct pj_scope *scope, struct pj_projection *projection, int64_t *dead_letters,
@@ -57,7 +57,7 @@ static int rebuild_one(struct pj_scope *scope, struct pj_projection *projection,
     int code = pj_rebuild_create_missing(&mend, projection, &created, error);
     if (code == PJ_OK && created) {
         pj_scope_end_line(scope);
-        printf("%s: %s was not there; created and filled\n", projection->module->name, projection->target_sql);
+        printf("%s: %s was not there; created and filled\n", projection->name, projection->target_sql);
         return PJ_OK;
     }
     if (code == PJ_OK)

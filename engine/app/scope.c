@@ -73,7 +73,7 @@ int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_proj
     for (int i = 0; i < setup->nprojections; i++) {
         if (!setup->projections[i].target_sql)
             continue;
-        names[count++] = setup->projections[i].module->name;
+        names[count++] = setup->projections[i].name;
         if (strcmp(names[count - 1], name) == 0)
             *projection = &setup->projections[i];
     }

@@ -45,7 +45,7 @@ static bool names_table(const char *word, const struct pj_table *table)
 
 static bool names_projection(const char *word, const struct pj_projection *projection)
 {
-    return projection->target_sql && strcmp(word, projection->module->name) == 0;
+    return projection->target_sql && strcmp(word, projection->name) == 0;
 }
 
 static bool wanted_table(const struct pj_app *app, const struct pj_table *table)
@@ -263,7 +263,7 @@ static int compare(struct verification *verification, struct pj_error *error)
     for (int i = 0; code == PJ_OK && i < setup->nprojections; i++) {
         if (!wanted_projection(verification->app, &setup->projections[i]))
             continue;
-        code = look_at_standing(verification, setup->projections[i].module->name, &live, error);
+        code = look_at_standing(verification, setup->projections[i].name, &live, error);
         if (code == PJ_OK && live)
             code = pj_verify_projection(verification->read, &setup->projections[i], &options, &ignored, error);
     }

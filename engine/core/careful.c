@@ -156,7 +156,7 @@ static struct pj_value *touched_keys(struct run *run, struct pj_projection *proj
 static void pause_projection(struct run *run, int index, const struct pj_error *failure)
 {
     struct pj_projection *projection = &run->careful->setup->projections[index];
-    const char *name = projection->module->name;
+    const char *name = projection->name;
     pj_log(run->careful->log, PJ_LOG_ERROR, "projection %s is paused: %s", name, failure->message);
     pj_log(run->careful->log, PJ_LOG_ERROR, "HINT: mend the cause, then run `pgprojector resume %s`; the others go on",
            name);
@@ -184,7 +184,7 @@ static void mend(struct run *run, int index, const struct pj_error *first)
     run->parked = 0;
     bool helped = !pj_deltas_all_dirty(projection->deltas) && recompute(run, index, keys, count, &failure);
     if (helped && run->parked)
-        pj_log(run->careful->log, PJ_LOG_WARNING, "projection %s: %zu keys parked: %s", projection->module->name,
+        pj_log(run->careful->log, PJ_LOG_WARNING, "projection %s: %zu keys parked: %s", projection->name,
                run->parked, failure.message);
     if (!helped && run->error->code == PJ_OK && query(run, "ROLLBACK TO SAVEPOINT projection"))
         pause_projection(run, index, &failure);

@@ -134,7 +134,7 @@ static int same_projection(const PGresult *keys, int first)
 static const struct pj_projection *find(const struct pj_projection *projections, int count, const char *name)
 {
     for (int i = 0; i < count; i++)
-        if (projections[i].recompute_routing_sql && strcmp(projections[i].module->name, name) == 0)
+        if (projections[i].recompute_routing_sql && strcmp(projections[i].name, name) == 0)
             return &projections[i];
     return NULL;
 }

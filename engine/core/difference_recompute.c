@@ -106,5 +106,5 @@ int pj_difference_recompute(struct pj_session *read, const struct pj_projection 
     else if (code == PJ_OK && keys.length)
         code = recompute_keys(read, projection, &keys, rows, error);
     pj_buf_free(&keys);
-    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "recompute projection %s", projection->module->name);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "recompute projection %s", projection->name);
 }

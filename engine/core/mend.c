@@ -146,7 +146,7 @@ static int park_once(struct pj_mend *mend, const char *key, const struct pj_erro
     if (mend->parked++ >= PARK_AT_MOST)
         return pj_error_wrap(error, "more than %d keys cannot be written", PARK_AT_MOST);
     snprintf(mend->last_parked, sizeof mend->last_parked, "%s", key);
-    return pj_mend_park(mend->work, mend->projection->module->name, key, fault, error);
+    return pj_mend_park(mend->work, mend->projection->name, key, fault, error);
 }
 
 /* Halves what fails until the guilty keys stand alone. */

@@ -96,7 +96,7 @@ struct dirty {
 
 static int look(struct pj_mend *mend, struct dirty *dirty, struct pj_error *error)
 {
-    const char *name = mend->projection->module->name;
+    const char *name = mend->projection->name;
     PGresult *result;
     int code = pj_session_query_row(mend->job.session, &result,
                                     "SELECT coalesce(pg_catalog.max(id), 0), pg_catalog.count(*), "
@@ -120,7 +120,7 @@ static char *keys_sql(const struct pj_projection *projection, bool full, const c
 {
     struct pj_buf sql = {0};
     struct pj_buf name = {0};
-    pj_quote_literal(&name, projection->module->name);
+    pj_quote_literal(&name, projection->name);
     pj_buf_puts(&sql, "SELECT DISTINCT ");
     for (int i = 0; i < (full ? projection->nkey : 1); i++)
         pj_buf_printf(&sql, "%sk.key[%d]", i ? ", " : "", i + 1);
@@ -171,7 +171,7 @@ static int round_of(struct pj_mend *mend, const struct dirty *dirty, struct pj_e
             code = mend_width(mend, true, dirty->last_id, error);
     }
     if (code == PJ_OK)
-        code = empty_log(mend->job.session, mend->projection->module->name, dirty->last_id, error);
+        code = empty_log(mend->job.session, mend->projection->name, dirty->last_id, error);
     return code;
 }
 
@@ -198,7 +198,7 @@ static int recompute_rest(struct pj_mend *mend, bool full, struct pj_error *erro
 /* Within the transaction: whether as few are left as it was thought. */
 static int few_left(struct pj_mend *mend, int64_t few, bool *yes, struct pj_error *error)
 {
-    const char *name = mend->projection->module->name;
+    const char *name = mend->projection->name;
     PGresult *result;
     int code = pj_session_query_row(mend->work, &result,
                                     "SELECT pg_catalog.count(*), coalesce(pg_catalog.bool_or(key IS NULL), false) "
@@ -211,7 +211,7 @@ static int few_left(struct pj_mend *mend, int64_t few, bool *yes, struct pj_erro
 
 static int go_live(struct pj_mend *mend, struct pj_error *error)
 {
-    const char *name = mend->projection->module->name;
+    const char *name = mend->projection->name;
     int code = recompute_rest(mend, false, error);
     if (code == PJ_OK && mend->projection->nkey > 1)
         code = recompute_rest(mend, true, error);
@@ -262,7 +262,7 @@ static int resume(struct pj_mend *mend, struct pj_error *error)
 
 int pj_resume(struct pj_mend *mend, bool *changed, struct pj_error *error)
 {
-    const char *name = mend->projection->module->name;
+    const char *name = mend->projection->name;
     char state[16];
     *changed = false;
     int code = read_state(mend->job.session, name, state, error);

@@ -261,6 +261,15 @@ static int bind_sources(struct pj_projection *projection, const struct pj_bindin
 
 /* ------------------------------------------------------------------------------------------------------------- bind */
 
+char *pj_table_beside(const char *table, const char *suffix)
+{
+    size_t length = strlen(table), most = 63 - strlen(suffix);
+    if (length > most)
+        for (length = most; length && ((unsigned char)table[length] & 0xc0) == 0x80;)
+            length--;
+    return pj_sprintf("%.*s%s", (int)length, table, suffix);
+}
+
 static int bind_target(struct pj_projection *projection, const struct pj_binding *binding, struct pj_error *error)
 {
     if (!projection->module->target)
@@ -268,6 +277,11 @@ static int bind_target(struct pj_projection *projection, const struct pj_binding
     struct pj_buf sql = {0};
     pj_name_split(projection->module->target, binding->default_schema, &projection->target_schema,
                   &projection->target_name);
+    if (binding->beside) {
+        char *serving = projection->target_name;
+        projection->target_name = pj_table_beside(serving, PJ_NEXT_TABLE);
+        pj_free(serving);
+    }
     pj_quote_identifier(&sql, projection->target_schema);
     pj_buf_puts(&sql, ".");
     pj_quote_identifier(&sql, projection->target_name);
@@ -284,6 +298,7 @@ int pj_projection_bind(struct pj_projection *projection, const struct pj_module 
     pj_error_clear(error);
     memset(projection, 0, sizeof *projection);
     projection->module = module;
+    projection->name = pj_sprintf("%s%s", module->name, binding->beside ? PJ_NEXT_NAME : "");
     int code = check_tables(module, binding, error);
     if (code == PJ_OK)
         code = bind_options(projection, binding, error);
@@ -321,6 +336,7 @@ void pj_projection_free(struct pj_projection *projection)
     for (int i = 0; projection->sources && i < projection->nsources; i++)
         free_source(&projection->sources[i]);
     pj_free(projection->sources);
+    pj_free(projection->name);
     for (int i = 0; projection->options && i < pj_module_option_count(projection->module); i++)
         pj_free((void *)(uintptr_t)projection->options[i]);
     pj_free(projection->options);

@@ -16,7 +16,19 @@ struct pj_binding {
     const char *const (*columns)[2]; /* {"table.column" as declared, actual column}; ends with {NULL, NULL} */
     const char *const (*options)[2]; /* {option, value}; ends with {NULL, NULL} */
     const char *default_schema;      /* for names without a schema; NULL: "public" */
+    bool beside; /* its table is built beside the one that serves: both, and its row in the catalog, have names of their
+                    own (PJ_NEXT) */
 };
+
+/* What is added to the names of a projection and of its table while it is built beside, and once it has been replaced. No
+ * module's name has a dot. A table's name is cut where both together would be too long. */
+#define PJ_NEXT_NAME ".next"
+#define PJ_KEPT_NAME ".kept"
+#define PJ_NEXT_TABLE "__next"
+#define PJ_KEPT_TABLE "__kept"
+
+/* The name of a table that goes with `table`: at most 63 bytes, whole UTF-8 characters. To be freed with pj_free. */
+char *pj_table_beside(const char *table, const char *suffix);
 
 struct pj_projection_source {
     const struct pj_table *table;
@@ -29,6 +41,7 @@ struct pj_projection_source {
 
 struct pj_projection {
     const struct pj_module *module;
+    char *name; /* in the catalog: the module's, or with PJ_NEXT_NAME */
     int nsources;
     struct pj_projection_source *sources;
     const char **options;     /* values, in the module's order */

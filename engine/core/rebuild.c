@@ -69,7 +69,7 @@ static char *comparison_sql(const struct pj_projection *projection, const char *
     put_names(&sql, "d.%", columns, count);
     pj_buf_puts(&sql, ")::record) AS difference WHERE NOT EXISTS (SELECT FROM pgprojector.dead_letter AS parked "
                       "WHERE parked.projection = ");
-    pj_quote_literal(&sql, projection->module->name);
+    pj_quote_literal(&sql, projection->name);
     pj_buf_puts(&sql, " AND parked.key = difference.");
     pj_quote_identifier(&sql, key[0]);
     pj_buf_puts(&sql, "::pg_catalog.text) ORDER BY ");
@@ -194,7 +194,7 @@ static int record(struct pj_mend *mend, struct pj_error *error)
 {
     char version[16];
     snprintf(version, sizeof version, "%u", mend->projection->module->version);
-    const char *params[] = {mend->projection->module->name, version, mend->projection->definition_sql};
+    const char *params[] = {mend->projection->name, version, mend->projection->definition_sql};
     pj_lsn lsn;
     PGresult *result = NULL;
     int code = pj_keywork_begin(mend->work, &lsn, error);
@@ -218,7 +218,7 @@ static int record(struct pj_mend *mend, struct pj_error *error)
 
 static int state_of(struct pj_mend *mend, char state[16], struct pj_error *error)
 {
-    const char *name = mend->projection->module->name;
+    const char *name = mend->projection->name;
     PGresult *result;
     int code = pj_session_query(mend->job.session, &result, "SELECT state FROM pgprojector.projection WHERE name = $1",
                                 1, &name, error);
@@ -243,7 +243,7 @@ static int look_first(struct pj_mend *mend, struct pj_rebuild_result *result, st
     if (code == PJ_OK && strcmp(state, "live") != 0) {
         code = pj_error_set(error, PJ_EFAIL, "it is %s", state);
         if (strcmp(state, "paused") == 0)
-            pj_error_hint(error, "pgprojector resume %s mends it, too", mend->projection->module->name);
+            pj_error_hint(error, "pgprojector resume %s mends it, too", mend->projection->name);
     }
     return code;
 }
@@ -274,7 +274,7 @@ static int verify_again(struct pj_mend *mend, struct pj_rebuild_result *result, 
 
 static int rebuild(struct pj_mend *mend, bool verify, struct pj_rebuild_result *result, struct pj_error *error)
 {
-    const char *name = mend->projection->module->name;
+    const char *name = mend->projection->name;
     struct pj_deadletter_filter filter = {.projection = name};
     struct pj_deadletter_tally tally = {0};
     int code = pj_job_phase(&mend->job, "dead letters", -1, error);
@@ -294,7 +294,7 @@ static int rebuild(struct pj_mend *mend, bool verify, struct pj_rebuild_result *
 int pj_rebuild(struct pj_mend *mend, bool verify, struct pj_rebuild_result *result, struct pj_error *error)
 {
     *result = (struct pj_rebuild_result){.unmended = -1};
-    const char *name = mend->projection->module->name;
+    const char *name = mend->projection->name;
     int code = look_first(mend, result, error);
     if (code == PJ_OK)
         code = check_shape(mend, error);

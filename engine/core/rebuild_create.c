@@ -9,7 +9,7 @@
 
 static int is_missing(struct pj_mend *mend, bool *missing, struct pj_error *error)
 {
-    const char *params[] = {mend->projection->module->name, mend->projection->target_sql};
+    const char *params[] = {mend->projection->name, mend->projection->target_sql};
     PGresult *result;
     int code = pj_session_query_row(mend->job.session, &result,
                                     "SELECT pg_catalog.to_regclass($2) IS NULL OR NOT EXISTS "
@@ -42,10 +42,11 @@ static int make_live(struct pj_session *work, const struct pj_projection *projec
         "DELETE FROM pgprojector.dirty_key WHERE projection = $1",
         "DELETE FROM pgprojector.dead_letter WHERE projection = $1",
     };
+    const char *name = projection->name;
     int code = PJ_OK;
     for (size_t i = 0; code == PJ_OK && i < sizeof statements / sizeof *statements; i++) {
         PGresult *result;
-        code = pj_session_query(work, &result, statements[i], 1, &projection->module->name, error);
+        code = pj_session_query(work, &result, statements[i], 1, &name, error);
         PQclear(result);
     }
     return code == PJ_OK ? pj_keywork_changed(work, error) : code;
@@ -77,7 +78,7 @@ int pj_rebuild_create_missing(struct pj_mend *mend, struct pj_projection *projec
     int code = is_missing(mend, created, error);
     if (code != PJ_OK || !*created)
         return code;
-    const char *name = projection->module->name;
+    const char *name = projection->name;
     code = keep_daemons_away(mend->job.session, error);
     if (code == PJ_OK)
         code = pj_job_begin(&mend->job, "rebuild", name, error);

@@ -225,20 +225,20 @@ static int mend_mirrors(struct resync *resync, struct pj_error *error)
 static int recompute(struct resync *resync, const struct pj_projection *projection, struct pj_error *error)
 {
     PGresult *result;
-    report(resync, "resync: computing", projection->module->name);
+    report(resync, "resync: computing", projection->name);
     int code = pj_session_query(resync->read, &result, projection->recompute_all_sql, 0, NULL, error);
     if (code == PJ_OK)
         resync->done.target_rows += strtoll(PQcmdTuples(result), NULL, 10);
     PQclear(result);
-    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "recompute projection %s", projection->module->name);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "recompute projection %s", projection->name);
 }
 
 /* One that cannot be written (a constraint somebody put on the table) stays as it is, paused; the rest goes on. */
 static int pause_projection(struct resync *resync, const struct pj_projection *projection, struct pj_error *error)
 {
-    const char *params[] = {projection->module->name};
+    const char *params[] = {projection->name};
     PGresult *result;
-    pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->module->name, error->message);
+    pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->name, error->message);
     int code = pj_session_exec(resync->read, "ROLLBACK TO SAVEPOINT pgprojector_resync", error);
     if (code != PJ_OK)
         return code;

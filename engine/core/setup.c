@@ -109,11 +109,11 @@ static int check_target_is_free(const struct pj_setup *setup, const struct pj_pr
     for (int i = 0; i < setup->nprojections; i++)
         if (&setup->projections[i] != projection && same_target(&setup->projections[i], projection))
             return pj_error_set(error, PJ_ECONFIG, "modules %s and %s both keep the table %s",
-                                setup->projections[i].module->name, projection->module->name, projection->target_sql);
+                                setup->projections[i].name, projection->name, projection->target_sql);
     for (int i = 0; projection->target_sql && i < setup->ntables; i++)
         if (strcmp(setup->tables[i].mirror_sql, projection->target_sql) == 0)
             return pj_error_set(error, PJ_ECONFIG, "module %s would keep the table %s, which is a mirror",
-                                projection->module->name, projection->target_sql);
+                                projection->name, projection->target_sql);
     return PJ_OK;
 }
 

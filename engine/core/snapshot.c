@@ -252,7 +252,7 @@ static int index_mirrors(struct snapshot *snapshot, struct pj_error *error)
         code = pj_mirror_add_keys(snapshot->build, &snapshot->tables[i], error);
     }
     for (int i = 0; code == PJ_OK && i < snapshot->nprojections; i++) {
-        enter_phase(snapshot, "indexing", snapshot->projections[i].module->name);
+        enter_phase(snapshot, "indexing", snapshot->projections[i].name);
         code = pj_projection_create_mirror_indexes(snapshot->build, &snapshot->projections[i], error);
     }
     for (int i = 0; code == PJ_OK && i < snapshot->ntables; i++)

@@ -60,7 +60,7 @@ static int work(struct crew *crew, struct pj_error *error)
     while (code == PJ_OK && (projection = take(crew))) {
         code = pj_projection_fill_target(session, projection, error);
         if (code != PJ_OK)
-            pj_error_wrap(error, "build projection %s", projection->module->name);
+            pj_error_wrap(error, "build projection %s", projection->name);
     }
     pj_session_close(session);
     return code;

@@ -10,7 +10,7 @@
 
 static int load_state(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
 {
-    const char *params[] = {projection->module->name};
+    const char *params[] = {projection->name};
     PGresult *result;
     int code = pj_session_query(read, &result,
                                 "SELECT state IN ('live', 'failing') FROM pgprojector.projection WHERE name = $1", 1,
@@ -28,14 +28,14 @@ static int park_row(const PGresult *result, int row, struct pj_projection *proje
     if (!pj_pgtext_to_binary(projection->key_kinds[0], PQgetvalue(result, row, 0), (size_t)PQgetlength(result, row, 0),
                              arena, &key))
         return pj_error_set(error, PJ_EFAIL, "projection %s: a dead letter's key is not of the key's type",
-                            projection->module->name);
+                            projection->name);
     pj_deltas_park(projection->deltas, &key);
     return PJ_OK;
 }
 
 int pj_standing_load_parked(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
 {
-    const char *params[] = {projection->module->name};
+    const char *params[] = {projection->name};
     PGresult *result;
     struct pj_arena arena;
     pj_arena_init(&arena);
@@ -93,7 +93,7 @@ int pj_standing_pause(struct pj_session *read, const struct pj_projection *proje
         pj_mend_without_values(cause, reason, sizeof reason);
     else
         snprintf(reason, sizeof reason, "%.500s", cause->message);
-    const char *params[] = {projection->module->name, reason};
+    const char *params[] = {projection->name, reason};
     PGresult *result;
     int code = pj_session_query(read, &result,
                                 "UPDATE pgprojector.projection SET state = 'paused', since = clock_timestamp(), "

@@ -230,7 +230,7 @@ static int prepare_note(struct pj_session *read, const struct pj_projection *pro
     struct pj_buf sql = {0};
     char name[PJ_STATEMENT_NAME];
     pj_buf_puts(&sql, "INSERT INTO pgprojector.dirty_key (projection, key) SELECT ");
-    pj_quote_literal(&sql, projection->module->name);
+    pj_quote_literal(&sql, projection->name);
     for (int i = 0; i < nkey; i++)
         pj_buf_printf(&sql, "%sk.k%d::text", i ? ", " : ", ARRAY[", i);
     pj_buf_puts(&sql, "] FROM unnest(");
@@ -252,7 +252,7 @@ static int prepare_note_all(struct pj_session *read, const struct pj_projection 
     struct pj_buf sql = {0};
     char name[PJ_STATEMENT_NAME];
     pj_buf_puts(&sql, "INSERT INTO pgprojector.dirty_key (projection, key) VALUES (");
-    pj_quote_literal(&sql, projection->module->name);
+    pj_quote_literal(&sql, projection->name);
     pj_buf_puts(&sql, ", NULL)");
     int code = prepare(read, pj_statement_note(index, PJ_NOTE_ALL, name), sql.data, error);
     pj_buf_free(&sql);
@@ -267,7 +267,7 @@ static int prepare_park(struct pj_session *read, const struct pj_projection *pro
     pj_buf_puts(&sql,
                 "INSERT INTO pgprojector.dead_letter AS d (projection, key, sqlstate, message, first_lsn, last_lsn, "
                 "next_try_at) SELECT ");
-    pj_quote_literal(&sql, projection->module->name);
+    pj_quote_literal(&sql, projection->name);
     pj_buf_printf(&sql,
                   ", k.k::text, $2::text, $3::text, '0/0'::pg_lsn + $4::bigint::numeric, '0/0'::pg_lsn + "
                   "$4::bigint::numeric, clock_timestamp() + interval '30 seconds' FROM unnest($1::%s[]) AS k(k) "
@@ -305,7 +305,7 @@ static int prepare_projection(struct pj_session *read, const struct pj_projectio
         code = prepare(read, pj_statement_recompute(index, true, name), projection->recompute_full_sql, error);
     if (code == PJ_OK)
         code = prepare_keys(read, projection, index, error);
-    return code == PJ_OK ? code : pj_error_wrap(error, "projection %s", projection->module->name);
+    return code == PJ_OK ? code : pj_error_wrap(error, "projection %s", projection->name);
 }
 
 int pj_statements_prepare(struct pj_session *read, const struct pj_setup *setup, struct pj_error *error)

@@ -17,7 +17,7 @@
 
 static int failed(const struct pj_projection *projection, struct pj_error *error)
 {
-    return pj_error_wrap(error, "projection %s", projection->module->name);
+    return pj_error_wrap(error, "projection %s", projection->name);
 }
 
 /* An error of the module's SQL is a mistake in the module or in its configuration; a lost connection is not. */
@@ -53,7 +53,7 @@ static int table_exists(struct pj_session *read, const char *quoted_name, bool *
 static int recorded_state(struct pj_session *read, const struct pj_projection *projection, char state[16],
                           struct pj_error *error)
 {
-    const char *params[] = {projection->module->name, projection->target_schema, projection->target_name};
+    const char *params[] = {projection->name, projection->target_schema, projection->target_name};
     PGresult *result;
     int code = pj_session_query(read, &result,
                                 "SELECT state FROM pgprojector.projection "
@@ -112,7 +112,7 @@ static int record(struct pj_session *read, const struct pj_projection *projectio
         pj_quote_identifier(&key, module->key[i]);
     }
     pj_buf_puts(&key, "}");
-    const char *params[] = {module->name,
+    const char *params[] = {projection->name,
                             version,
                             projection->target_schema,
                             projection->target_name,
@@ -241,7 +241,7 @@ static enum pj_type kind_of(unsigned long type_oid)
 int pj_projection_check_recorded(struct pj_session *read, const struct pj_projection *projection,
                                  struct pj_error *error)
 {
-    const char *params[] = {projection->module->name, projection->definition_sql};
+    const char *params[] = {projection->name, projection->definition_sql};
     PGresult *result;
     int code = pj_session_query(read, &result,
                                 "SELECT module_version, definition = md5($2), "
@@ -253,13 +253,13 @@ int pj_projection_check_recorded(struct pj_session *read, const struct pj_projec
     if (PQntuples(result) == 0) {
         pj_error_set(error, PJ_ECONFIG, "it has not been built on this read database");
         pj_error_hint(error, "without a daemon, run `pgprojector rebuild %s`: it creates and fills the table",
-                      projection->module->name);
+                      projection->name);
     } else if (strtoul(PQgetvalue(result, 0, 0), NULL, 10) != projection->module->version) {
         pj_error_set(error, PJ_ECONFIG,
                      "rebuild needed: its table was built by version %s of the module, this is version %u",
                      PQgetvalue(result, 0, 0), projection->module->version);
         pj_error_hint(error, "install version %s of the module, or, without a daemon, run `pgprojector rebuild %s`",
-                      PQgetvalue(result, 0, 0), projection->module->name);
+                      PQgetvalue(result, 0, 0), projection->name);
     } else if (PQgetvalue(result, 0, 1)[0] != 't') {
         pj_error_set(error, PJ_ECONFIG,
                      "rebuild needed: its table was built from another definition, by the same "
@@ -268,7 +268,7 @@ int pj_projection_check_recorded(struct pj_session *read, const struct pj_projec
         pj_error_hint(error,
                       "an option, a table or a column name has changed, or the definition without its version: "
                       "put it back, or, without a daemon, run `pgprojector rebuild %s`",
-                      projection->module->name);
+                      projection->name);
     }
     PQclear(result);
     return error->code;
@@ -295,7 +295,7 @@ static int read_columns(struct pj_session *read, const struct pj_projection *pro
         *result = NULL;
         pj_error_set(error, PJ_ECONFIG, "its table %s is gone", projection->target_sql);
         code = pj_error_hint(error, "without a daemon, run `pgprojector rebuild %s`: it creates and fills the table",
-                             projection->module->name);
+                             projection->name);
     }
     return code;
 }
@@ -315,7 +315,7 @@ static int fill_key(struct pj_projection *projection, const PGresult *columns, s
                          projection->module->key[i], projection->target_sql, i + 1);
             return pj_error_hint(error,
                                  "put it back, or drop the table and, without a daemon, run `pgprojector rebuild %s`",
-                                 projection->module->name);
+                                 projection->name);
         }
         pj_free(projection->key_types[i]);
         projection->key_types[i] = pj_strdup(PQgetvalue(columns, row, 1));
@@ -442,5 +442,5 @@ int pj_projection_create_mirror_indexes(struct pj_session *read, const struct pj
             code = create_index(read, projection->sources[source].table, pj_buf_text(&sql), error);
         pj_buf_free(&sql);
     }
-    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "module %s: mirror index", projection->module->name);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "module %s: mirror index", projection->name);
 }

@@ -117,7 +117,7 @@ static void put_join(struct pj_buf *sql, const struct pj_projection *projection)
 static void put_not_parked(struct pj_buf *sql, const struct pj_projection *projection)
 {
     pj_buf_puts(sql, " AND NOT EXISTS (SELECT FROM pgprojector.dead_letter AS parked WHERE parked.projection = ");
-    pj_quote_literal(sql, projection->module->name);
+    pj_quote_literal(sql, projection->name);
     pj_buf_puts(sql, " AND parked.key = coalesce(t.");
     pj_quote_identifier(sql, projection->module->key[0]);
     pj_buf_puts(sql, ", d.");
@@ -209,13 +209,13 @@ int pj_verify_projection(struct pj_session *read, const struct pj_projection *pr
     if (!projection->module->target)
         return PJ_OK;
     struct pj_verify_tally tally = {
-        .options = options, .kind = "projection", .name = projection->module->name, .nvalues = projection->nkey};
+        .options = options, .kind = "projection", .name = projection->name, .nvalues = projection->nkey};
     int64_t rows = 0, missing = 0;
     int code = compare(read, projection, &tally, &missing, error);
     if (code == PJ_OK)
         code = count_target(read, projection, &rows, error);
     if (code != PJ_OK)
-        return pj_error_wrap(error, "compare projection %s", projection->module->name);
+        return pj_error_wrap(error, "compare projection %s", projection->name);
     *differences = tally.differences;
     pj_verify_tally_close(&tally, rows + missing);
     return PJ_OK;
