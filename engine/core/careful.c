@@ -184,8 +184,8 @@ static void mend(struct run *run, int index, const struct pj_error *first)
     run->parked = 0;
     bool helped = !pj_deltas_all_dirty(projection->deltas) && recompute(run, index, keys, count, &failure);
     if (helped && run->parked)
-        pj_log(run->careful->log, PJ_LOG_WARNING, "projection %s: %zu keys parked: %s", projection->name,
-               run->parked, failure.message);
+        pj_log(run->careful->log, PJ_LOG_WARNING, "projection %s: %zu keys parked: %s", projection->name, run->parked,
+               failure.message);
     if (!helped && run->error->code == PJ_OK && query(run, "ROLLBACK TO SAVEPOINT projection"))
         pause_projection(run, index, &failure);
 }

@@ -53,8 +53,8 @@ struct pj_repair *pj_repair_new(const struct pj_setup *setup)
     }
     for (int i = 0; i < setup->nprojections; i++) {
         const struct pj_projection *projection = &setup->projections[i];
-        repair->suspects[setup->ntables + i] = (struct suspects){
-            .kind = "projection", .name = pj_strdup(projection->name), .width = projection->nkey};
+        repair->suspects[setup->ntables + i] =
+            (struct suspects){.kind = "projection", .name = pj_strdup(projection->name), .width = projection->nkey};
     }
     return repair;
 }

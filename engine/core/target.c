@@ -112,12 +112,8 @@ static int record(struct pj_session *read, const struct pj_projection *projectio
         pj_quote_identifier(&key, module->key[i]);
     }
     pj_buf_puts(&key, "}");
-    const char *params[] = {projection->name,
-                            version,
-                            projection->target_schema,
-                            projection->target_name,
-                            pj_buf_text(&key),
-                            projection->definition_sql};
+    const char *params[] = {projection->name,        version,           projection->target_schema,
+                            projection->target_name, pj_buf_text(&key), projection->definition_sql};
     PGresult *result;
     int code =
         pj_session_query(read, &result,
