@@ -1,0 +1,49 @@
+/*
+ * What a command asks of the daemon (pgprojector.request), and how it follows what comes of it. The row is entered and announced by
+ * NOTIFY; the daemon's registrar serves requests one after the other and writes how they ended. They survive a restart of either.
+ */
+#ifndef PJ_CORE_REQUEST_H
+#define PJ_CORE_REQUEST_H
+
+#include "core/job.h"
+#include "pg/session.h"
+
+enum pj_request_kind {
+    PJ_REQUEST_BUILD,    /* a table beside, filled, swapped in: a module added, a new version, rebuild --fresh */
+    PJ_REQUEST_ROLLBACK, /* the kept table takes the name again, after it was made right */
+    PJ_REQUEST_REMOVE,   /* the module is retired */
+    PJ_REQUEST_RELOAD,   /* look at the module directory and the configuration, as SIGHUP does; `name` is "" */
+};
+
+struct pj_request {
+    int64_t id; /* filled by pj_request_enter */
+    enum pj_request_kind kind;
+    const char *name;      /* the module */
+    bool fresh;            /* BUILD: also where nothing has changed */
+    bool keep_old, verify; /* BUILD, ROLLBACK */
+    bool drop_table;       /* REMOVE */
+    int max_rate, chunk;   /* as for pj_mend_options */
+};
+
+/* Enters it; PJ_EFAIL where one for the same name is under way (named with its state). */
+int pj_request_enter(struct pj_session *session, struct pj_request *request, struct pj_error *error);
+
+/* Waits until it has ended, showing the progress of its job through `show`. A stop cancels the request, waits until
+ * that has taken effect, and is PJ_ESTOPPED. An end in failure is the daemon's error: code, message and hint. */
+int pj_request_follow(struct pj_session *session, const struct pj_request *request,
+                      void (*show)(void *context, const struct pj_progress *progress), void *context,
+                      const struct pj_stop *stop, struct pj_error *error);
+
+/* Asks that the request (or the job of a rebuild in place) of that name be given up. *found: whether there was one. */
+int pj_request_cancel(struct pj_session *session, const char *name, bool *found, struct pj_error *error);
+
+/* The daemon's side. *found false: none is waiting. Strings live in `space`. Beginning marks it `running`. */
+struct pj_request_space {
+    char name[64];
+};
+int pj_request_next(struct pj_session *session, struct pj_request *request, struct pj_request_space *space, bool *found,
+                    struct pj_error *error);
+int pj_request_cancelled(struct pj_session *session, int64_t id, bool *yes, struct pj_error *error);
+int pj_request_end(struct pj_session *session, int64_t id, const struct pj_error *outcome, struct pj_error *error);
+
+#endif
