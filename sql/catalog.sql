@@ -102,6 +102,26 @@ CREATE TABLE IF NOT EXISTS pgprojector.job (
     pid        integer NOT NULL DEFAULT pg_backend_pid()
 );
 
+-- Asked to be given up by somebody else than who does it.
+ALTER TABLE pgprojector.job ADD COLUMN IF NOT EXISTS cancelled boolean NOT NULL DEFAULT false;
+
+-- What commands ask of the daemon (NOTIFY pgprojector, 'request'), one after the other, and what came of it. Rows that have ended
+-- stay for a day.
+CREATE TABLE IF NOT EXISTS pgprojector.request (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind         text NOT NULL CHECK (kind IN ('build', 'rollback', 'remove', 'reload')),
+    name         text NOT NULL,               -- the module; '' for a reload
+    options      jsonb NOT NULL DEFAULT '{}',
+    state        text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'done', 'failed', 'cancelled')),
+    cancelled    boolean NOT NULL DEFAULT false, -- asked to be given up while it runs
+    code         text NOT NULL DEFAULT '',    -- of a failure, such as PJ_ECONFIG; message and remedy
+    message      text NOT NULL DEFAULT '',
+    hint         text NOT NULL DEFAULT '',
+    requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at     timestamptz
+);
+CREATE UNIQUE INDEX IF NOT EXISTS request_one_a_name ON pgprojector.request (name) WHERE state IN ('waiting', 'running');
+
 -- What the running (or last) daemon says of itself; rewritten about once a second, in a session of its own.
 CREATE TABLE IF NOT EXISTS pgprojector.daemon (
     singleton    boolean PRIMARY KEY DEFAULT true CHECK (singleton),

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { EVERY_US = 250000 };
 
@@ -13,8 +14,11 @@ enum { EVERY_US = 250000 };
 static int ensure_table(struct pj_session *session, struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query_row(session, &result, "SELECT pg_catalog.to_regclass('pgprojector.job') IS NULL", 0,
-                                    NULL, error);
+    int code =
+        pj_session_query_row(session, &result,
+                             "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attname = 'cancelled' "
+                             "AND attrelid = pg_catalog.to_regclass('pgprojector.job'))",
+                             0, NULL, error);
     bool missing = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
     return missing ? pj_catalog_install(session, error) : code;
@@ -69,12 +73,16 @@ static int write_row(struct pj_job *job, bool new_phase, struct pj_error *error)
     int code = pj_session_query(job->session, &result,
                                 "UPDATE pgprojector.job SET phase = $2, done = $3::bigint, total = $4::bigint, "
                                 "updated_at = pg_catalog.clock_timestamp(), phase_at = CASE WHEN $5::boolean "
-                                "THEN pg_catalog.clock_timestamp() ELSE phase_at END WHERE id = $1::bigint",
+                                "THEN pg_catalog.clock_timestamp() ELSE phase_at END WHERE id = $1::bigint "
+                                "RETURNING cancelled",
                                 5, params, error);
+    bool cancelled = code == PJ_OK && PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
     PQclear(result);
     job->written_us = pj_clock_monotonic_us();
     if (job->show)
         job->show(job->context, &job->now);
+    if (cancelled)
+        return pj_error_set(error, PJ_ESTOPPED, "%s %s was cancelled", job->now.kind, job->now.name);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "write pgprojector.job");
 }
 

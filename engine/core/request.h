@@ -25,11 +25,15 @@ struct pj_request {
     int max_rate, chunk;   /* as for pj_mend_options */
 };
 
+/* Whether the catalog is of a version that has the table. */
+int pj_request_possible(struct pj_session *session, bool *yes, struct pj_error *error);
+
 /* Enters it; PJ_EFAIL where one for the same name is under way (named with its state). */
 int pj_request_enter(struct pj_session *session, struct pj_request *request, struct pj_error *error);
 
 /* Waits until it has ended, showing the progress of its job through `show`. A stop cancels the request, waits until
- * that has taken effect, and is PJ_ESTOPPED. An end in failure is the daemon's error: code, message and hint. */
+ * that has taken effect, and is PJ_ESTOPPED; so `session` must not be one that `stop` ends. An end in failure is the daemon's
+ * error: code, message and hint. */
 int pj_request_follow(struct pj_session *session, const struct pj_request *request,
                       void (*show)(void *context, const struct pj_progress *progress), void *context,
                       const struct pj_stop *stop, struct pj_error *error);
@@ -37,13 +41,17 @@ int pj_request_follow(struct pj_session *session, const struct pj_request *reque
 /* Asks that the request (or the job of a rebuild in place) of that name be given up. *found: whether there was one. */
 int pj_request_cancel(struct pj_session *session, const char *name, bool *found, struct pj_error *error);
 
-/* The daemon's side. *found false: none is waiting. Strings live in `space`. Beginning marks it `running`. */
+/*
+ * The daemon's side; whoever calls these holds the daemon's lock. *found false: none is waiting. One that was running when the
+ * former daemon ended is begun again. Beginning marks it `running`; the name lives in `space`.
+ */
 struct pj_request_space {
     char name[64];
 };
 int pj_request_next(struct pj_session *session, struct pj_request *request, struct pj_request_space *space, bool *found,
                     struct pj_error *error);
 int pj_request_cancelled(struct pj_session *session, int64_t id, bool *yes, struct pj_error *error);
+/* PJ_OK: done; PJ_ESTOPPED: cancelled where that was asked for, else waiting again (the daemon ends); else failed. */
 int pj_request_end(struct pj_session *session, int64_t id, const struct pj_error *outcome, struct pj_error *error);
 
 #endif
