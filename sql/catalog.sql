@@ -57,6 +57,9 @@ ALTER TABLE pgprojector.mirror ADD COLUMN IF NOT EXISTS numbers integer[];
 -- checkpoint row's lock, and the daemon, whose every transaction asks for the number it knows, reads them again.
 ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS version bigint NOT NULL DEFAULT 0;
 
+-- The number of the roster, of what the daemon is to run: whoever changes that (core/registrar.c) raises it with `version`.
+ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS roster bigint NOT NULL DEFAULT 0;
+
 -- When a resync was begun that is not complete: the slot, if there is one, is not the one that `lsn` belongs to, whatever
 -- it looks like, and is made anew by the next resync. Committed before the former slot is dropped.
 ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS resync_at timestamptz;
@@ -86,6 +89,20 @@ CREATE TABLE IF NOT EXISTS pgprojector.dirty_key (
     key        text[]
 );
 CREATE INDEX IF NOT EXISTS dirty_key_projection ON pgprojector.dirty_key (projection, id);
+
+-- Whether a mirror is kept exact by the stream, or is still being added (core/joining.h): then it is of no use to readers.
+ALTER TABLE pgprojector.mirror ADD COLUMN IF NOT EXISTS state text NOT NULL DEFAULT 'exact'
+    CHECK (state IN ('exact', 'joining'));
+
+-- Rows of mirrors that are joining, changed meanwhile: a log, as dirty_key. `identity`: the replica identity's columns as
+-- text; NULL: all rows.
+CREATE TABLE IF NOT EXISTS pgprojector.dirty_row (
+    id          bigint GENERATED ALWAYS AS IDENTITY,
+    schema_name text NOT NULL,
+    table_name  text NOT NULL,
+    identity    text[]
+);
+CREATE INDEX IF NOT EXISTS dirty_row_table ON pgprojector.dirty_row (schema_name, table_name, id);
 
 -- Long work of a command (rebuild, resume), for others to look at. The row goes when the work is over; one whose backend
 -- is gone was interrupted.

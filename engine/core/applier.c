@@ -279,7 +279,7 @@ static void fetch_table(struct pj_applier *applier, struct pj_table_rows *rows)
 {
     struct pj_row **wanted = pj_arena_alloc(&applier->batch->arena, rows->count * sizeof *wanted);
     size_t count = 0;
-    for (size_t i = 0; i < rows->count; i++)
+    for (size_t i = 0; !rows->table->joining && i < rows->count; i++)
         if (rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
             wanted[count++] = rows->rows[i];
     for (size_t at = 0; at < count; at += FETCH_ROWS)

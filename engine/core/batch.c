@@ -364,6 +364,8 @@ int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error)
 {
     for (int t = 0; t < batch->ntables; t++) {
         struct pj_table_rows *rows = &batch->tables[t];
+        if (rows->table->joining)
+            continue;
         for (size_t i = 0; i < rows->count; i++)
             if (rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
                 return contradiction(error, rows->table, "changes a row that is not in the mirror");

@@ -81,7 +81,7 @@ size_t pj_batch_bytes(const struct pj_batch *batch);  /* what it holds takes; 0 
 /* Enters a fetched old row: table->ncolumns values that live as long as the batch. */
 void pj_batch_set_old(struct pj_row *row, struct pj_value *old);
 
-/* PJ_EDATA where a row that the stream updates or deletes was not in the mirror. */
+/* PJ_EDATA where a row that the stream updates or deletes was not in the mirror. Tables that are joining are left as they are. */
 int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error);
 
 /* After resolve: whether anything is to be done for the row (it changed; it was not both made and gone in here). */

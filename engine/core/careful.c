@@ -233,6 +233,8 @@ static void fetch_table(struct run *run, struct pj_table_rows *rows)
 {
     struct pj_row *wanted[FETCH_ROWS];
     struct fetch fetch = {run, rows->table, wanted};
+    if (rows->table->joining)
+        return;
     for (size_t i = 0, count = 0; i < rows->count || count; i++) {
         if (i < rows->count && rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
             wanted[count++] = rows->rows[i];

@@ -299,19 +299,21 @@ static char *leaves_array(const struct pj_table *table)
     return pj_buf_take(&array);
 }
 
-static int enter_mirror(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+static int enter_mirror(struct pj_session *read, const struct pj_table *table, const char *state,
+                        struct pj_error *error)
 {
     char oid[16];
     snprintf(oid, sizeof oid, "%u", table->oid);
     char *columns = columns_array(table, NULL, table->ncolumns), *types = types_array(table);
     char *key = columns_array(table, table->key, table->nkey), *leaves = leaves_array(table);
     char *identity = columns_array(table, table->identity, table->nidentity), *numbers = numbers_array(table);
-    const char *params[] = {table->schema, table->name, oid, columns, types, key, identity, leaves, numbers};
+    const char *params[] = {table->schema, table->name, oid, columns, types, key, identity, leaves, numbers, state};
     PGresult *result;
     int code = pj_session_query(read, &result,
                                 "INSERT INTO pgprojector.mirror (schema_name, table_name, source_oid, columns, "
-                                "types, key, identity, leaves, numbers) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                                9, params, error);
+                                "types, key, identity, leaves, numbers, state) "
+                                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                                10, params, error);
     PQclear(result);
     pj_free(columns);
     pj_free(types);
@@ -326,8 +328,14 @@ int pj_catalog_enter_mirrors(struct pj_session *read, const struct pj_table *tab
 {
     int code = pj_session_exec(read, "DELETE FROM pgprojector.mirror", error);
     for (int i = 0; code == PJ_OK && i < count; i++)
-        code = enter_mirror(read, &tables[i], error);
+        code = enter_mirror(read, &tables[i], "exact", error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "enter the mirrors into the catalog");
+}
+
+int pj_catalog_enter_joining(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    int code = enter_mirror(read, table, "joining", error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "enter mirror %s into the catalog", table->mirror_sql);
 }
 
 static int note_leaves(struct pj_session *read, const struct pj_table *table, struct pj_error *error)

@@ -64,6 +64,9 @@ int pj_catalog_complete_resync(struct pj_session *read, pj_lsn lsn, const struct
 /* Enters the tables as mirrors, replacing the list. Within the caller's transaction. */
 int pj_catalog_enter_mirrors(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 
+/* Enters one more, in the state `joining`. Within the caller's transaction. */
+int pj_catalog_enter_joining(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
+
 /* Adds to the catalog the partitions that the tables have by now. */
 int pj_catalog_note_leaves(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 

@@ -32,6 +32,13 @@ int pj_difference_mend_keys(struct pj_session *write, struct pj_session *read, c
                             const char *const *keys, struct pj_mended *mended, struct pj_error *error);
 
 /*
+ * The same, with keys of the replica identity, for a mirror that is not exact elsewhere: a row whose primary key in the mirror is
+ * still another's takes it over, and the other is gone until it is mended itself.
+ */
+int pj_difference_mend_identities(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                                  const char *const *keys, struct pj_mended *mended, struct pj_error *error);
+
+/*
  * Recomputes a projection's rows that depend on what has been mended within this transaction, in whatever tables. All of
  * them where that would be the quicker way, or where keys alone do not tell. *rows is set to the rows written; where
  * nothing that the projection reads was mended, nothing is done.

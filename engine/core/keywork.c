@@ -64,6 +64,11 @@ int pj_keywork_changed(struct pj_session *read, struct pj_error *error)
     return pj_standing_changed(read, error);
 }
 
+int pj_keywork_roster_changed(struct pj_session *read, struct pj_error *error)
+{
+    return pj_session_exec(read, "UPDATE pgprojector.checkpoint SET version = version + 1, roster = roster + 1", error);
+}
+
 int pj_keywork_recompute(struct pj_session *read, const struct pj_projection *projection, bool full,
                          const char *const *keys, int64_t *rows, struct pj_error *error)
 {

@@ -21,6 +21,9 @@ void pj_keywork_rollback(struct pj_session *read);
 /* Within a transaction: the daemon's memory of states and parked keys is to be read again. */
 int pj_keywork_changed(struct pj_session *read, struct pj_error *error);
 
+/* The same, where what the daemon is to run has changed: it stops applying until it has another setup (core/handover.h). */
+int pj_keywork_roster_changed(struct pj_session *read, struct pj_error *error);
+
 /*
  * Within a transaction: makes the target's rows of the keys equal to the definition. `keys` is an array literal of routing keys
  * as text ("{…}"), or, with `full`, of full keys, one array literal for each key column in `keys[0 … nkey-1]`. *rows (may be

@@ -34,8 +34,8 @@ int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int 
 int pj_mirror_check_shape(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 
 /*
- * Leaves out of the tables what the complete mirrors, by the catalog, do not have: columns that the source gained later. Does
- * nothing before the first start is complete. Columns of keys and identities stay: a check will name them.
+ * Leaves out of the tables what the complete mirrors, by the catalog, do not have: columns that the source gained later; and
+ * marks those that are joining. Does nothing before the first start is complete. Columns of keys and identities stay: a check will name them.
  */
 int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error);
 

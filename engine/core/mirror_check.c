@@ -103,8 +103,8 @@ static int check_answer(const PGresult *noted, const struct pj_table *table, boo
 {
     if (!PQntuples(noted)) {
         pj_error_set(error, PJ_ESCHEMA, "it is not among the mirrors made at the first start");
-        return pj_error_hint(
-            error, "tables cannot be added to a running deployment yet; start anew (README, \"Starting anew\")");
+        return pj_error_hint(error, "the daemon adds it: `pgprojector module add NAME` for a module's table, SIGHUP "
+                                    "for one of [mirrors] tables");
     }
     if (lenient)
         return PJ_OK;
@@ -181,6 +181,8 @@ static int check_all(struct pj_session *read, const struct pj_table *tables, int
     pj_error_clear(error);
     int code = PJ_OK;
     for (int i = 0; code == PJ_OK && i < count; i++) {
+        if (tables[i].joining)
+            continue;
         code = check_noted(read, &tables[i], lenient, error);
         if (code == PJ_OK)
             code = check_table(read, &tables[i], error);
@@ -222,13 +224,14 @@ static bool among(const PGresult *columns, const char *name)
 static int limit_table(struct pj_session *read, struct pj_table *table, struct pj_error *error)
 {
     static const char sql[] =
-        "SELECT unnest(columns) FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2";
+        "SELECT unnest(columns), state FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2";
     const char *params[] = {table->schema, table->name};
     PGresult *columns;
     int code = pj_session_query(read, &columns, sql, 2, params, error);
     for (int i = table->ncolumns - 1; code == PJ_OK && PQntuples(columns) && i >= 0; i--)
         if (!among(columns, table->columns[i].name) && !in_keys(table, i))
             pj_table_remove_column(table, i);
+    table->joining = code == PJ_OK && PQntuples(columns) && strcmp(PQgetvalue(columns, 0, 1), "joining") == 0;
     PQclear(columns);
     return code;
 }

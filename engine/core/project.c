@@ -80,6 +80,8 @@ static int project_row(struct pj_projection *projection, int index, const struct
 static int project_table(struct pj_projection *projection, int index, const struct pj_table_rows *rows, bool careful,
                          struct pj_error *error)
 {
+    if (rows->table->joining) /* what reads it is built when it is exact */
+        return PJ_OK;
     if (rows->truncated || rows->emptied)
         pj_deltas_mark_all(projection->deltas);
     for (size_t i = 0; i < rows->count; i++) {

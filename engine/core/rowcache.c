@@ -130,6 +130,8 @@ static void forget_table(struct pj_rowcache *cache, const struct pj_table *table
 
 static void learn_table(struct pj_rowcache *cache, const struct pj_table_rows *rows, bool few)
 {
+    if (rows->table->joining)
+        return;
     if (rows->truncated || rows->emptied)
         forget_table(cache, rows->table);
     for (size_t i = 0; i < rows->count; i++) {

@@ -158,8 +158,31 @@ static void put_delete(struct pj_buf *sql, const struct pj_table *table)
     put_match(sql, table);
 }
 
+/* INSERT INTO pgprojector.dirty_row, of a table that is joining: the identities as text, NULL for all rows. */
+static void put_note_row(struct pj_buf *sql, const struct pj_table *table, bool all)
+{
+    pj_buf_puts(sql, "INSERT INTO pgprojector.dirty_row (schema_name, table_name, identity) SELECT ");
+    pj_quote_literal(sql, table->schema);
+    pj_buf_puts(sql, ", ");
+    pj_quote_literal(sql, table->name);
+    if (all) {
+        pj_buf_puts(sql, ", NULL");
+        return;
+    }
+    for (int i = 0; i < table->nidentity; i++)
+        pj_buf_printf(sql, "%su.c%d::pg_catalog.text", i ? ", " : ", ARRAY[", table->identity[i]);
+    pj_buf_puts(sql, "] FROM ");
+    put_unnest(sql, table, true);
+    put_alias(sql, table, true);
+    pj_buf_puts(sql, ")");
+}
+
 static void put_mirror_statement(struct pj_buf *sql, enum pj_mirror_statement which, const struct pj_table *table)
 {
+    if (table->joining) {
+        put_note_row(sql, table, which == PJ_EMPTY);
+        return;
+    }
     switch (which) {
     case PJ_FETCH_OLD:
         put_fetch(sql, table);
@@ -212,6 +235,8 @@ static int prepare_mirror(struct pj_session *read, const struct pj_table *table,
     static const enum pj_mirror_statement all[] = {PJ_FETCH_OLD, PJ_INSERT_ROWS, PJ_UPDATE_ROWS, PJ_DELETE_ROWS,
                                                    PJ_EMPTY};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (table->joining && all[i] != PJ_DELETE_ROWS && all[i] != PJ_EMPTY)
+            continue;
         char name[PJ_STATEMENT_NAME];
         struct pj_buf sql = {0};
         put_mirror_statement(&sql, all[i], table);

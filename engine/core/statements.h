@@ -21,6 +21,8 @@
 enum pj_mirror_statement { PJ_MIRROR_STATEMENTS(PJ_STATEMENT_ENUM) };
 #undef PJ_STATEMENT_ENUM
 
+/* Of a table that is joining only the last two are there, and note rows instead: the identities given; all. */
+
 enum { PJ_STATEMENT_NAME = 32 };
 
 /* The names under which statements are prepared. Each fills `name` and returns it. */

@@ -187,9 +187,14 @@ void pj_writer_send_identities(struct pj_writer *writer, const struct pj_sink *s
                   context);
 }
 
-/* What a row needs in the mirror; a truncated mirror is empty by then. */
+/*
+ * What a row needs in the mirror; a truncated mirror is empty by then. Of a table that is joining every row is "deleted": the
+ * statement of that name notes its identity (core/statements.c).
+ */
 static bool is_deleted(const struct pj_table_rows *rows, const struct pj_row *row)
 {
+    if (rows->table->joining)
+        return true;
     if (rows->truncated || !row->old)
         return false;
     return !row->new_row || !pj_project_same_key(rows->table, row);
@@ -197,12 +202,13 @@ static bool is_deleted(const struct pj_table_rows *rows, const struct pj_row *ro
 
 static bool is_updated(const struct pj_table_rows *rows, const struct pj_row *row)
 {
-    return row->old && row->new_row && pj_project_same_key(rows->table, row) && pj_row_changed(rows->table, row);
+    return !rows->table->joining && row->old && row->new_row && pj_project_same_key(rows->table, row) &&
+           pj_row_changed(rows->table, row);
 }
 
 static bool is_inserted(const struct pj_table_rows *rows, const struct pj_row *row)
 {
-    return row->new_row && (!row->old || !pj_project_same_key(rows->table, row));
+    return !rows->table->joining && row->new_row && (!row->old || !pj_project_same_key(rows->table, row));
 }
 
 typedef bool (*row_test)(const struct pj_table_rows *rows, const struct pj_row *row);
@@ -211,9 +217,9 @@ typedef bool (*row_test)(const struct pj_table_rows *rows, const struct pj_row *
 static void send_emptying(const struct pj_sink *sink, const struct pj_table_rows *rows)
 {
     char name[PJ_STATEMENT_NAME];
-    if (rows->truncated)
+    if (rows->truncated || rows->table->joining)
         sink->execute(sink->self, pj_statement_mirror(PJ_EMPTY, rows->table->index, name), 0, NULL, NULL, NULL);
-    for (const struct pj_emptied *emptied = rows->emptied; emptied; emptied = emptied->next) {
+    for (const struct pj_emptied *emptied = rows->emptied; emptied && !rows->table->joining; emptied = emptied->next) {
         struct pj_buf sql = {0};
         pj_buf_printf(&sql, "DELETE FROM %s WHERE %s", rows->table->mirror_sql, emptied->condition);
         sink->query(sink->self, sql.data, NULL, NULL);

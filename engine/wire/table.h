@@ -52,6 +52,7 @@ struct pj_table {
     bool identity_full;
     int nleaves; /* of a partitioned table, as of when it was read; filled, freed and used by core/source */
     struct pj_table_leaf *leaves;
+    bool joining; /* its mirror is not exact yet: changed rows are only noted (core/joining.h) */
 };
 
 /* Gives back all it points to, not the struct itself. */

@@ -1,0 +1,164 @@
+/*
+ * See joining.h: preparing and cleaning; the way to exactness is joining_run.c's.
+ */
+#include "core/joining.h"
+
+#include "base/mem.h"
+#include "core/catalog.h"
+#include "core/keywork.h"
+#include "core/mirror.h"
+
+#include <string.h>
+
+/* --------------------------------------------------------------------------------------------------------- missing */
+
+int pj_joining_missing(struct pj_session *read, struct pj_table *tables, int ntables, int *count,
+                       struct pj_error *error)
+{
+    int code = PJ_OK;
+    *count = 0;
+    for (int i = 0; code == PJ_OK && i < ntables; i++) {
+        const char *params[] = {tables[i].schema, tables[i].name};
+        PGresult *result;
+        code = pj_session_query_row(read, &result,
+                                    "SELECT NOT EXISTS (SELECT FROM pgprojector.mirror WHERE schema_name = $1 "
+                                    "AND table_name = $2 AND state = 'exact')",
+                                    2, params, error);
+        tables[i].joining = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+        *count += tables[i].joining;
+        PQclear(result);
+    }
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "look for mirrors");
+}
+
+/* --------------------------------------------------------------------------------------------------------- forget */
+
+/* Within a transaction: the unfinished mirror, its row, what was noted of it. */
+static int forget(struct pj_session *work, const char *schema, const char *name, struct pj_error *error)
+{
+    static const char *const statements[] = {
+        "DELETE FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2",
+        "DELETE FROM pgprojector.dirty_row WHERE schema_name = $1 AND table_name = $2",
+    };
+    const char *params[] = {schema, name};
+    struct pj_buf table = {0};
+    pj_quote_identifier(&table, schema);
+    pj_buf_puts(&table, ".");
+    pj_quote_identifier(&table, name);
+    int code = pj_session_execf(work, error, "SET LOCAL client_min_messages = warning; DROP TABLE IF EXISTS %s",
+                                pj_buf_text(&table));
+    if (code != PJ_OK)
+        pj_error_wrap(error, "drop the unfinished mirror %s", pj_buf_text(&table));
+    pj_buf_free(&table);
+    for (size_t i = 0; code == PJ_OK && i < sizeof statements / sizeof *statements; i++) {
+        PGresult *result;
+        code = pj_session_query(work, &result, statements[i], 2, params, error);
+        PQclear(result);
+    }
+    return code;
+}
+
+static bool among(const struct pj_table *tables, int ntables, const char *schema, const char *name)
+{
+    for (int i = 0; i < ntables; i++)
+        if (strcmp(tables[i].schema, schema) == 0 && strcmp(tables[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static int forget_others(struct pj_session *work, const struct pj_table *tables, int ntables, int *removed,
+                         struct pj_error *error)
+{
+    PGresult *unfinished;
+    int code = pj_session_query(
+        work, &unfinished, "SELECT schema_name, table_name FROM pgprojector.mirror WHERE state = 'joining' FOR UPDATE",
+        0, NULL, error);
+    for (int row = 0; code == PJ_OK && row < PQntuples(unfinished); row++) {
+        const char *schema = PQgetvalue(unfinished, row, 0), *name = PQgetvalue(unfinished, row, 1);
+        if (among(tables, ntables, schema, name))
+            continue;
+        code = forget(work, schema, name, error);
+        *removed += code == PJ_OK;
+    }
+    PQclear(unfinished);
+    return code;
+}
+
+int pj_joining_clean(struct pj_session *work, const struct pj_table *tables, int ntables, int *removed,
+                     struct pj_error *error)
+{
+    pj_lsn lsn;
+    *removed = 0;
+    int code = pj_keywork_begin(work, &lsn, error);
+    if (code != PJ_OK)
+        return code;
+    code = forget_others(work, tables, ntables, removed, error);
+    if (code == PJ_OK && *removed)
+        code = pj_keywork_roster_changed(work, error);
+    if (code == PJ_OK)
+        code = pj_keywork_commit(work, error);
+    if (code != PJ_OK)
+        pj_keywork_rollback(work);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "remove unfinished mirrors");
+}
+
+/* --------------------------------------------------------------------------------------------------------- prepare */
+
+static int is_unfinished(struct pj_session *work, const struct pj_table *table, bool *yes, struct pj_error *error)
+{
+    const char *params[] = {table->schema, table->name};
+    PGresult *result;
+    int code = pj_session_query_row(work, &result,
+                                    "SELECT EXISTS (SELECT FROM pgprojector.mirror WHERE schema_name = $1 "
+                                    "AND table_name = $2 AND state = 'joining')",
+                                    2, params, error);
+    *yes = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    return code;
+}
+
+static int prepare_table(struct pj_session *work, const struct pj_table *table, struct pj_error *error)
+{
+    bool unfinished;
+    int code = is_unfinished(work, table, &unfinished, error);
+    if (code == PJ_OK && unfinished)
+        code = forget(work, table->schema, table->name, error);
+    if (code == PJ_OK)
+        code = pj_mirror_create(work, table, error);
+    return code == PJ_OK ? pj_catalog_enter_joining(work, table, error) : code;
+}
+
+static int prepare(struct pj_session *write, struct pj_session *work, const struct pj_table *tables, int ntables,
+                   struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < ntables; i++) {
+        if (!tables[i].joining)
+            continue;
+        code = pj_mirror_create_types(write, work, &tables[i], 1, error);
+        if (code == PJ_OK)
+            code = prepare_table(work, &tables[i], error);
+    }
+    if (code == PJ_OK)
+        code = pj_keywork_roster_changed(work, error);
+    return code == PJ_OK ? pj_keywork_commit(work, error) : code;
+}
+
+int pj_joining_prepare(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                       struct pj_error *error)
+{
+    struct pj_session *write;
+    struct pj_session_options options = {
+        .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
+    pj_lsn lsn;
+    int code = pj_session_open(&write, &options, error);
+    if (code == PJ_OK)
+        code = pj_keywork_begin(joining->work, &lsn, error);
+    if (code == PJ_OK) {
+        code = prepare(write, joining->work, tables, ntables, error);
+        if (code != PJ_OK)
+            pj_keywork_rollback(joining->work);
+    }
+    pj_session_close(write);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "add mirrors");
+}

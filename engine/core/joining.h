@@ -1,0 +1,49 @@
+/*
+ * A mirror added while the daemon runs. Nothing waits for it:
+ *
+ *      prepare    the empty table and its row in the catalog, in the state `joining`
+ *                 -> the pipeline is handed a setup with the table in it: from then on it notes the identities of its changed rows
+ *                    (pgprojector.dirty_row) instead of writing them
+ *      run        copy from a snapshot of the source that is newer than the first note; keys; statistics; then the noted rows
+ *                 once more from newer snapshots, in rounds, until few are left; these at a fence, where apply stands still at the
+ *                 commit that the source's snapshot shows. In that transaction the mirror becomes `exact`.
+ *                 -> the pipeline is handed a setup in which it is like any other
+ *
+ * Why it is exact: a row that was not changed after the copy's snapshot is right since the copy. One that was, is noted, for the
+ * noting began before the snapshot; it is fetched again after it was noted, and at last at a commit up to which everything has been
+ * noted. Interrupted anywhere, it begins again from nothing; what the daemon serves is not touched.
+ */
+#ifndef PJ_CORE_JOINING_H
+#define PJ_CORE_JOINING_H
+
+#include "base/log.h"
+#include "core/job.h"
+#include "core/source.h"
+
+struct pj_joining {
+    const char *write_url, *read_url;
+    struct pj_session *work; /* on the read database, idle: short transactions */
+    struct pj_job *job;      /* its session is another one on the read database; without a row yet */
+    int jobs;                /* parallel copies */
+    int slot_wait_ms;        /* how long a fence may wait for open transactions */
+    const struct pj_stop *stop;
+};
+
+/* Which of the tables have no exact mirror yet: sets `joining` of each. *count: how many. */
+int pj_joining_missing(struct pj_session *read, struct pj_table *tables, int ntables, int *count,
+                       struct pj_error *error);
+
+/* Prepares those tables that are marked. What an interrupted attempt left is removed first. In one transaction, which also raises
+ * the roster's number. PJ_ECONFIG where another table of that name is in the way, or a type is missing. */
+int pj_joining_prepare(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                       struct pj_error *error);
+
+/* Once the pipeline notes: makes the marked tables' mirrors exact. */
+int pj_joining_run(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                   struct pj_error *error);
+
+/* Removes what is left of mirrors that are joining and not among the tables. *removed: how many. */
+int pj_joining_clean(struct pj_session *work, const struct pj_table *tables, int ntables, int *removed,
+                     struct pj_error *error);
+
+#endif

@@ -1,0 +1,326 @@
+/*
+ * From an empty mirror to an exact one; why it becomes exact is told in joining.h.
+ *
+ * The copy reads from an exported snapshot of an ordinary transaction: any commit will do that is newer than the first note.
+ * The tables are locked (ACCESS SHARE) before it is taken, or a TRUNCATE in between would show them empty to an older snapshot.
+ * A TRUNCATE later on is noted as "all rows": the whole mirror is then compared with its source.
+ */
+#include "core/joining.h"
+
+#include "base/mem.h"
+#include "core/copy.h"
+#include "core/difference.h"
+#include "core/fence.h"
+#include "core/keywork.h"
+#include "core/mirror.h"
+#include "core/textarray.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK_ROWS = 4000, FEW = 1000, PATIENT_ROUNDS = 5, KEY_COLUMNS = 32, FENCE_ATTEMPTS = 20 };
+
+static const char no_end[] = "9223372036854775807";
+
+/* ------------------------------------------------------------------------------------------------------------ copy */
+
+static void copied(void *context, const char *table, int64_t rows, int64_t rows_expected, int64_t bytes)
+{
+    struct pj_job *job = context;
+    struct pj_error ignored;
+    (void)table;
+    (void)bytes;
+    job->now.total = rows_expected > rows ? rows_expected : rows;
+    pj_job_advance(job, rows, &ignored);
+}
+
+/* Opens the session that exports the snapshot, and keeps the tables as they are in it. */
+static int open_guard(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                      struct pj_session **guard, char snapshot[64], struct pj_error *error)
+{
+    struct pj_session_options options = {
+        .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
+    PGresult *result = NULL;
+    int code = pj_session_open(guard, &options, error);
+    if (code == PJ_OK)
+        code = pj_session_execf(*guard, error, "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = %d",
+                                joining->slot_wait_ms);
+    for (int i = 0; code == PJ_OK && i < ntables; i++)
+        if (tables[i].joining) {
+            code = pj_session_execf(*guard, error, "LOCK TABLE %s IN ACCESS SHARE MODE", tables[i].mirror_sql);
+            if (code != PJ_OK)
+                pj_error_wrap(error, "lock %s", tables[i].mirror_sql);
+        }
+    if (code == PJ_OK)
+        code = pj_session_query_row(*guard, &result, "SELECT pg_catalog.pg_export_snapshot()", 0, NULL, error);
+    snprintf(snapshot, 64, "%s", code == PJ_OK ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    return code;
+}
+
+static int copy_rows(const struct pj_joining *joining, const struct pj_table *tables, int count, const char *snapshot,
+                     struct pj_error *error)
+{
+    struct pj_session *write;
+    struct pj_session_options options = {
+        .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
+    struct pj_copy_options copy = {.write_url = joining->write_url,
+                                   .read_url = joining->read_url,
+                                   .snapshot = snapshot,
+                                   .jobs = joining->jobs,
+                                   .stop = joining->stop,
+                                   .progress = copied,
+                                   .context = joining->job};
+    int code = pj_session_open(&write, &options, error);
+    if (code == PJ_OK)
+        code = pj_copy_tables(write, &copy, tables, count, error);
+    pj_session_close(write);
+    return code;
+}
+
+static int add_keys(const struct pj_joining *joining, const struct pj_table *table, struct pj_error *error)
+{
+    int code = pj_session_exec(joining->work, "SET maintenance_work_mem = '256MB'", error);
+    if (code == PJ_OK)
+        code = pj_mirror_add_keys(joining->work, table, error);
+    if (code == PJ_OK)
+        code = pj_session_execf(joining->work, error, "ANALYZE %s", table->mirror_sql);
+    return code == PJ_OK ? pj_session_exec(joining->work, "RESET maintenance_work_mem", error) : code;
+}
+
+/* One table after the other, for what is handed over must be consecutive; each by several connections. */
+static int copy_tables(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                       struct pj_error *error)
+{
+    struct pj_session *guard = NULL;
+    char snapshot[64];
+    int code = pj_job_phase(joining->job, "copying", -1, error);
+    if (code == PJ_OK)
+        code = open_guard(joining, tables, ntables, &guard, snapshot, error);
+    for (int i = 0; code == PJ_OK && i < ntables; i++)
+        if (tables[i].joining)
+            code = copy_rows(joining, &tables[i], 1, snapshot, error);
+    pj_session_close(guard);
+    if (code == PJ_OK)
+        code = pj_job_phase(joining->job, "indexing", -1, error);
+    for (int i = 0; code == PJ_OK && i < ntables; i++)
+        if (tables[i].joining)
+            code = add_keys(joining, &tables[i], error);
+    return code;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- notes */
+
+struct notes {
+    char last_id[24];
+    int64_t count;
+    bool all; /* a TRUNCATE is among them */
+};
+
+static int look(struct pj_session *session, const struct pj_table *table, struct notes *notes, struct pj_error *error)
+{
+    const char *params[] = {table->schema, table->name};
+    PGresult *result;
+    int code = pj_session_query_row(session, &result,
+                                    "SELECT coalesce(pg_catalog.max(id), 0), pg_catalog.count(*), "
+                                    "coalesce(pg_catalog.bool_or(identity IS NULL), false) "
+                                    "FROM pgprojector.dirty_row WHERE schema_name = $1 AND table_name = $2",
+                                    2, params, error);
+    if (code == PJ_OK) {
+        snprintf(notes->last_id, sizeof notes->last_id, "%s", PQgetvalue(result, 0, 0));
+        notes->count = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+        notes->all = PQgetvalue(result, 0, 2)[0] == 't';
+    }
+    PQclear(result);
+    return code;
+}
+
+static int forget_notes(struct pj_session *session, const struct pj_table *table, const char *last_id,
+                        struct pj_error *error)
+{
+    const char *params[] = {table->schema, table->name, last_id};
+    PGresult *result;
+    int code = pj_session_query(session, &result,
+                                "DELETE FROM pgprojector.dirty_row WHERE schema_name = $1 AND table_name = $2 "
+                                "AND id <= $3::bigint",
+                                3, params, error);
+    PQclear(result);
+    return code;
+}
+
+/* The noted identities up to last_id, each once; the identity's columns as columns. */
+static int read_notes(struct pj_session *session, const struct pj_table *table, const char *last_id, PGresult **rows,
+                      struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    const char *params[] = {table->schema, table->name, last_id};
+    pj_buf_puts(&sql, "SELECT DISTINCT ");
+    for (int i = 0; i < table->nidentity; i++)
+        pj_buf_printf(&sql, "%sidentity[%d]", i ? ", " : "", i + 1);
+    pj_buf_puts(&sql, " FROM pgprojector.dirty_row WHERE schema_name = $1 AND table_name = $2 AND id <= $3::bigint "
+                      "AND identity IS NOT NULL");
+    int code = pj_session_query(session, rows, pj_buf_text(&sql), 3, params, error);
+    pj_buf_free(&sql);
+    return code;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- mending */
+
+static int mend_chunk(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                      const PGresult *rows, int first, int count, struct pj_error *error)
+{
+    char *arrays[KEY_COLUMNS];
+    struct pj_mended mended;
+    for (int column = 0; column < table->nidentity; column++) {
+        struct pj_buf array = {0};
+        pj_textarray_begin(&array);
+        for (int row = first; row < first + count; row++)
+            pj_textarray_add(&array, PQgetvalue(rows, row, column));
+        pj_textarray_end(&array);
+        arrays[column] = pj_buf_take(&array);
+    }
+    int code = pj_difference_mend_identities(write, read, table, (const char *const *)arrays, &mended, error);
+    for (int column = 0; column < table->nidentity; column++)
+        pj_free(arrays[column]);
+    return code;
+}
+
+/* Within transactions of both: what is noted up to last_id, from the source's snapshot. */
+static int mend(const struct pj_joining *joining, struct pj_session *write, struct pj_session *read,
+                const struct pj_table *table, const struct notes *notes, struct pj_error *error)
+{
+    struct pj_mended mended;
+    PGresult *rows;
+    if (notes->all)
+        return pj_difference_mend_table(write, read, table, &mended, error);
+    int code = read_notes(read, table, notes->last_id, &rows, error);
+    int count = code == PJ_OK ? PQntuples(rows) : 0;
+    for (int first = 0; code == PJ_OK && first < count; first += CHUNK_ROWS) {
+        int size = count - first < CHUNK_ROWS ? count - first : CHUNK_ROWS;
+        code = mend_chunk(write, read, table, rows, first, size, error);
+        if (code == PJ_OK && pj_stop_asked(joining->stop))
+            code = pj_error_set(error, PJ_ESTOPPED, "stopped");
+    }
+    PQclear(rows);
+    return code;
+}
+
+/* One round of one table, beside the stream: nobody else writes to its mirror. */
+static int round_of(const struct pj_joining *joining, struct pj_session *write, const struct pj_table *table,
+                    struct pj_error *error)
+{
+    struct notes notes;
+    struct pj_error ignored;
+    int code = look(joining->work, table, &notes, error);
+    if (code != PJ_OK || !notes.count)
+        return code;
+    code = pj_session_exec(write, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
+    if (code == PJ_OK)
+        code = pj_session_exec(joining->work, "BEGIN", error);
+    if (code == PJ_OK)
+        code = mend(joining, write, joining->work, table, &notes, error);
+    if (code == PJ_OK)
+        code = forget_notes(joining->work, table, notes.last_id, error);
+    if (code == PJ_OK)
+        code = pj_session_exec(joining->work, "COMMIT", error);
+    if (code != PJ_OK)
+        pj_keywork_rollback(joining->work);
+    pj_session_exec(write, "ROLLBACK", &ignored);
+    return code;
+}
+
+static int round_of_all(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                        struct pj_error *error)
+{
+    struct pj_session *write;
+    struct pj_session_options options = {
+        .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
+    int code = pj_session_open(&write, &options, error);
+    for (int i = 0; code == PJ_OK && i < ntables; i++)
+        if (tables[i].joining)
+            code = round_of(joining, write, &tables[i], error);
+    pj_session_close(write);
+    return code;
+}
+
+/* ------------------------------------------------------------------------------------------------------ the last one */
+
+static int make_exact(const struct pj_joining *joining, struct pj_session *write, struct pj_session *read,
+                      const struct pj_table *table, int64_t few, bool *done, struct pj_error *error)
+{
+    const char *params[] = {table->schema, table->name};
+    struct notes notes;
+    PGresult *result = NULL;
+    int code = look(read, table, &notes, error);
+    *done = code == PJ_OK && notes.count <= few && !notes.all;
+    if (!*done)
+        return code;
+    code = mend(joining, write, read, table, &notes, error);
+    if (code == PJ_OK)
+        code = forget_notes(read, table, no_end, error);
+    if (code == PJ_OK)
+        code = pj_session_query(read, &result,
+                                "UPDATE pgprojector.mirror SET state = 'exact' WHERE schema_name = $1 "
+                                "AND table_name = $2",
+                                2, params, error);
+    PQclear(result);
+    return code;
+}
+
+/* All of them, at one commit. *done: false where more was noted than apply should wait for. */
+static int finish(const struct pj_joining *joining, const struct pj_table *tables, int ntables, int64_t few, bool *done,
+                  struct pj_error *error)
+{
+    struct pj_fence_options fence = {.write_url = joining->write_url,
+                                     .read_url = joining->read_url,
+                                     .wait_ms = 1000,
+                                     .attempts = FENCE_ATTEMPTS,
+                                     .lock = true,
+                                     .stop = joining->stop};
+    struct pj_session *write, *read;
+    pj_lsn lsn;
+    *done = true;
+    int code = pj_fence_open(&fence, &write, &read, &lsn, error);
+    for (int i = 0; code == PJ_OK && *done && i < ntables; i++)
+        if (tables[i].joining)
+            code = make_exact(joining, write, read, &tables[i], few, done, error);
+    if (code == PJ_OK && *done)
+        code = pj_keywork_roster_changed(read, error);
+    if (code == PJ_OK && *done)
+        code = pj_keywork_commit(read, error);
+    pj_session_close(write);
+    pj_session_close(read); /* what is not committed is rolled back */
+    return code;
+}
+
+static int catch_up(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                    struct pj_error *error)
+{
+    int64_t few = FEW;
+    bool done = false;
+    int code = pj_job_phase(joining->job, "catching up", -1, error);
+    for (int round = 0; code == PJ_OK && !done; round++) {
+        few = round < PATIENT_ROUNDS ? FEW : 2 * few;
+        code = round_of_all(joining, tables, ntables, error);
+        if (code == PJ_OK)
+            code = finish(joining, tables, ntables, few, &done, error);
+    }
+    return code;
+}
+
+int pj_joining_run(const struct pj_joining *joining, const struct pj_table *tables, int ntables, struct pj_error *error)
+{
+    int first = 0;
+    while (first < ntables && !tables[first].joining)
+        first++;
+    if (first == ntables)
+        return PJ_OK;
+    int code = pj_job_begin(joining->job, "mirror", tables[first].name, error);
+    if (code == PJ_OK)
+        code = copy_tables(joining, tables, ntables, error);
+    if (code == PJ_OK)
+        code = catch_up(joining, tables, ntables, error);
+    pj_job_end(joining->job);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "add mirror %s", tables[first].mirror_sql);
+}
