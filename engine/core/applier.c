@@ -11,9 +11,9 @@
  *      checkpoint    where it was not set at the fence
  *      COMMIT
  *
- * A transaction too large for one batch comes in parts. Its dirty keys are gathered over the parts and recomputed in the
- * last one only, for a part is a state that never existed; when there are too many to be kept, the whole projection is
- * recomputed instead.
+ * A transaction too large for one batch comes in parts. Its deltas are gathered over the parts and merged with the last
+ * one, or before, when they take much memory; its dirty keys are recomputed in the last one only, for a part is a state
+ * that never existed, and when there are too many to be kept, the whole projection is recomputed instead.
  *
  *      IDLE --apply--> FETCHING --all old rows are there--> WRITING --all is sent--> FINISHING --all is done--> IDLE
  *

@@ -68,20 +68,22 @@ void pj_writer_begin_transaction(struct pj_writer *writer)
 
 /* -------------------------------------------------------------------------------------------------- over the parts */
 
-/* Forgets what earlier batches left behind; of an earlier part of the same transaction the dirty keys stay. */
+/* Forgets what earlier batches left behind; of the same transaction's earlier parts, what gathers stays. */
 static void make_room(struct pj_writer *writer, int index)
 {
     struct pj_projection *projection = &writer->setup->projections[index];
     if (writer->fresh || !projection->live)
         pj_deltas_reset(projection->deltas);
     else
-        pj_deltas_drop_rows(projection->deltas);
+        pj_deltas_next_part(projection->deltas);
 }
 
 /*
- * Deltas are merged part by part: what they say of a row holds after the part, as modules are promised. Dirty keys gather
- * over the parts of a transaction and are recomputed in the last one only, for a part is a state that never existed; when
- * they have become many they become all.
+ * Over the parts of a transaction deltas and dirty keys gather. The deltas are merged with the last part, for within one
+ * transaction no version of a row can be pruned, and merging the same rows part after part makes each pass all before it;
+ * when they take half as much memory as the part itself, they are merged with it, so that memory stays bounded by the
+ * batch's. Dirty keys are recomputed in the last part only, for a part is a state that never existed; when they have
+ * become many they become all.
  */
 static void settle(struct pj_writer *writer, int index)
 {
@@ -92,7 +94,10 @@ static void settle(struct pj_writer *writer, int index)
     }
     if (!writer->last && pj_deltas_key_count(deltas) > CARRIED_KEYS)
         pj_deltas_keys_to_all(deltas);
-    pj_deltas_finish(deltas);
+    if (writer->last || pj_deltas_bytes(deltas) > pj_batch_bytes(writer->batch) / 2)
+        pj_deltas_finish(deltas);
+    else
+        pj_deltas_hold(deltas);
 }
 
 void pj_writer_carry(struct pj_writer *writer, int projection)

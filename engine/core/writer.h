@@ -15,12 +15,12 @@ struct pj_writer;
 struct pj_writer *pj_writer_new(struct pj_setup *setup);
 void pj_writer_free(struct pj_writer *writer);
 
-/* Forgets the dirty keys gathered over the parts of an earlier transaction. */
+/* Forgets the deltas and dirty keys gathered over the parts of an earlier transaction. */
 void pj_writer_begin_transaction(struct pj_writer *writer);
 
 /*
- * Runs every projection over a resolved batch. `last`: it ends its transaction, so that the dirty keys of all its parts are
- * recomputed after it. An error of a module is wrapped with its name.
+ * Runs every projection over a resolved batch. `last`: it ends its transaction, so that the deltas gathered over all its
+ * parts are merged, and their dirty keys recomputed, after it. An error of a module is wrapped with its name.
  */
 int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool last, struct pj_error *error);
 

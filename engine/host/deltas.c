@@ -26,6 +26,7 @@ struct pj_deltas {
     struct pj_arena parked_arena;
     struct pj_rowset parked;
     bool all;
+    bool held; /* the rows are not finished: the next part adds to them */
 };
 
 struct pj_call {
@@ -181,7 +182,7 @@ void pj_deltas_reset(struct pj_deltas *deltas)
     pj_rowset_reset(&deltas->full);
     pj_arena_reset(&deltas->arena, ARENA_KEEP);
     pj_arena_reset(&deltas->key_arena, ARENA_KEEP);
-    deltas->all = false;
+    deltas->all = deltas->held = false;
 }
 
 /* ------------------------------------------------------------------------------------------------------- collecting */
@@ -239,6 +240,7 @@ int pj_deltas_apply(struct pj_deltas *deltas, const struct pj_change *change, st
 
 void pj_deltas_finish(struct pj_deltas *deltas)
 {
+    deltas->held = false;
     for (int i = 0; i < deltas->nstreams; i++) {
         if (deltas->all)
             pj_rowset_sort_none(&deltas->streams[i]);
@@ -311,11 +313,34 @@ size_t pj_deltas_key_count(const struct pj_deltas *deltas)
     return deltas->routing.count + deltas->full.count;
 }
 
-void pj_deltas_drop_rows(struct pj_deltas *deltas)
+static void drop_rows(struct pj_deltas *deltas)
 {
     for (int i = 0; i < deltas->nstreams; i++)
         pj_rowset_reset(&deltas->streams[i]);
     pj_arena_reset(&deltas->arena, ARENA_KEEP);
+}
+
+void pj_deltas_hold(struct pj_deltas *deltas)
+{
+    deltas->held = true;
+    for (int i = 0; i < deltas->nstreams; i++)
+        pj_rowset_sort_none(&deltas->streams[i]);
+    pj_rowset_sort_none(&deltas->routing);
+    pj_rowset_sort_none(&deltas->full);
+}
+
+void pj_deltas_next_part(struct pj_deltas *deltas)
+{
+    if (!deltas->held)
+        drop_rows(deltas);
+}
+
+size_t pj_deltas_bytes(const struct pj_deltas *deltas)
+{
+    size_t bytes = deltas->arena.used;
+    for (int i = 0; i < deltas->nstreams; i++)
+        bytes += pj_rowset_bytes(&deltas->streams[i]);
+    return bytes;
 }
 
 void pj_deltas_keys_to_all(struct pj_deltas *deltas)
@@ -324,5 +349,5 @@ void pj_deltas_keys_to_all(struct pj_deltas *deltas)
     pj_rowset_reset(&deltas->routing);
     pj_rowset_reset(&deltas->full);
     pj_arena_reset(&deltas->key_arena, ARENA_KEEP);
-    pj_deltas_drop_rows(deltas);
+    drop_rows(deltas);
 }

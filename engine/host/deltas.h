@@ -1,5 +1,5 @@
 /*
- * What one projection's apply() says of one batch: combined delta rows, and dirty keys. This is the host's side of the
+ * What one projection's apply() says of one batch, or of the parts of one transaction: combined delta rows, and dirty keys. This is the host's side of the
  * module ABI (struct pj_host, struct pj_call). Pure: no I/O, no clock.
  */
 #ifndef PJ_HOST_DELTAS_H
@@ -50,6 +50,17 @@ void pj_deltas_finish_as_keys(struct pj_deltas *deltas);
  */
 void pj_deltas_finish(struct pj_deltas *deltas);
 
+/*
+ * A transaction in parts: pj_deltas_hold, instead of pj_deltas_finish, where the rows of a part are to be combined with
+ * those of the next: nothing can be read of it. pj_deltas_next_part, instead of pj_deltas_reset, before the next one:
+ * rows that were finished (they are merged by then) are forgotten, rows that were held stay, and so do all keys.
+ */
+void pj_deltas_hold(struct pj_deltas *deltas);
+void pj_deltas_next_part(struct pj_deltas *deltas);
+
+/* The bytes that the delta rows take: what grows while they are held. */
+size_t pj_deltas_bytes(const struct pj_deltas *deltas);
+
 /* The rows of a stream: `*count` of them; row i's values are at result[i * pj_stream_column_count(stream)]. Sorted by the
  * stream's key bytes, so that the merge touches the target in order. */
 const struct pj_value *pj_deltas_rows(const struct pj_deltas *deltas, int stream, size_t *count);
@@ -64,8 +75,7 @@ const struct pj_value *pj_deltas_full_keys(const struct pj_deltas *deltas, size_
 /* How many keys are dirty: what grows over the parts of a large transaction. */
 size_t pj_deltas_key_count(const struct pj_deltas *deltas);
 
-/* Forgets the delta rows (they are merged), or the keys (all is dirty); the other stays. */
-void pj_deltas_drop_rows(struct pj_deltas *deltas);
+/* Takes all for dirty, and forgets keys and delta rows. */
 void pj_deltas_keys_to_all(struct pj_deltas *deltas);
 
 #endif

@@ -43,10 +43,10 @@ void pj_rowset_reset(struct pj_rowset *set)
     set->count = set->nsorted = 0;
 }
 
+/* By what is in it, not by what it has grown to for others. A row has at most four slots. */
 size_t pj_rowset_bytes(const struct pj_rowset *set)
 {
-    size_t row = (size_t)set->width * sizeof(struct pj_value);
-    return (set->capacity + set->sorted_capacity) * row + set->nslots * sizeof *set->slots;
+    return set->count * ((size_t)set->width * sizeof(struct pj_value) + 4 * sizeof *set->slots);
 }
 
 /* --------------------------------------------------------------------------------------------------------- lookup */

@@ -41,6 +41,7 @@ void pj_rowset_sort(struct pj_rowset *set, const struct pj_rowset *without, cons
 /* Leaves `sorted` empty. */
 void pj_rowset_sort_none(struct pj_rowset *set);
 
-size_t pj_rowset_bytes(const struct pj_rowset *set); /* without the arena's share */
+/* What its rows take, without the arena's share; 0 after a reset. */
+size_t pj_rowset_bytes(const struct pj_rowset *set);
 
 #endif

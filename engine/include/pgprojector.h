@@ -116,7 +116,7 @@ struct pj_source {
     const struct pj_column *columns; /* what apply() sees of a row, in this order; NULL without an apply() */
 };
 
-/* What the host does when a second row is emitted under the same key in one batch. */
+/* What the host does when a second row is emitted under the same key in one batch (see struct pj_stream). */
 enum pj_combine {
     PJ_KEY,  /* part of the stream's key (at least one column; the first one carries the routing key) */
     PJ_SUM,  /* added up; PJ_INT8 only; NULL counts as 0 */
@@ -139,6 +139,14 @@ struct pj_stream_column {
  *   {target}     for the projection's own table, which is as it was before the batch,
  *   {messages}   for the mirror of a declared source (its name as declared), as it is after the batch,
  *   {option:x}   for the value of an option as an SQL literal.
+ *
+ * A batch is a number of whole transactions, or, of one that is too large to be held, some of its parts. apply() sees a
+ * row once a part, so what a later part takes away may be combined with what an earlier one brought: of a message that
+ * was inserted and deleted again in the same transaction, the deltas can say both that it came and that it went, and no
+ * mirror has its row. For sums that is nothing; a greatest or least value that was emitted (and PJ_LAST) need not be there
+ * any more. Take "the greatest added" for the new greatest only where nothing as great was removed; else look it up in
+ * the mirror, or have apply() mark the key dirty.
+ *
  * It must touch only rows whose routing key is that of a delta, and it need not bother about keys that are marked dirty:
  * their deltas are withheld. Lists of streams end with a NULL name.
  */
@@ -158,11 +166,11 @@ struct pj_option {
 /* --------------------------------------------------------------------------------------------------- the calls */
 
 /* A changed row of one source, with the columns declared for it. A row that changes several times within a batch is
- * one change. A change of the primary key comes as two: one without new_row, one without old_row. */
+ * one change (of a transaction that comes in parts: one a part). A change of the primary key comes as two: one without new_row, one without old_row. */
 struct pj_change {
     int source;                     /* index into the module's sources */
-    const struct pj_value *old_row; /* as before the batch; NULL where there was none */
-    const struct pj_value *new_row; /* as after the batch; NULL where there is none */
+    const struct pj_value *old_row; /* as before the batch (the part); NULL where there was none */
+    const struct pj_value *new_row; /* as after it; NULL where there is none */
 };
 
 struct pj_call; /* the host's side of one call of apply(); valid during it only */
@@ -189,7 +197,7 @@ struct pj_host {
 };
 
 /*
- * Called once for each changed row of each source, when a batch is about to be applied. Returns 0, or another number for
+ * Called once for each changed row of each source, when a batch (or a part) is about to be applied. Returns 0, or another number for
  * a row it cannot digest. It must not block, allocate what it does not free, or keep any pointer.
  */
 typedef int (*pj_apply_fn)(const struct pj_host *host, struct pj_call *call, const struct pj_change *change);

@@ -6,9 +6,9 @@
  * edit of its time or number, or a move to another conversation, is both. All that a batch does to a conversation is
  * combined into one row: the count's change, and the greatest added and removed time and number.
  *     count:    always exact, old count + change.
- *     maximum:  what was added can only raise it. What was removed matters only where it was (or shared) the maximum;
- *               unless something added is at least as great, it is then looked up anew, by index, in the mirror as it
- *               is after the batch.
+ *     maximum:  the greatest of the old maximum and what was added, unless something was removed that is as great: what
+ *               was added may be among the removed. It is then looked up anew, by index, in the mirror as it is after
+ *               the batch.
  * A changed conversation (updated_at changes with every message) goes into the same row as a mere flag: the merge
  * copies its columns from the mirror, whatever their types and NULLs are. So a summary row is written once a batch.
  *
@@ -98,13 +98,12 @@ static const char merge[] =
     "    updated_at = CASE WHEN c.id IS NULL THEN t.updated_at ELSE c.updated_at END,\n"
     "    message_count = t.message_count + d.n,\n"
     "    last_message_at = CASE\n"
-    "        WHEN d.removed_at >= t.last_message_at AND (d.added_at >= t.last_message_at) IS NOT TRUE\n"
+    "        WHEN d.removed_at >= greatest(t.last_message_at, d.added_at)\n"
     "        THEN (SELECT max(m.created_at) FROM {messages} AS m WHERE m.conversation_id = t.id AND m.deleted_at IS "
     "NULL)\n"
     "        ELSE greatest(t.last_message_at, d.added_at) END,\n"
     "    last_sequence_number = CASE\n"
-    "        WHEN d.removed_sequence >= t.last_sequence_number\n"
-    "             AND (d.added_sequence >= t.last_sequence_number) IS NOT TRUE\n"
+    "        WHEN d.removed_sequence >= greatest(t.last_sequence_number, d.added_sequence)\n"
     "        THEN (SELECT max(m.sequence_number) FROM {messages} AS m\n"
     "              WHERE m.conversation_id = t.id AND m.deleted_at IS NULL)\n"
     "        ELSE greatest(t.last_sequence_number, d.added_sequence) END\n"

@@ -135,6 +135,27 @@ def insert_and_delete(d, _flavour):
         yield INSERT_MESSAGE + "DO NOTHING", (row[0], *message_row(d)[1:])
 
 
+@operation(3)
+def take_back(d, _flavour):
+    """A newest message that comes and goes within the transaction; where batches are small, in different parts of it."""
+    message, conversation = d.message(), d.conversation()
+    yield (INSERT_MESSAGE + REPLACE_MESSAGE,
+           (message, conversation, None, 600, None, d.text(), "2030-01-01 00:00+00", None))
+    if d.chance(0.5):
+        yield from d.pick((join, leave, read))(d, _flavour)
+    yield ("INSERT INTO messages (id, conversation_id, sequence_number, content, created_at)"
+           " SELECT overlay(md5(%s || i)::text PLACING '0' FROM 1 FOR 1)::uuid, %s, i, repeat('between ', 60),"
+           " timestamptz '2024-05-05 00:00+00' + i * interval '1 s' FROM generate_series(1, %s) i ON CONFLICT DO NOTHING",
+           (f"between {d.rng.randrange(4)} ", d.pick((conversation, d.conversation())), d.pick((10, 150))))
+    if d.chance(0.5):
+        yield from d.pick((join, leave, read))(d, _flavour)
+    yield from d.pick((
+        [("DELETE FROM messages WHERE id = %s", (message,))],
+        [("UPDATE messages SET deleted_at = now() WHERE id = %s", (message,))],
+        [("UPDATE messages SET conversation_id = %s WHERE id = %s", (d.conversation(), message))],
+        [("UPDATE messages SET created_at = %s, sequence_number = 0 WHERE id = %s", (d.time(), message))]))
+
+
 # ------------------------------------------------------------------------------------- conversations and members
 
 @operation(12)

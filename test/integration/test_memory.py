@@ -62,3 +62,63 @@ def test_a_transaction_is_atomic_whatever_its_size(make_pair):
     conn.close()
     assert seen <= {(0, None), (50000, 50000)}, seen
     pair.assert_same()
+
+
+BETWEEN = ("INSERT INTO messages (id, conversation_id, created_at) SELECT gen_random_uuid(), md5('other')::uuid, now()"
+           " FROM generate_series(1, 1000)")
+NEWEST = ("INSERT INTO messages (id, conversation_id, sequence_number, created_at)"
+          " VALUES (md5('newest')::uuid, md5('a')::uuid, 1000, '2030-01-01')")
+TAKEN_BACK = {
+    "deleted": ["DELETE FROM messages WHERE id = md5('newest')::uuid"],
+    "deleted softly": ["UPDATE messages SET deleted_at = now() WHERE id = md5('newest')::uuid"],
+    "deleted with the one before": ["DELETE FROM messages WHERE sequence_number >= 20"],
+    "moved": ["UPDATE messages SET conversation_id = md5('other')::uuid WHERE id = md5('newest')::uuid"],
+    "back-dated": ["UPDATE messages SET created_at = '2020-01-01' WHERE id = md5('newest')::uuid"],
+    "renumbered": ["UPDATE messages SET sequence_number = 0 WHERE id = md5('newest')::uuid"],
+    "deleted and made again": ["DELETE FROM messages WHERE id = md5('newest')::uuid", NEWEST],
+    "read by one": ["UPDATE user_conversations SET last_read_at = '2030-01-02' WHERE user_id = md5('1')::uuid"],
+    "left by one": ["DELETE FROM user_conversations WHERE user_id = md5('1')::uuid"],
+    "read, deleted, and read by another": [
+        "UPDATE user_conversations SET last_read_at = '2025-01-01' WHERE user_id = md5('1')::uuid",
+        "DELETE FROM messages WHERE id = md5('newest')::uuid",
+        "UPDATE user_conversations SET last_read_at = NULL WHERE user_id = md5('2')::uuid"],
+    "joined by one": ["INSERT INTO user_conversations VALUES (md5('9')::uuid, md5('a')::uuid, now(), '2020-01-01')"],
+    "renamed around it": ["UPDATE conversations SET title = 'renamed' WHERE id = md5('a')::uuid",
+                          "DELETE FROM messages WHERE id = md5('newest')::uuid"],
+    "gone with its conversation": ["DELETE FROM conversations WHERE id = md5('a')::uuid"],
+    "in a conversation made anew": ["DELETE FROM conversations WHERE id = md5('a')::uuid",
+                                    "DELETE FROM messages WHERE id = md5('newest')::uuid",
+                                    "INSERT INTO conversations (id) VALUES (md5('a')::uuid)"],
+}
+
+
+def test_what_one_part_brings_and_a_later_one_takes_away(make_pair):
+    """The deltas of a transaction are combined over its parts: a message may have come and gone in them."""
+    pair = make_pair(Flavour(odd=False, batch_bytes=65536))
+    pair.start()
+    for what, statements in TAKEN_BACK.items():
+        pair.write_query("TRUNCATE users, conversations, messages, user_conversations;"
+                         " INSERT INTO conversations (id) VALUES (md5('a')::uuid), (md5('other')::uuid);"
+                         " INSERT INTO messages (id, conversation_id, sequence_number, created_at) SELECT md5('m' || i)::uuid,"
+                         " md5('a')::uuid, i, timestamptz '2024-05-05' + i * interval '1 s' FROM generate_series(1, 20) i;"
+                         " INSERT INTO user_conversations SELECT md5(i::text)::uuid, md5('a')::uuid, now(), timestamptz"
+                         " '2024-05-05' + i * 5 * interval '1 s' FROM generate_series(1, 5) i")
+        pair.catch_up()
+        pair.write_query(f"; {BETWEEN}; ".join([NEWEST, *statements, "SELECT"]))
+        pair.assert_same(what)
+
+
+def test_deltas_of_more_keys_than_can_be_held(make_pair):
+    """They are merged with the part at which they have grown too large, and those of later parts are added to them."""
+    pair = make_pair(Flavour(odd=False, batch_bytes=65536))
+    pair.write_query("INSERT INTO conversations (id) SELECT md5(i::text)::uuid FROM generate_series(1, 800) i;"
+                     " INSERT INTO user_conversations SELECT md5('u')::uuid, id, now(), '2024-05-05' FROM conversations")
+    pair.start()
+    send = ("INSERT INTO messages (id, conversation_id, sequence_number, created_at) SELECT md5(%s || i)::uuid,"
+            " md5(i::text)::uuid, %s, timestamptz '2024-05-05' + %s * interval '1 s' FROM generate_series(1, 800) i")
+    with pair.write_connection() as conn, conn.cursor() as cursor:
+        cursor.execute("BEGIN")
+        for turn in range(1, 5):
+            cursor.execute(send, (f"turn {turn} ", turn, turn))
+        cursor.execute("DELETE FROM messages WHERE sequence_number = 4; COMMIT")
+    pair.assert_same()

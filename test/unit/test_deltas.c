@@ -232,6 +232,58 @@ Test(deltas, all_dirty_withholds_everything_until_the_reset)
     cr_expect_eq(count, 1);
 }
 
+Test(deltas, of_a_held_part_are_combined_with_those_of_the_next)
+{
+    size_t count;
+    change(1, 0, EMIT, 5, "first part");
+    change(2, 8, DIRTY_FULL, 0, NULL);
+    pj_deltas_hold(deltas);
+    pj_deltas_rows(deltas, 0, &count);
+    cr_expect_eq(count, 0, "held rows are not to be merged yet");
+    pj_deltas_full_keys(deltas, &count);
+    cr_expect_eq(count, 0);
+    pj_deltas_next_part(deltas);
+    change(1, 0, EMIT, -7, NULL);
+    change(3, 0, EMIT, 1, NULL);
+    pj_deltas_finish(deltas);
+    const struct pj_value *row = pj_deltas_rows(deltas, 0, &count);
+    cr_assert_eq(count, 2);
+    cr_expect_eq(pj_int64(row[1]), -2);
+    cr_expect_eq(pj_int64(row[3]), 5, "what a later part takes away stays in a greatest value");
+    cr_expect_eq(row[4].length, 10);
+}
+
+Test(deltas, of_a_finished_part_are_forgotten_but_its_dirty_keys_stay)
+{
+    size_t count;
+    change(1, 0, EMIT, 5, NULL);
+    change(2, 8, DIRTY_FULL, 0, NULL);
+    change(4, 0, DIRTY_ONE, 0, NULL);
+    pj_deltas_finish(deltas);
+    pj_deltas_next_part(deltas);
+    cr_expect_eq(pj_deltas_bytes(deltas), 0);
+    change(1, 0, EMIT, 1, NULL);
+    change(4, 0, EMIT, 1, NULL);
+    pj_deltas_finish(deltas);
+    const struct pj_value *row = pj_deltas_rows(deltas, 0, &count);
+    cr_assert_eq(count, 1, "4 is dirty as a whole");
+    cr_expect_eq(pj_int64(row[1]), 1);
+    pj_deltas_full_keys(deltas, &count);
+    cr_expect_eq(count, 1);
+}
+
+Test(deltas, bytes_tell_what_is_held_and_not_what_once_was)
+{
+    for (int i = 0; i < 5000; i++)
+        change(i, 0, EMIT, 1, "a text of some bytes");
+    size_t full = pj_deltas_bytes(deltas);
+    cr_expect_gt(full, 5000 * 5 * sizeof(struct pj_value));
+    pj_deltas_reset(deltas);
+    cr_expect_eq(pj_deltas_bytes(deltas), 0);
+    change(1, 0, EMIT, 1, NULL);
+    cr_expect_lt(pj_deltas_bytes(deltas), 1000);
+}
+
 Test(deltas, a_key_with_a_null_is_no_row_of_the_target)
 {
     struct pj_value none = pj_make_null();

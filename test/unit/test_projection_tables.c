@@ -1,7 +1,7 @@
 /*
  * The shipped modules against a real PostgreSQL, without a stream: random changes are made to the mirrors' tables, the
- * pairs of old and new rows go through apply(), the merges and the recompute statements, and after each batch every target
- * must equal its definition. The statements run under the settings of the applying session.
+ * pairs of old and new rows go through apply(), the merges and the recompute statements, and after each batch, which may
+ * have come in parts, every target must equal its definition. The statements run under the settings of the applying session.
  *
  * The seed is printed; SEED=n repeats it. The server is private, a child of the test, and ends with it.
  */
@@ -481,13 +481,29 @@ static void change_something(void)
     pj_buf_free(&text);
 }
 
-static void run_batch(bool all)
+static void run_part(void)
 {
     remember();
     for (unsigned changes = 1 + pick(12); changes > 0; changes--)
         change_something();
     for (int i = 0; i < projection.nsources; i++)
         feed(i);
+}
+
+/* Some come in parts: their deltas are held for the next part, or merged between. */
+static void run_batch(bool all)
+{
+    for (unsigned parts = pick(2) ? 0 : pick(4); parts > 0; parts--) {
+        run_part();
+        if (pick(4)) {
+            pj_deltas_hold(projection.deltas);
+        } else {
+            pj_deltas_finish(projection.deltas);
+            run_merges();
+        }
+        pj_deltas_next_part(projection.deltas);
+    }
+    run_part();
     if (all)
         pj_deltas_mark_all(projection.deltas);
     pj_deltas_finish(projection.deltas);
