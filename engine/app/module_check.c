@@ -129,7 +129,7 @@ static void check_loaded(struct check_run *run, const struct pj_loaded_module *l
         pj_fault_list_add(&report->notes, &run->unreachable.faults[i]);
     pj_deployment_bind(&run->app->config, loaded->path, &binding);
     pj_module_probe(loaded->module, &binding, &run->databases, report);
-    pj_deployment_unbind(&binding);
+    pj_binding_free(&binding);
 }
 
 /* Loading runs the module's code: a child does it first. */

@@ -361,7 +361,7 @@ static int record(struct recording *recording, struct pj_error *error)
         code = fetch_all_old(recording, error);
     if (code == PJ_OK)
         code = print_fixture(recording, error);
-    pj_deployment_unbind(&binding);
+    pj_binding_free(&binding);
     return code;
 }
 

@@ -9,8 +9,9 @@
 #include "core/source.h"
 
 struct pj_deployed_module {
-    char *path;                /* of the shared object, absolute */
-    struct pj_binding binding; /* what [module NAME] says */
+    char *path;                    /* of the shared object, absolute */
+    struct pj_module_image *image; /* what it was when it was read; NULL: it is to be read */
+    struct pj_binding binding; /* what [module NAME] says; its strings are the module's own, but for default_schema */
 };
 
 struct pj_deployment {
@@ -27,5 +28,28 @@ struct pj_deployment {
     bool resync_on_gap;             /* on_gap = resync: a gap in the stream is followed by a resync instead of a halt */
     int gather_ms;                  /* longest gathering of a batch while the stream runs hot: 250 */
 };
+
+/* "conversation_summary" of ".../conversation_summary.so", as long as the path. Static length: no module's name is longer. */
+struct pj_module_name {
+    char text[64];
+};
+struct pj_module_name pj_deployed_name(const struct pj_deployed_module *module);
+
+/* Appends a copy of the module (its image shared), and returns it. */
+struct pj_deployed_module *pj_deployment_add(struct pj_deployment *deployment, const struct pj_deployed_module *module);
+void pj_deployment_remove(struct pj_deployment *deployment, int index);
+struct pj_deployed_module *pj_deployment_find(const struct pj_deployment *deployment, const char *name, bool beside);
+
+/* Appends a wanted table, unless it is there. */
+void pj_deployment_want(struct pj_deployment *deployment, const char *schema, const char *name, const char *wanted_by);
+
+/* The settings and wanted tables, with none of the modules. */
+struct pj_deployment pj_deployment_without_modules(const struct pj_deployment *from);
+
+/* Whether tables, columns and options are bound alike. */
+bool pj_binding_same(const struct pj_binding *a, const struct pj_binding *b);
+void pj_binding_free(struct pj_binding *binding);
+
+void pj_deployment_free(struct pj_deployment *deployment);
 
 #endif

@@ -15,11 +15,15 @@ static int load_modules(struct pj_setup *setup, const struct pj_deployment *depl
 {
     setup->loaded = pj_alloc(sizeof *setup->loaded * (size_t)(deployment->nmodules + 1));
     for (int i = 0; i < deployment->nmodules; i++) {
-        if (pj_module_load(&setup->loaded[i], deployment->modules[i].path, error) != PJ_OK)
+        const struct pj_deployed_module *module = &deployment->modules[i];
+        if (module->image)
+            pj_module_load_again(&setup->loaded[i], module->image, module->path);
+        else if (pj_module_load(&setup->loaded[i], module->path, error) != PJ_OK)
             return error->code;
         setup->nloaded++;
         for (int j = 0; j < i; j++)
-            if (strcmp(setup->loaded[i].module->name, setup->loaded[j].module->name) == 0)
+            if (module->binding.beside == deployment->modules[j].binding.beside &&
+                strcmp(setup->loaded[i].module->name, setup->loaded[j].module->name) == 0)
                 return pj_error_set(error, PJ_ECONFIG, "%s and %s both are the module %s", setup->loaded[j].path,
                                     setup->loaded[i].path, setup->loaded[i].module->name);
     }

@@ -8,6 +8,7 @@
 #include "host/module.h"
 
 #include "base/mem.h"
+#include "host/image.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -88,13 +89,10 @@ static entry_fn find_entry(void *handle)
 
 static int find_module(struct pj_loaded_module *loaded, struct pj_error *error)
 {
-    loaded->handle = dlopen(loaded->path, RTLD_NOW | RTLD_LOCAL);
-    if (!loaded->handle) {
-        pj_error_set(error, PJ_ECONFIG, "cannot load module: %s", dlerror());
-        return pj_error_hint(error, "a module is a shared object for this machine, without undefined symbols: "
-                                    "build it with -shared -fPIC -Wl,-z,defs");
-    }
-    entry_fn entry = find_entry(loaded->handle);
+    loaded->image = pj_module_image_open(loaded->path, error);
+    if (!loaded->image)
+        return error->code;
+    entry_fn entry = find_entry(pj_module_image_handle(loaded->image));
     if (!entry) {
         pj_error_set(error, PJ_ECONFIG, "%s: no symbol pj_module: not a projection module", loaded->path);
         return pj_error_hint(error, "export `const struct pj_module *pj_module(void)`; see projections/README.md");
@@ -154,10 +152,15 @@ int pj_module_load(struct pj_loaded_module *loaded, const char *path, struct pj_
 
 void pj_module_unload(struct pj_loaded_module *loaded)
 {
-    if (loaded->handle)
-        dlclose(loaded->handle);
+    pj_module_image_release(loaded->image);
     pj_free(loaded->path);
     memset(loaded, 0, sizeof *loaded);
+}
+
+void pj_module_load_again(struct pj_loaded_module *loaded, struct pj_module_image *image, const char *path)
+{
+    *loaded = (struct pj_loaded_module){pj_module_image_share(image), pj_strdup(path),
+                                        find_entry(pj_module_image_handle(image))()};
 }
 
 /* -------------------------------------------------------------------------------------------------------- counts */

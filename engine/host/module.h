@@ -9,20 +9,32 @@
 /* The most columns a source, a stream or a key may declare; pj_module_check refuses more. */
 enum { PJ_MAX_SOURCE_COLUMNS = 64 };
 
+/*
+ * A shared object in memory: what its file was when it was read. What becomes of the file afterwards (replaced, overwritten,
+ * removed) does not concern it, and two versions of one module are two images. Counted; released by the last who has it.
+ */
+struct pj_module_image;
+struct pj_module_image *pj_module_image_share(struct pj_module_image *image); /* the same, counted once more */
+void pj_module_image_release(struct pj_module_image *image);                  /* NULL is fine */
+bool pj_module_image_same(const struct pj_module_image *a, const struct pj_module_image *b); /* the same bytes */
+
 struct pj_loaded_module {
-    void *handle; /* dlopen's */
-    char *path;
-    const struct pj_module *module; /* in the shared object: valid while it is loaded */
+    struct pj_module_image *image;
+    char *path;                     /* of the file that it was read from */
+    const struct pj_module *module; /* in the image: valid while it is loaded */
 };
 
 /*
- * Opens `path` (RTLD_NOW | RTLD_LOCAL), finds pj_module and checks the descriptor: magic, ABI version and size (both
+ * Reads `path` into memory, opens that (RTLD_NOW | RTLD_LOCAL), finds pj_module and checks the descriptor: magic, ABI version and size (both
  * values named in the error), names, that every list is well-formed (the stream's first column is a PJ_KEY, sums are
  * PJ_INT8, target, key and definition come together …). PJ_ECONFIG with file, field and remedy. The file, and every
  * directory above it, must not be writable by others than root or the daemon's user.
  */
 int pj_module_load(struct pj_loaded_module *loaded, const char *path, struct pj_error *error);
 void pj_module_unload(struct pj_loaded_module *loaded); /* half-built and emptied ones are fine */
+
+/* The same module once more, from memory. */
+void pj_module_load_again(struct pj_loaded_module *loaded, struct pj_module_image *image, const char *path);
 
 /*
  * The same, but with everything that is wrong, added to `faults`. A file with unsafe permissions is not opened. Where

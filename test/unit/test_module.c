@@ -53,7 +53,7 @@ static void refused(const char *path, const char *words)
     struct pj_loaded_module loaded;
     cr_expect_eq(pj_module_load(&loaded, path, &error), PJ_ECONFIG, "%s", path);
     cr_expect_not_null(strstr(error.message, words), "%s", error.message);
-    cr_expect_null(loaded.handle);
+    cr_expect_null(loaded.image);
 }
 
 TestSuite(module_file, .init = make_directory, .fini = remove_directory);
@@ -67,6 +67,42 @@ Test(module_file, a_good_one_is_loaded)
     pj_module_unload(&loaded);
     cr_expect_null(loaded.module);
     pj_module_unload(&loaded);
+}
+
+/* What became of the file does not concern what was loaded; what is there now is another module. */
+Test(module_file, the_file_may_be_overwritten_and_two_versions_live_side_by_side)
+{
+    struct pj_loaded_module first, same, second;
+    const char *path = built("good");
+    cr_assert_eq(pj_module_load(&first, path, &error), PJ_OK, "%s", error.message);
+    shell("sed 's/.version = 1/.version = 2/' test/modules/good.c > %s/good.c; umask 022; "
+          "cc -std=c17 -shared -fPIC -Iengine/include -o %s/new %s/good.c; cp %s/new %s",
+          directory, directory, directory, directory, path);
+    pj_module_load_again(&same, first.image, path);
+    cr_assert_eq(pj_module_load(&second, path, &error), PJ_OK, "%s", error.message);
+    cr_expect_eq(first.module->version, 1);
+    cr_expect_eq(same.module, first.module);
+    cr_expect_eq(second.module->version, 2);
+    cr_expect(pj_module_image_same(first.image, same.image));
+    cr_expect(!pj_module_image_same(first.image, second.image));
+    pj_module_unload(&first);
+    cr_expect_eq(same.module->version, 1);
+    pj_module_unload(&same);
+    pj_module_unload(&second);
+}
+
+Test(module_file, a_descriptor_that_comes_again_is_not_taken_for_the_former_one)
+{
+    const char *path = built("good");
+    for (int i = 0; i < 3; i++) {
+        struct pj_loaded_module loaded;
+        cr_assert_eq(pj_module_load(&loaded, path, &error), PJ_OK, "%s", error.message);
+        cr_expect_eq(loaded.module->version, (uint32_t)(i + 1));
+        pj_module_unload(&loaded);
+        shell("sed 's/.version = 1/.version = %d/' test/modules/good.c > %s/good.c; umask 022; "
+              "cc -std=c17 -shared -fPIC -Iengine/include -o %s %s/good.c",
+              i + 2, directory, path, directory);
+    }
 }
 
 Test(module_file, broken_ones_are_refused_by_name)

@@ -1,0 +1,134 @@
+/*
+ * See image.h. A file that is overwritten (cp over it) changes under whoever has it mapped, and crashes him; and dlopen of a file
+ * that is already open gives the former one. So the file's bytes are copied into an anonymous file (memfd), and that is
+ * opened, by its name under /proc/self/fd. The dynamic linker knows what it has opened by such names, too: the descriptor stays
+ * open, and its number taken, as long as the object is there. Where memory cannot be opened so (no /proc, a policy against
+ * executing it), the file itself is.
+ */
+#include "host/image.h"
+
+#include "base/mem.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct pj_module_image {
+    atomic_int users;
+    void *handle;
+    int fd; /* -1: opened from the file */
+    XXH128_hash_t digest;
+};
+
+enum { PIECE = 1 << 16, NAME_SIZE = 40 };
+
+static void name_of(int fd, char name[NAME_SIZE])
+{
+    snprintf(name, NAME_SIZE, "/proc/self/fd/%d", fd);
+}
+
+/* Copies it all, and sums it up on the way. `to` -1: only the latter. */
+static bool copy(int from, int to, XXH128_hash_t *digest)
+{
+    XXH3_state_t *state = XXH3_createState();
+    char *piece = pj_alloc(PIECE);
+    ssize_t count;
+    XXH3_128bits_reset(state);
+    while ((count = read(from, piece, PIECE)) > 0) {
+        XXH3_128bits_update(state, piece, (size_t)count);
+        for (ssize_t done = 0; to >= 0 && done < count;) {
+            ssize_t written = write(to, piece + done, (size_t)(count - done));
+            if (written < 0)
+                to = -1;
+            done += written;
+        }
+    }
+    *digest = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    pj_free(piece);
+    return count == 0 && to >= 0;
+}
+
+static int copy_to_memory(const char *path, XXH128_hash_t *digest)
+{
+    int from = open(path, O_RDONLY | O_CLOEXEC);
+    if (from < 0)
+        return -1;
+    const char *base = strrchr(path, '/');
+    int fd = memfd_create(base ? base + 1 : path, MFD_CLOEXEC);
+    bool whole = copy(from, fd, digest);
+    close(from);
+    if (whole || fd < 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static void *open_memory(int fd)
+{
+    char name[NAME_SIZE];
+    name_of(fd, name);
+    return dlopen(name, RTLD_NOW | RTLD_LOCAL);
+}
+
+struct pj_module_image *pj_module_image_open(const char *path, struct pj_error *error)
+{
+    struct pj_module_image *image = pj_alloc(sizeof *image);
+    atomic_init(&image->users, 1);
+    image->fd = copy_to_memory(path, &image->digest);
+    image->handle = image->fd >= 0 ? open_memory(image->fd) : NULL;
+    if (image->handle)
+        return image;
+    if (image->fd >= 0)
+        close(image->fd);
+    image->fd = -1;
+    image->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (image->handle)
+        return image;
+    pj_error_set(error, PJ_ECONFIG, "cannot load module: %s", dlerror());
+    pj_error_hint(error, "a module is a shared object for this machine, without undefined symbols: "
+                         "build it with -shared -fPIC -Wl,-z,defs");
+    pj_free(image);
+    return NULL;
+}
+
+void *pj_module_image_handle(const struct pj_module_image *image)
+{
+    return image->handle;
+}
+
+struct pj_module_image *pj_module_image_share(struct pj_module_image *image)
+{
+    atomic_fetch_add(&image->users, 1);
+    return image;
+}
+
+bool pj_module_image_same(const struct pj_module_image *a, const struct pj_module_image *b)
+{
+    return a == b || XXH128_isEqual(a->digest, b->digest);
+}
+
+/* An object may refuse to go (its own flags, or what it links to); then its name stays taken, too. */
+void pj_module_image_release(struct pj_module_image *image)
+{
+    if (!image || atomic_fetch_sub(&image->users, 1) > 1)
+        return;
+    dlclose(image->handle);
+    char name[NAME_SIZE];
+    name_of(image->fd, name);
+    void *still = image->fd >= 0 ? dlopen(name, RTLD_NOW | RTLD_NOLOAD) : NULL;
+    if (still)
+        dlclose(still);
+    else if (image->fd >= 0)
+        close(image->fd);
+    pj_free(image);
+}
