@@ -93,4 +93,8 @@ int pj_projection_check_target(struct pj_session *read, struct pj_projection *pr
 int pj_projection_create_mirror_indexes(struct pj_session *read, const struct pj_projection *projection,
                                         struct pj_error *error);
 
+/* The same on mirrors that are streamed into, holding nobody up; not within a transaction. */
+int pj_projection_add_mirror_indexes(struct pj_session *read, const struct pj_projection *projection,
+                                     struct pj_error *error);
+
 #endif

@@ -8,9 +8,6 @@
 #include "core/projection.h"
 #include "core/projection_sql.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -379,64 +376,4 @@ int pj_projection_check_target(struct pj_session *read, struct pj_projection *pr
     if (pj_projection_check_recorded(read, projection, error) != PJ_OK)
         return failed(projection, error);
     return pj_projection_describe_target(read, projection, error);
-}
-
-/* -------------------------------------------------------------------------------------------------- mirror indexes */
-
-/*
- * A name that tells what the index is on, with a digest of its text at the end: two modules that ask for the same index
- * get one, and starting again finds it. At most 63 bytes.
- */
-static void index_name(const struct pj_table *table, const char *text, char name[64])
-{
-    size_t length = 0;
-    const char *columns = strchr(text, '(');
-    const char *const parts[] = {table->name, columns ? columns : ""};
-    for (int i = 0; i < 2; i++)
-        for (const char *at = parts[i]; *at && length < 54; at++) {
-            bool word = (*at >= 'a' && *at <= 'z') || (*at >= '0' && *at <= '9');
-            if (word || (length > 0 && name[length - 1] != '_'))
-                name[length++] = word ? *at : '_';
-        }
-    while (length > 0 && name[length - 1] == '_')
-        length--;
-    snprintf(name + length, 64 - length, "_%08x", (unsigned)XXH3_64bits(text, strlen(text)));
-}
-
-static int create_index(struct pj_session *read, const struct pj_table *table, const char *text, struct pj_error *error)
-{
-    char name[64];
-    index_name(table, text, name);
-    struct pj_buf qualified = {0};
-    pj_quote_identifier(&qualified, table->schema);
-    pj_buf_puts(&qualified, ".");
-    pj_quote_identifier(&qualified, name);
-    bool exists;
-    int code = table_exists(read, pj_buf_text(&qualified), &exists, error);
-    pj_buf_free(&qualified);
-    if (code == PJ_OK && !exists) {
-        struct pj_buf sql = {0};
-        pj_buf_puts(&sql, "CREATE INDEX ");
-        pj_quote_identifier(&sql, name);
-        pj_buf_printf(&sql, " ON %s", text);
-        code = run(read, &sql, error);
-    }
-    return code == PJ_OK ? PJ_OK : bad_sql(error, text);
-}
-
-int pj_projection_create_mirror_indexes(struct pj_session *read, const struct pj_projection *projection,
-                                        struct pj_error *error)
-{
-    pj_error_clear(error);
-    const char *const *indexes = projection->module->mirror_indexes;
-    int code = PJ_OK;
-    for (int i = 0; indexes && indexes[i] && code == PJ_OK; i++) {
-        struct pj_buf sql = {0};
-        int source = 0;
-        code = pj_projection_index_sql(projection, indexes[i], &sql, &source, error);
-        if (code == PJ_OK)
-            code = create_index(read, projection->sources[source].table, pj_buf_text(&sql), error);
-        pj_buf_free(&sql);
-    }
-    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "module %s: mirror index", projection->name);
 }

@@ -1,0 +1,358 @@
+/*
+ * See roster.h.
+ *
+ * A module that does not serve has nobody who notes what its table misses. So its projection is paused with a reason of its own
+ * (PJ_STANDS_STILL), and "everything" is noted as dirty: should the very same module come back, resuming compares the whole table.
+ *
+ * Opening without a former outfit in memory takes two looks: with all modules that load and that the catalog knows, to learn their
+ * definitions; then, where some of them cannot serve, without these.
+ */
+#include "core/roster.h"
+
+#include "base/mem.h"
+#include "core/catalog.h"
+#include "core/keywork.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* -------------------------------------------------------------------------------------------------------- the role */
+
+static struct pj_roster_role without_file(const struct pj_roster_fact *fact)
+{
+    bool serves = fact->memory != PJ_MEMORY_NONE, broken = fact->file == PJ_FILE_BROKEN;
+    bool registered = fact->row == PJ_ROW_SAME || fact->row == PJ_ROW_OTHER;
+    struct pj_roster_role role = {.serve = serves ? PJ_SERVE_MEMORY : PJ_SERVE_NOTHING};
+    if (serves)
+        role.note = broken ? PJ_NOTE_BROKEN : PJ_NOTE_GONE;
+    else if (registered)
+        role.note = PJ_NOTE_STANDS_STILL;
+    else if (broken)
+        role.note = PJ_NOTE_BROKEN_NEW;
+    return role;
+}
+
+struct pj_roster_role pj_roster_decide(const struct pj_roster_fact *fact)
+{
+    struct pj_roster_role role = {.serve = PJ_SERVE_NOTHING};
+    if (fact->row == PJ_ROW_RETIRED && fact->wish == PJ_WISH_NONE)
+        return role;
+    if (fact->file != PJ_FILE_THERE)
+        return without_file(fact);
+    if (!fact->target || fact->row == PJ_ROW_SAME) {
+        role.serve = fact->memory == PJ_MEMORY_SAME ? PJ_SERVE_MEMORY : PJ_SERVE_FILE;
+        role.build = fact->target && fact->wish == PJ_WISH_FRESH;
+        return role;
+    }
+    role.build = true;
+    if (fact->row == PJ_ROW_OTHER && fact->memory != PJ_MEMORY_NONE)
+        role.serve = PJ_SERVE_MEMORY;
+    return role;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- reading */
+
+int pj_roster_row(struct pj_session *read, const struct pj_projection *projection, enum pj_roster_row *row,
+                  struct pj_error *error)
+{
+    static const char sql[] =
+        "SELECT state = 'retired', module_version = $2::bigint AND definition = pg_catalog.md5($3) "
+        "AND pg_catalog.to_regclass(pg_catalog.quote_ident(target_schema) || '.' || "
+        "pg_catalog.quote_ident(target_table)) IS NOT NULL FROM pgprojector.projection WHERE name = $1";
+    char version[16];
+    snprintf(version, sizeof version, "%u", projection->module->version);
+    const char *params[] = {projection->module->name, version, projection->definition_sql};
+    PGresult *result;
+    int code = pj_session_query(read, &result, sql, 3, params, error);
+    *row = PJ_ROW_NONE;
+    if (code == PJ_OK && PQntuples(result) == 1)
+        *row = PQgetvalue(result, 0, 0)[0] == 't'   ? PJ_ROW_RETIRED
+               : PQgetvalue(result, 0, 1)[0] == 't' ? PJ_ROW_SAME
+                                                    : PJ_ROW_OTHER;
+    PQclear(result);
+    return code;
+}
+
+int pj_roster_known(struct pj_session *read, const char *name, bool *known, bool *retired, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(read, &result, "SELECT state = 'retired' FROM pgprojector.projection WHERE name = $1",
+                                1, &name, error);
+    *known = code == PJ_OK && PQntuples(result) == 1;
+    *retired = *known && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    return code;
+}
+
+static int source_is_there(struct pj_session *write, const char *schema, const char *name, bool *there,
+                           struct pj_error *error)
+{
+    const char *params[] = {schema, name};
+    PGresult *result;
+    int code = pj_session_query_row(write, &result,
+                                    "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+                                    "ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)",
+                                    2, params, error);
+    *there = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    return code;
+}
+
+int pj_roster_want_mirrors(struct pj_deployment *deployment, struct pj_session *write, struct pj_session *read,
+                           const struct pj_log *log, struct pj_error *error)
+{
+    PGresult *mirrors;
+    int code = pj_session_query(
+        read, &mirrors, "SELECT schema_name, table_name FROM pgprojector.mirror ORDER BY schema_name, table_name", 0,
+        NULL, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(mirrors); i++) {
+        const char *schema = PQgetvalue(mirrors, i, 0), *name = PQgetvalue(mirrors, i, 1);
+        bool there;
+        code = source_is_there(write, schema, name, &there, error);
+        if (code == PJ_OK && there)
+            pj_deployment_want(deployment, schema, name, "the catalog");
+        else if (code == PJ_OK && log)
+            pj_log(log, PJ_LOG_WARNING, "mirror %s.%s: its source is gone; it stays as it is unless a module needs it",
+                   schema, name);
+    }
+    PQclear(mirrors);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "the catalog's mirrors");
+}
+
+static int is_mirror(struct pj_session *read, const struct pj_table *table, bool *yes, struct pj_error *error)
+{
+    const char *params[] = {table->schema, table->name};
+    PGresult *result;
+    int code = pj_session_query(
+        read, &result, "SELECT FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2", 2, params, error);
+    *yes = code == PJ_OK && PQntuples(result) > 0;
+    PQclear(result);
+    return code;
+}
+
+int pj_roster_missing_mirrors(const struct pj_setup *setup, struct pj_session *read, char **names,
+                              struct pj_error *error)
+{
+    struct pj_buf list = {0};
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < setup->ntables; i++) {
+        bool yes;
+        code = is_mirror(read, &setup->tables[i], &yes, error);
+        if (code == PJ_OK && !yes)
+            pj_buf_printf(&list, "%s%s.%s", list.length ? ", " : "", setup->tables[i].schema, setup->tables[i].name);
+    }
+    *names = list.length ? pj_buf_take(&list) : NULL;
+    pj_buf_free(&list);
+    return code;
+}
+
+/* ------------------------------------------------------------------------------------------------- without a former */
+
+static void leave_out(struct pj_deployment *deployment, int index, const struct pj_log *log, enum pj_log_level level,
+                      const char *why)
+{
+    if (log)
+        pj_log(log, level, "module %s %s", pj_deployed_name(&deployment->modules[index]).text, why);
+    pj_deployment_remove(deployment, index);
+}
+
+/* Reads a module into memory. *stays false: it was left out. */
+static int take_module(struct pj_deployment *deployment, int index, struct pj_session *read, const struct pj_log *log,
+                       bool *stays, struct pj_error *error)
+{
+    struct pj_deployed_module *module = &deployment->modules[index];
+    struct pj_module_name name = pj_deployed_name(module);
+    struct pj_loaded_module loaded;
+    bool known, retired;
+    *stays = false;
+    int code = pj_roster_known(read, name.text, &known, &retired, error);
+    if (code != PJ_OK)
+        return code;
+    if (retired) {
+        leave_out(deployment, index, log, PJ_LOG_INFO, "was removed; `pgprojector module add` takes it up again");
+        return PJ_OK;
+    }
+    if (pj_module_load(&loaded, module->path, error) != PJ_OK) {
+        if (known)
+            return error->code;
+        if (log)
+            pj_log_error(log, PJ_LOG_WARNING, error);
+        pj_error_clear(error);
+        leave_out(deployment, index, log, PJ_LOG_WARNING, "does not load, and is left out: it was never registered");
+        return PJ_OK;
+    }
+    if (!module->image)
+        module->image = pj_module_image_share(loaded.image);
+    *stays = known || !loaded.module->target;
+    pj_module_unload(&loaded);
+    if (!*stays)
+        leave_out(deployment, index, log, PJ_LOG_INFO, "is new: its table is yet to be built");
+    return PJ_OK;
+}
+
+static int take_modules(struct pj_deployment *deployment, struct pj_session *read, const struct pj_log *log,
+                        struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < deployment->nmodules;) {
+        bool stays;
+        code = take_module(deployment, i, read, log, &stays, error);
+        i += stays;
+    }
+    return code;
+}
+
+static const struct pj_projection *projection_of(const struct pj_setup *setup, const char *name)
+{
+    for (int i = 0; i < setup->nprojections; i++)
+        if (strcmp(setup->projections[i].name, name) == 0)
+            return &setup->projections[i];
+    return NULL;
+}
+
+/* Whether it reads a table that is no mirror yet. */
+static int wants_more(const struct pj_projection *projection, struct pj_session *read, bool *yes,
+                      struct pj_error *error)
+{
+    int code = PJ_OK;
+    bool mirrored = true;
+    for (int i = 0; code == PJ_OK && mirrored && i < projection->nsources; i++)
+        code = is_mirror(read, projection->sources[i].table, &mirrored, error);
+    *yes = !mirrored;
+    return code;
+}
+
+/* *why: NULL where it can serve. */
+static int judge(const struct pj_projection *projection, struct pj_session *read, const char **why,
+                 struct pj_error *error)
+{
+    enum pj_roster_row row = PJ_ROW_SAME;
+    bool more = false;
+    int code = projection->target_sql ? pj_roster_row(read, projection, &row, error)
+                                      : wants_more(projection, read, &more, error);
+    *why = NULL;
+    if (more)
+        *why = "asks for mirrors that are yet to be made";
+    else if (row != PJ_ROW_SAME)
+        *why = "is of another version or definition than its table, or the table is gone: it is yet to be built";
+    return code;
+}
+
+/* *left: how many had to be left out. */
+static int leave_out_unfit(struct pj_deployment *deployment, const struct pj_setup *setup, struct pj_session *read,
+                           const struct pj_log *log, int *left, struct pj_error *error)
+{
+    int code = PJ_OK;
+    *left = 0;
+    for (int i = deployment->nmodules - 1; code == PJ_OK && i >= 0; i--) {
+        const char *why = NULL;
+        struct pj_module_name name = pj_deployed_name(&deployment->modules[i]);
+        const struct pj_projection *projection = projection_of(setup, name.text);
+        if (projection)
+            code = judge(projection, read, &why, error);
+        if (code == PJ_OK && why) {
+            leave_out(deployment, i, log, PJ_LOG_WARNING, why);
+            ++*left;
+        }
+    }
+    return code;
+}
+
+/* What was loaded from a file is in memory from now on. */
+static void keep_images(struct pj_deployment *deployment, const struct pj_setup *setup)
+{
+    for (int i = 0; i < setup->nloaded; i++)
+        if (!deployment->modules[i].image)
+            deployment->modules[i].image = pj_module_image_share(setup->loaded[i].image);
+}
+
+int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, struct pj_session *write,
+                   struct pj_session *read, const struct pj_log *log, struct pj_error *error)
+{
+    struct pj_checkpoint checkpoint;
+    bool installed;
+    int left = 0;
+    memset(setup, 0, sizeof *setup);
+    int code = pj_catalog_read(read, &checkpoint, &installed, error);
+    bool complete = code == PJ_OK && installed && checkpoint.complete;
+    if (complete) {
+        code = pj_roster_want_mirrors(deployment, write, read, log, error);
+        if (code == PJ_OK)
+            code = take_modules(deployment, read, log, error);
+    }
+    if (code == PJ_OK)
+        code = pj_setup_open(setup, deployment, write, read, error);
+    if (code == PJ_OK && complete)
+        code = leave_out_unfit(deployment, setup, read, log, &left, error);
+    if (code == PJ_OK && left) {
+        pj_setup_close(setup);
+        code = pj_setup_open(setup, deployment, write, read, error);
+    }
+    if (code != PJ_OK)
+        pj_setup_close(setup);
+    else
+        keep_images(deployment, setup);
+    return code;
+}
+
+/* ----------------------------------------------------------------------------------------------------- standing still */
+
+static int note_everything(struct pj_session *read, const char *name, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(read, &result,
+                                "INSERT INTO pgprojector.dirty_key (projection) SELECT $1 WHERE NOT EXISTS "
+                                "(SELECT FROM pgprojector.dirty_key WHERE projection = $1 AND key IS NULL)",
+                                1, &name, error);
+    PQclear(result);
+    return code;
+}
+
+static int stand_still(struct pj_session *read, const char *name, const char *state, const struct pj_log *log,
+                       struct pj_error *error)
+{
+    const char *params[] = {name,
+                            PJ_STANDS_STILL "no module of the version and definition that made its table is there"};
+    PGresult *result;
+    int code = note_everything(read, name, error);
+    if (code != PJ_OK || strcmp(state, "paused") == 0)
+        return code;
+    pj_log(log, PJ_LOG_WARNING,
+           "projection %s stands still: no module of the version and definition that made its table is there; put the "
+           "module back, or let a new version be built, or remove it: pgprojector module remove %s",
+           name, name);
+    code = pj_session_query(read, &result,
+                            "UPDATE pgprojector.projection SET state = 'paused', since = pg_catalog.clock_timestamp(), "
+                            "reason = $2 WHERE name = $1",
+                            2, params, error);
+    PQclear(result);
+    return code == PJ_OK ? pj_keywork_changed(read, error) : code;
+}
+
+static int stand_still_all(const struct pj_setup *setup, struct pj_session *read, const struct pj_log *log,
+                           struct pj_error *error)
+{
+    pj_lsn lsn;
+    PGresult *rows = NULL;
+    int code = pj_keywork_begin(read, &lsn, error);
+    if (code == PJ_OK) /* names with a dot are tables beside others */
+        code = pj_session_query(read, &rows,
+                                "SELECT name, state FROM pgprojector.projection WHERE state IN ('live', 'failing', "
+                                "'paused') AND pg_catalog.strpos(name, '.') = 0",
+                                0, NULL, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(rows); i++)
+        if (!projection_of(setup, PQgetvalue(rows, i, 0)))
+            code = stand_still(read, PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1), log, error);
+    PQclear(rows);
+    return code == PJ_OK ? pj_keywork_commit(read, error) : code;
+}
+
+int pj_roster_stand_still(const struct pj_setup *setup, struct pj_session *read, const struct pj_log *log,
+                          struct pj_error *error)
+{
+    int code = stand_still_all(setup, read, log, error);
+    if (code == PJ_OK)
+        return PJ_OK;
+    pj_keywork_rollback(read);
+    return pj_error_wrap(error, "projections without a module");
+}
