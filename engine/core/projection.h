@@ -79,6 +79,12 @@ int pj_projection_create_target(struct pj_session *read, struct pj_projection *p
 /* Fills the empty target from the definition, then adds primary key and indexes, then analyzes. */
 int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
+/* Its two steps, for a table that is built beside: the rows (*rows: how many), then key, indexes, statistics. */
+int pj_projection_fill_rows(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,
+                            struct pj_error *error);
+int pj_projection_finish_target(struct pj_session *read, const struct pj_projection *projection,
+                                struct pj_error *error);
+
 /* Whether the module and its definition are as they were when the table was built; PJ_ECONFIG "rebuild needed" where not. */
 int pj_projection_check_recorded(struct pj_session *read, const struct pj_projection *projection,
                                  struct pj_error *error);

@@ -183,16 +183,25 @@ static int add_indexes(struct pj_session *read, const struct pj_projection *proj
 }
 
 /* In the key's order: rows of one routing key then share pages, which is what merges and readers touch together. */
-static int fill(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+int pj_projection_fill_rows(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,
+                            struct pj_error *error)
 {
     struct pj_buf sql = {0};
+    PGresult *result;
     pj_buf_printf(&sql, "INSERT INTO %s SELECT * FROM (\n%s\n) AS pj_d ORDER BY ", projection->target_sql,
                   projection->definition_sql);
     put_key(&sql, projection);
-    int code = run(read, &sql, error);
-    if (code != PJ_OK)
-        return bad_sql(error, "filling from the definition");
-    code = add_primary_key(read, projection, error);
+    int code = pj_session_query(read, &result, pj_buf_text(&sql), 0, NULL, error);
+    if (code == PJ_OK)
+        *rows = strtoll(PQcmdTuples(result), NULL, 10);
+    PQclear(result);
+    pj_buf_free(&sql);
+    return code == PJ_OK ? PJ_OK : bad_sql(error, "filling from the definition");
+}
+
+int pj_projection_finish_target(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
+{
+    int code = add_primary_key(read, projection, error);
     if (code == PJ_OK)
         code = add_indexes(read, projection, error);
     if (code == PJ_OK)
@@ -206,9 +215,12 @@ int pj_projection_fill_target(struct pj_session *read, struct pj_projection *pro
     pj_error_clear(error);
     if (!projection->target_sql)
         return PJ_OK;
+    int64_t rows;
     int code = pj_session_exec(read, "SET work_mem = '128MB'; SET maintenance_work_mem = '256MB'", error);
     if (code == PJ_OK)
-        code = fill(read, projection, error);
+        code = pj_projection_fill_rows(read, projection, &rows, error);
+    if (code == PJ_OK)
+        code = pj_projection_finish_target(read, projection, error);
     if (code == PJ_OK)
         code = pj_session_exec(read, "RESET work_mem; RESET maintenance_work_mem", error);
     return code == PJ_OK ? PJ_OK : failed(projection, error);
@@ -293,17 +305,19 @@ static int read_columns(struct pj_session *read, const struct pj_projection *pro
     return code;
 }
 
+/* A table that is built beside gets its primary key when it is filled. */
 static int fill_key(struct pj_projection *projection, const PGresult *columns, struct pj_error *error)
 {
     if (!projection->key_types) {
         projection->key_types = pj_alloc((size_t)projection->nkey * sizeof *projection->key_types);
         projection->key_kinds = pj_alloc((size_t)projection->nkey * sizeof *projection->key_kinds);
     }
+    bool beside = strcmp(projection->name, projection->module->name) != 0;
     for (int i = 0; i < projection->nkey; i++) {
         int row = 0;
         while (row < PQntuples(columns) && strcmp(PQgetvalue(columns, row, 0), projection->module->key[i]) != 0)
             row++;
-        if (row == PQntuples(columns) || atoi(PQgetvalue(columns, row, 3)) != i) {
+        if (row == PQntuples(columns) || (!beside && atoi(PQgetvalue(columns, row, 3)) != i)) {
             pj_error_set(error, PJ_ECONFIG, "column %s of %s is not number %d of its primary key",
                          projection->module->key[i], projection->target_sql, i + 1);
             return pj_error_hint(error,

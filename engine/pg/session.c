@@ -29,6 +29,10 @@ struct pj_session {
     enum pj_side side;
     int timeout_ms;
     const struct pj_stop *stop;
+    int tick_ms;
+    int (*tick)(void *context, struct pj_error *error);
+    void *tick_context;
+    struct pj_error given_up; /* why the tick had the statement given up; code PJ_OK: it did not */
 };
 
 /* -------------------------------------------------------------------------------------------------------- errors */
@@ -104,15 +108,36 @@ static int remaining_ms(uint64_t deadline)
     return now >= deadline ? 0 : (int)((deadline - now + 999) / 1000);
 }
 
+static void cancel(struct pj_session *session);
+
+/* The next moment at which a wait ends without an answer: the deadline, or a tick. */
+static int patience_ms(const struct pj_session *session, uint64_t deadline)
+{
+    int left = remaining_ms(deadline);
+    bool ticks = session->tick && session->given_up.code == PJ_OK;
+    return ticks && (left < 0 || left > session->tick_ms) ? session->tick_ms : left;
+}
+
+/* Asks once; the server's answer is waited for. */
+static void run_tick(struct pj_session *session)
+{
+    if (session->tick && session->given_up.code == PJ_OK &&
+        session->tick(session->tick_context, &session->given_up) != PJ_OK)
+        cancel(session);
+}
+
 /* Waits for `events` on the connection. Sets *ready, which stays false when the deadline passes. */
 static int wait_conn(struct pj_session *session, short events, uint64_t deadline, bool *ready, struct pj_error *error)
 {
     struct pollfd fds[2] = {{.fd = PQsocket(session->conn), .events = events},
                             {.fd = session->stop ? session->stop->fd : -1, .events = POLLIN}};
-    int count;
-    do
-        count = poll(fds, 2, remaining_ms(deadline));
-    while (count < 0 && errno == EINTR);
+    for (;;) {
+        int count = poll(fds, 2, patience_ms(session, deadline));
+        if (count > 0 || (count < 0 && errno != EINTR) || (count == 0 && deadline && remaining_ms(deadline) == 0))
+            break;
+        if (count == 0)
+            run_tick(session);
+    }
     if (fds[1].revents)
         return stopped(error);
     *ready = fds[0].revents != 0;
@@ -350,6 +375,14 @@ void pj_session_set_timeout(struct pj_session *session, int milliseconds)
     session->timeout_ms = milliseconds;
 }
 
+void pj_session_set_tick(struct pj_session *session, int milliseconds,
+                         int (*tick)(void *context, struct pj_error *error), void *context)
+{
+    session->tick_ms = milliseconds;
+    session->tick = tick;
+    session->tick_context = context;
+}
+
 PGconn *pj_session_conn(struct pj_session *session)
 {
     return session->conn;
@@ -414,6 +447,7 @@ static bool begins_copy(const PGresult *result)
 static int collect(struct pj_session *session, uint64_t deadline, PGresult **last, struct pj_error *error)
 {
     *last = NULL;
+    pj_error_clear(&session->given_up);
     int code = flush_out(session, deadline, error);
     while (code == PJ_OK) {
         PGresult *result = NULL;
@@ -431,6 +465,10 @@ static int collect(struct pj_session *session, uint64_t deadline, PGresult **las
     }
     if (code == PJ_OK && (!*last || !good(*last)))
         code = pj_pg_error(error, session->conn, *last, session->side);
+    if (code != PJ_OK && session->given_up.code != PJ_OK && code != PJ_ESTOPPED) {
+        *error = session->given_up;
+        code = error->code;
+    }
     if (code != PJ_OK) {
         PQclear(*last);
         *last = NULL;

@@ -38,6 +38,14 @@ void pj_session_close(struct pj_session *session); /* NULL is fine */
 /* The deadline of each later call, in milliseconds; 0: none. Starts at none. */
 void pj_session_set_timeout(struct pj_session *session, int milliseconds);
 
+/*
+ * While a later call waits for the server, `tick` is called every so many milliseconds, on the caller's thread; it must not use
+ * this session. Where it does not return PJ_OK the statement is given up and the call fails with the tick's error; the session
+ * stays usable. NULL: none any more.
+ */
+void pj_session_set_tick(struct pj_session *session, int milliseconds,
+                         int (*tick)(void *context, struct pj_error *error), void *context);
+
 /* Runs SQL (several statements are allowed) and drops its results. */
 int pj_session_exec(struct pj_session *session, const char *sql, struct pj_error *error);
 int pj_session_execf(struct pj_session *session, struct pj_error *error, const char *format, ...)
