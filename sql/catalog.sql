@@ -57,7 +57,8 @@ ALTER TABLE pgprojector.mirror ADD COLUMN IF NOT EXISTS numbers integer[];
 -- checkpoint row's lock, and the daemon, whose every transaction asks for the number it knows, reads them again.
 ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS version bigint NOT NULL DEFAULT 0;
 
--- The number of the roster, of what the daemon is to run: whoever changes that (core/registrar.c) raises it with `version`.
+-- Which modules keep which tables, in a number: a swap, a removal, a registration raises it, together with `version`. A setup
+-- remembers the one it was made for, and the daemon applies nothing with a setup made for another.
 ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS roster bigint NOT NULL DEFAULT 0;
 
 -- When a resync was begun that is not complete: the slot, if there is one, is not the one that `lsn` belongs to, whatever

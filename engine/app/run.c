@@ -8,41 +8,111 @@
 #include "core/deadletter.h"
 #include "core/pipeline.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
+/* How long what is on its way is waited for, before the daemon makes it by itself. */
+enum { NEXT_WAIT_MS = 5000 };
+
 /* ------------------------------------------------------------------------------------------------------------ run */
+
+/* What lives as long as the daemon, while outfits come and go. */
+struct run {
+    struct pj_start start;
+    struct pj_connect_epoch epoch;
+    struct pj_handover *handover; /* NULL until the first outfit is ready */
+    struct pj_outfit *outfit;     /* in use; the handover's */
+
+    /* Dead letters are retried by the control thread, perhaps at this very moment: the next retrier takes over with its next turn. */
+    pthread_mutex_t retrier_lock;
+    struct pj_retrier *retrier; /* the control thread's */
+    struct pj_retrier *next_retrier;
+};
 
 static void say_hello(const struct pj_start *start)
 {
-    char *write_url = pj_conninfo_redacted(start->deployment.write_url);
-    char *read_url = pj_conninfo_redacted(start->deployment.read_url);
+    const struct pj_deployment *deployment = &start->outfit->deployment;
+    char *write_url = pj_conninfo_redacted(deployment->write_url);
+    char *read_url = pj_conninfo_redacted(deployment->read_url);
     pj_log(&start->app->log, PJ_LOG_INFO, "pgprojector %s, pid %d, %d module%s; write database: %s; read database: %s",
-           PJ_VERSION, (int)getpid(), start->deployment.nmodules, start->deployment.nmodules == 1 ? "" : "s",
+           PJ_VERSION, (int)getpid(), deployment->nmodules, deployment->nmodules == 1 ? "" : "s",
            write_url ? write_url : "", read_url ? read_url : "");
     pj_free(write_url);
     pj_free(read_url);
 }
 
-static int stream(struct pj_start *start, struct pj_error *error)
+static int retry_turn(void *context, struct pj_session *session, struct pj_error *error)
 {
+    struct run *run = context;
+    pthread_mutex_lock(&run->retrier_lock);
+    if (run->next_retrier) {
+        pj_retrier_free(run->retrier);
+        run->retrier = run->next_retrier;
+        run->next_retrier = NULL;
+    }
+    pthread_mutex_unlock(&run->retrier_lock);
+    return run->retrier ? pj_retrier_turn(run->retrier, session, error) : PJ_OK;
+}
+
+static void retry_with(struct run *run, const struct pj_outfit *outfit)
+{
+    struct pj_retrier *next = pj_retrier_new(&outfit->setup, outfit->roster, &run->start.app->log);
+    pthread_mutex_lock(&run->retrier_lock);
+    pj_retrier_free(run->next_retrier);
+    run->next_retrier = next;
+    pthread_mutex_unlock(&run->retrier_lock);
+}
+
+/* The modules have changed, and with them what the tables are: what is made for them is on its way (core/registrar.h). */
+static bool take_next(struct run *run, const struct pj_error *error)
+{
+    struct pj_start *start = &run->start;
+    struct pj_outfit *next = pj_handover_take(run->handover, 0, NULL);
+    if (!next) {
+        pj_log(&start->app->log, PJ_LOG_INFO, "waiting: %s", error->message);
+        pj_state_set(start->state, PJ_WAITING, error->message, "");
+        next = pj_handover_take(run->handover, NEXT_WAIT_MS, &start->app->stop);
+    }
+    run->outfit = next ? next : run->outfit;
+    return next != NULL;
+}
+
+/* Takes the chore away. One that hangs is left behind with what it uses. */
+static void end_retries(struct run *run)
+{
+    if (pj_control_set_chore(run->start.control, NULL, NULL)) {
+        pj_retrier_free(run->retrier);
+        pj_retrier_free(run->next_retrier);
+    }
+    run->retrier = run->next_retrier = NULL;
+}
+
+/* Streams, with one outfit after the other, until something else is to be done. PJ_ERELOAD: there is none to go on with. */
+static int stream(struct run *run, struct pj_error *error)
+{
+    struct pj_start *start = &run->start;
     struct pj_pipeline_options options = {
-        .deployment = &start->deployment,
-        .setup = &start->setup,
         .read = start->read,
-        .epoch = start->checkpoint.epoch,
+        .epoch = &run->epoch,
+        .handover = run->handover,
         .state = start->state,
         .gate = start->gate,
         .stop = &start->app->stop,
         .log = &start->app->log,
     };
+    run->epoch = (struct pj_connect_epoch){.believed = start->checkpoint.epoch};
     start->read = NULL; /* the pipeline's from now on */
-    struct pj_retrier *retrier = pj_retrier_new(&start->setup, &start->app->log);
-    pj_control_set_chore(start->control, pj_retrier_turn, retrier);
-    int code = pj_pipeline_run(&options, error);
-    if (pj_control_set_chore(start->control, NULL, NULL))
-        pj_retrier_free(retrier);
-    return code;
+    pj_control_set_chore(start->control, retry_turn, run);
+    int code;
+    do {
+        options.outfit = run->outfit;
+        retry_with(run, run->outfit);
+        code = pj_pipeline_run(&options, error);
+        options.read = NULL;
+    } while (code == PJ_ERELOAD && take_next(run, error));
+    end_retries(run);
+    return code == PJ_ERELOAD && pj_stop_asked(&start->app->stop) ? PJ_ESTOPPED : code;
 }
 
 /* The log has the reason where the operator looks for it; the top then has nothing more to say. */
@@ -78,7 +148,8 @@ static int close_gap(struct pj_start *start, uint64_t *resynced_us, struct pj_er
 {
     const struct pj_log *log = &start->app->log;
     pj_log(log, PJ_LOG_ERROR, "gap: %s", error->message);
-    pj_start_again(start);
+    if (pj_start_again(start, error) != PJ_OK)
+        return error->code;
     uint64_t now = pj_clock_monotonic_us();
     start->resync = !*resynced_us || now - *resynced_us > resync_again_us;
     int code = PJ_OK;
@@ -89,37 +160,66 @@ static int close_gap(struct pj_start *start, uint64_t *resynced_us, struct pj_er
         if (code == PJ_OK || code == PJ_ESTOPPED || code == PJ_ESTALE)
             return code;
         pj_log_error(log, PJ_LOG_ERROR, error);
-        pj_start_again(start);
+        if (pj_start_again(start, error) != PJ_OK)
+            return error->code;
         start->resync = false;
     } else {
         pj_log(log, PJ_LOG_WARNING,
                "on_gap = resync is disregarded: this gap followed within a minute of a resync, "
                "which one more would not close");
     }
-    start->deployment.resync_on_gap = false;
+    start->outfit->deployment.resync_on_gap = false;
     return pj_start_make_ready(start, error);
+}
+
+/* The outfit that has been made ready is the one to run; a former one is the handover's, to be freed when nobody needs it. */
+static void put_on(struct run *run)
+{
+    run->outfit = run->start.outfit;
+    run->start.outfit = NULL;
+    if (run->handover)
+        pj_handover_replace(run->handover, run->outfit);
+    else
+        run->handover = pj_handover_new(run->outfit);
+}
+
+static int stream_on(struct run *run, struct pj_error *error)
+{
+    struct pj_start *start = &run->start;
+    uint64_t resynced_us = 0;
+    int code = PJ_OK;
+    do {
+        put_on(run);
+        code = stream(run, error);
+        if (code == PJ_EGAP && run->outfit->deployment.resync_on_gap) {
+            code = close_gap(start, &resynced_us, error);
+        } else if (code == PJ_ERELOAD) { /* nobody has offered one: then by ourselves */
+            code = pj_start_again(start, error);
+            if (code == PJ_OK)
+                code = pj_start_make_ready(start, error);
+        } else {
+            return code;
+        }
+    } while (code == PJ_OK);
+    return code;
 }
 
 int pj_run(struct pj_app *app, struct pj_error *error)
 {
-    struct pj_start start;
-    uint64_t resynced_us = 0;
-    int code = pj_start_open(&start, app, true, error);
+    struct run run = {.retrier_lock = PTHREAD_MUTEX_INITIALIZER};
+    int code = pj_start_open(&run.start, app, true, error);
     if (code == PJ_OK) {
-        say_hello(&start);
-        code = pj_start_make_ready(&start, error);
+        say_hello(&run.start);
+        code = pj_start_make_ready(&run.start, error);
     }
     if (code == PJ_OK)
-        code = stream(&start, error);
-    while (code == PJ_EGAP && start.deployment.resync_on_gap) {
-        code = close_gap(&start, &resynced_us, error);
-        if (code == PJ_OK)
-            code = stream(&start, error);
-    }
+        code = stream_on(&run, error);
     if (code == PJ_ESTALE)
-        return superseded(&start, error);
-    code = logged(&start, code, error);
-    pj_start_close(&start);
+        return superseded(&run.start, error);
+    code = logged(&run.start, code, error);
+    pj_start_close(&run.start);
+    pj_handover_free(run.handover);
+    pthread_mutex_destroy(&run.retrier_lock);
     return code;
 }
 

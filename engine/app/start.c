@@ -18,11 +18,20 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/source.h"
+#include "core/standing.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum { STANDBY_POLL_MS = 1000, STEP_TIMEOUT_MS = 60000 };
+
+/* The setup is opened later; a zeroed one may be closed. */
+static int make_outfit(struct pj_start *start, struct pj_error *error)
+{
+    pj_outfit_free(start->outfit);
+    start->outfit = pj_alloc(sizeof *start->outfit);
+    return pj_deployment_make(&start->outfit->deployment, &start->app->config, error);
+}
 
 int pj_start_open(struct pj_start *start, struct pj_app *app, bool daemon, struct pj_error *error)
 {
@@ -31,14 +40,7 @@ int pj_start_open(struct pj_start *start, struct pj_app *app, bool daemon, struc
     start->gate = pj_gate_new();
     if (!daemon)
         start->deadline_us = pj_clock_monotonic_us() + (uint64_t)app->options.wait_ms * 1000 + 1;
-    return pj_deployment_make(&start->deployment, &app->config, error);
-}
-
-static void close_setup(struct pj_start *start)
-{
-    if (start->setup_open)
-        pj_setup_close(&start->setup);
-    start->setup_open = false;
+    return make_outfit(start, error);
 }
 
 static void close_read(struct pj_start *start)
@@ -51,11 +53,10 @@ static void close_read(struct pj_start *start)
 
 void pj_start_close(struct pj_start *start)
 {
-    close_setup(start);
+    pj_outfit_free(start->outfit);
     close_read(start);
     pj_gate_free(start->gate);
     pj_state_free(start->state);
-    pj_deployment_free(&start->deployment);
 }
 
 /* -------------------------------------------------------------------------------------------------------- waiting */
@@ -143,8 +144,8 @@ static int start_control(struct pj_start *start, struct pj_error *error)
 {
     if (!start->keeps_row || start->control)
         return PJ_OK;
-    return pj_control_start(&start->control, start->deployment.read_url, start->state, start->gate, &start->app->log,
-                            error);
+    return pj_control_start(&start->control, start->outfit->deployment.read_url, start->state, start->gate,
+                            &start->app->log, error);
 }
 
 /* What the write database sends is UTF8; anything else could not hold it all, and would say so only at that row. */
@@ -191,7 +192,7 @@ static int reach_read_side(struct pj_start *start, struct pj_error *error)
 
 static int first_start(struct pj_start *start, struct pj_error *error)
 {
-    const struct pj_deployment *deployment = &start->deployment;
+    const struct pj_deployment *deployment = &start->outfit->deployment;
     struct pj_snapshot_options options = {
         .write_url = deployment->write_url,
         .read_url = deployment->read_url,
@@ -205,11 +206,12 @@ static int first_start(struct pj_start *start, struct pj_error *error)
         .context = start,
     };
     pj_log(&start->app->log, PJ_LOG_INFO, "first start: copying %d tables, building %d projections",
-           start->setup.ntables, start->setup.nprojections);
+           start->outfit->setup.ntables, start->outfit->setup.nprojections);
     pj_state_set(start->state, PJ_SNAPSHOT, "beginning", "");
     pj_session_set_timeout(start->read, 0); /* a copy takes as long as it takes */
-    int code = pj_snapshot_run(start->read, start->checkpoint.epoch, &options, start->setup.tables,
-                               start->setup.ntables, start->setup.projections, start->setup.nprojections, error);
+    int code = pj_snapshot_run(start->read, start->checkpoint.epoch, &options, start->outfit->setup.tables,
+                               start->outfit->setup.ntables, start->outfit->setup.projections,
+                               start->outfit->setup.nprojections, error);
     pj_progress_end(start);
     pj_session_set_timeout(start->read, STEP_TIMEOUT_MS);
     if (code != PJ_OK)
@@ -224,14 +226,16 @@ static int first_start(struct pj_start *start, struct pj_error *error)
 
 static int open_setup(struct pj_start *start, struct pj_error *error)
 {
+    struct pj_outfit *outfit = start->outfit;
     struct pj_session *write;
     int code = pj_app_connect(start->app, PJ_WRITE, "start", STEP_TIMEOUT_MS, &write, error);
     if (code != PJ_OK)
         return code;
     code = pj_source_check(write, error);
     if (code == PJ_OK)
-        code = pj_setup_open(&start->setup, &start->deployment, write, start->read, error);
-    start->setup_open = code == PJ_OK;
+        code = pj_standing_roster(start->read, &outfit->roster, error);
+    if (code == PJ_OK)
+        code = pj_setup_open(&outfit->setup, &outfit->deployment, write, start->read, error);
     pj_session_close(write);
     return code;
 }
@@ -239,9 +243,9 @@ static int open_setup(struct pj_start *start, struct pj_error *error)
 static int resync(struct pj_start *start, struct pj_error *error)
 {
     struct pj_resync_options options = {
-        .write_url = start->deployment.write_url,
+        .write_url = start->outfit->deployment.write_url,
         .plugin = "wal2json",
-        .slot_wait_ms = start->deployment.slot_wait_ms,
+        .slot_wait_ms = start->outfit->deployment.slot_wait_ms,
         .stop = &start->app->stop,
         .log = &start->app->log,
         .progress = pj_progress_show,
@@ -249,12 +253,12 @@ static int resync(struct pj_start *start, struct pj_error *error)
     };
     struct pj_resynced done;
     pj_log(&start->app->log, PJ_LOG_INFO, "resync: comparing %d tables with a new snapshot of the write database",
-           start->setup.ntables);
+           start->outfit->setup.ntables);
     pj_state_set(start->state, PJ_SNAPSHOT, "resync: beginning", "");
-    int code = pj_setup_check_resync(&start->setup, start->read, error);
+    int code = pj_setup_check_resync(&start->outfit->setup, start->read, error);
     pj_session_set_timeout(start->read, 0);
     if (code == PJ_OK)
-        code = pj_resync_run(start->read, start->checkpoint.epoch, &options, &start->setup, &done, error);
+        code = pj_resync_run(start->read, start->checkpoint.epoch, &options, &start->outfit->setup, &done, error);
     pj_progress_end(start);
     pj_session_set_timeout(start->read, STEP_TIMEOUT_MS);
     if (code != PJ_OK)
@@ -269,7 +273,7 @@ static int resync(struct pj_start *start, struct pj_error *error)
 /* The name belongs to what has been applied; another one would be another position. */
 static void warn_of_other_slot(const struct pj_start *start)
 {
-    const char *wanted = start->deployment.slot, *has = start->checkpoint.slot;
+    const char *wanted = start->outfit->deployment.slot, *has = start->checkpoint.slot;
     if (start->checkpoint.complete && wanted && *wanted && strcmp(wanted, has) != 0)
         pj_log(&start->app->log, PJ_LOG_WARNING,
                "slot = %s is ignored: what has been applied belongs to slot %s; another name needs a new start "
@@ -279,7 +283,7 @@ static void warn_of_other_slot(const struct pj_start *start)
 
 static int try_write_side(struct pj_start *start, struct pj_error *error)
 {
-    close_setup(start);
+    pj_setup_close(&start->outfit->setup);
     int code = open_setup(start, error);
     if (code == PJ_OK)
         warn_of_other_slot(start);
@@ -288,9 +292,9 @@ static int try_write_side(struct pj_start *start, struct pj_error *error)
     if (code == PJ_OK && !start->checkpoint.complete)
         code = first_start(start, error);
     if (code == PJ_OK)
-        code = pj_setup_check_read(&start->setup, start->read, error);
+        code = pj_setup_check_read(&start->outfit->setup, start->read, error);
     if (code == PJ_OK)
-        code = pj_catalog_note_leaves(start->read, start->setup.tables, start->setup.ntables, error);
+        code = pj_catalog_note_leaves(start->read, start->outfit->setup.tables, start->outfit->setup.ntables, error);
     return code;
 }
 
@@ -320,9 +324,8 @@ int pj_start_make_ready(struct pj_start *start, struct pj_error *error)
     return code == PJ_OK ? reach_write_side(start, error) : code;
 }
 
-void pj_start_again(struct pj_start *start)
+int pj_start_again(struct pj_start *start, struct pj_error *error)
 {
-    close_setup(start);
     close_read(start);
-    start->resync = true;
+    return make_outfit(start, error);
 }

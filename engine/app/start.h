@@ -8,8 +8,8 @@
 #include "app/backoff.h"
 #include "core/catalog.h"
 #include "core/control.h"
+#include "core/handover.h"
 #include "core/resync.h"
-#include "core/setup.h"
 #include "core/snapshot.h"
 
 struct pj_start {
@@ -17,13 +17,11 @@ struct pj_start {
     bool daemon;    /* `run`: stands by, waits without end, keeps the daemon's row; `init`: none of these */
     bool keeps_row; /* `run`, and `resync` while it works */
     bool resync;    /* the read side is to be made anew from a snapshot, once, when both databases are there */
-    struct pj_deployment deployment;
+    struct pj_outfit *outfit; /* the setup is open once ready; who takes it sets this to NULL */
     struct pj_state *state;
     struct pj_gate *gate;
     struct pj_control *control; /* NULL while we do not hold the lock, and for `init` */
     struct pj_session *read;    /* NULL while there is none; holds the lock from pj_start_lock on */
-    struct pj_setup setup;
-    bool setup_open;
     struct pj_checkpoint checkpoint;
 
     /* waiting for what is down */
@@ -46,7 +44,7 @@ void pj_start_close(struct pj_start *start);
  */
 int pj_start_make_ready(struct pj_start *start, struct pj_error *error);
 
-/* After the pipeline has returned and consumed the read session: to be made ready once more, with a resync. */
-void pj_start_again(struct pj_start *start);
+/* After the pipeline has returned and consumed the read session: to be made ready once more, with an outfit anew. */
+int pj_start_again(struct pj_start *start, struct pj_error *error);
 
 #endif

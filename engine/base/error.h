@@ -26,7 +26,8 @@
     X(PJ_ESCHEMA, -8, 1, "the source's schema does not fit")                                                           \
     X(PJ_EDATA, -9, 1, "data that cannot be represented or understood")                                                \
     X(PJ_ESTALE, -10, 1, "another daemon has taken over")                                                              \
-    X(PJ_ESTOPPED, -11, 0, "stopped on request")
+    X(PJ_ESTOPPED, -11, 0, "stopped on request")                                                                       \
+    X(PJ_ERELOAD, -12, 1, "to be run again with another setup")
 
 #define PJ_CODE_ENUM(name, value, exit_code, text) name = (value),
 enum pj_code { PJ_CODES(PJ_CODE_ENUM) };

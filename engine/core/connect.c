@@ -80,6 +80,15 @@ static int lock_read_side(struct pj_session *read, const struct pj_connect_optio
     return code == PJ_OK ? take_over(read, options->epoch, checkpoint, error) : code;
 }
 
+/* After the states: they are of one moment with the number, and a change after it is met by the first transaction. */
+static int check_roster(const struct pj_connect_options *options, int64_t roster, struct pj_error *error)
+{
+    if (roster == options->roster)
+        return PJ_OK;
+    return pj_error_set(error, PJ_ERELOAD, "which modules keep which tables has changed (roster %lld, ours was %lld)",
+                        (long long)roster, (long long)options->roster);
+}
+
 /* *read: the caller's session, or a new one; NULL where it cannot be had. */
 static int open_read_side(const struct pj_connect_options *options, struct pj_session **read,
                           struct pj_connections *connections, struct pj_error *error)
@@ -98,12 +107,13 @@ static int open_read_side(const struct pj_connect_options *options, struct pj_se
             code = lock_read_side(*read, options, &connections->checkpoint, error);
         }
     }
-    if (code == PJ_OK)
-        code = pj_statements_prepare(*read, options->setup, error);
+    int64_t roster = 0;
     if (code == PJ_OK)
         code = pj_standing_load(*read, options->setup->projections, options->setup->nprojections,
-                                &connections->checkpoint.version, error);
-    return code;
+                                &connections->checkpoint.version, &roster, error);
+    if (code == PJ_OK)
+        code = check_roster(options, roster, error);
+    return code == PJ_OK ? pj_statements_prepare(*read, options->setup, error) : code;
 }
 
 /* ------------------------------------------------------------------------------------------------- the write side */

@@ -22,6 +22,7 @@ struct pj_connect_epoch {
 struct pj_connect_options {
     const struct pj_deployment *deployment;
     struct pj_setup *setup; /* its projections' standing is read anew */
+    int64_t roster;         /* that the setup was made for */
     const struct pj_decoder *decoder;
     const struct pj_stop *stop;
     struct pj_connect_epoch *epoch; /* in and out */
@@ -42,6 +43,7 @@ struct pj_connections {
  *   PJ_ESTALE  another daemon has taken over, or holds the lock now
  *   PJ_EGAP    the stream cannot be continued without a gap (invariant 7); the hint names the remedy
  *   PJ_ESCHEMA the source's tables are no longer as they were
+ *   PJ_ERELOAD the read side's tables are kept by other modules than the setup has (checkpoint.roster)
  */
 int pj_connect_open(const struct pj_connect_options *options, struct pj_connections *connections,
                     struct pj_error *error);

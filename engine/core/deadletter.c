@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/mend.h"
+#include "core/standing.h"
 #include "core/textarray.h"
 
 #include <stdio.h>
@@ -61,6 +62,7 @@ struct attempt {
     const char *name;
     const PGresult *keys; /* the key in column 1 */
     struct pj_deadletter_tally *tally;
+    const int64_t *roster; /* that the statements are of; NULL: not to be looked at */
 };
 
 /* Within the transaction that recomputed them. */
@@ -75,6 +77,18 @@ static int heal(const struct attempt *attempt, const char *keys, struct pj_error
     return code == PJ_OK ? pj_keywork_changed(attempt->work, error) : code;
 }
 
+/* Within the transaction: another module may keep the table by now, and then the statement is not for it. */
+static int check_roster(const struct attempt *attempt, struct pj_error *error)
+{
+    int64_t roster;
+    if (!attempt->roster)
+        return PJ_OK;
+    int code = pj_standing_roster(attempt->work, &roster, error);
+    if (code == PJ_OK && roster != *attempt->roster)
+        code = pj_error_set(error, PJ_ERELOAD, "which modules keep which tables has changed");
+    return code;
+}
+
 static int try_keys(const struct attempt *attempt, int first, int count, struct pj_error *error)
 {
     struct pj_buf array = {0};
@@ -85,6 +99,8 @@ static int try_keys(const struct attempt *attempt, int first, int count, struct 
     const char *params[] = {pj_buf_text(&array)};
     pj_lsn lsn;
     int code = pj_keywork_begin(attempt->work, &lsn, error);
+    if (code == PJ_OK)
+        code = check_roster(attempt, error);
     if (code == PJ_OK)
         code = pj_keywork_recompute(attempt->work, attempt->projection, false, params, NULL, error);
     if (code == PJ_OK)
@@ -152,7 +168,7 @@ int pj_deadletter_retry(struct pj_session *look, struct pj_session *work, const 
     int code = query(look, filter, keys_sql, &keys, error);
     for (int i = 0, size; code == PJ_OK && i < PQntuples(keys); i += size) {
         const char *name = PQgetvalue(keys, i, 0);
-        const struct attempt attempt = {work, find(projections, count, name), name, keys, tally};
+        const struct attempt attempt = {work, find(projections, count, name), name, keys, tally, NULL};
         size = same_projection(keys, i);
         if (!attempt.projection || PQgetvalue(keys, i, 2)[0] != 't')
             tally->skipped += size;
@@ -196,19 +212,21 @@ int pj_deadletter_discard(struct pj_session *work, const struct pj_deadletter_fi
 
 struct pj_retrier {
     const struct pj_log *log;
+    int64_t roster;
     int count;
-    struct pj_projection *projections; /* of each only the statement, the key's width and the module */
+    struct pj_projection *projections; /* of each only the name, the statement and the key's width */
 };
 
-struct pj_retrier *pj_retrier_new(const struct pj_setup *setup, const struct pj_log *log)
+struct pj_retrier *pj_retrier_new(const struct pj_setup *setup, int64_t roster, const struct pj_log *log)
 {
     struct pj_retrier *retrier = pj_alloc(sizeof *retrier);
     retrier->log = log;
+    retrier->roster = roster;
     retrier->projections = pj_alloc(sizeof *retrier->projections * (size_t)(setup->nprojections + 1));
     for (int i = 0; i < setup->nprojections; i++)
         if (setup->projections[i].recompute_routing_sql)
             retrier->projections[retrier->count++] = (struct pj_projection){
-                .module = setup->projections[i].module,
+                .name = pj_strdup(setup->projections[i].name),
                 .nkey = setup->projections[i].nkey,
                 .recompute_routing_sql = pj_strdup(setup->projections[i].recompute_routing_sql),
             };
@@ -219,8 +237,10 @@ void pj_retrier_free(struct pj_retrier *retrier)
 {
     if (!retrier)
         return;
-    for (int i = 0; i < retrier->count; i++)
+    for (int i = 0; i < retrier->count; i++) {
+        pj_free(retrier->projections[i].name);
         pj_free(retrier->projections[i].recompute_routing_sql);
+    }
     pj_free(retrier->projections);
     pj_free(retrier);
 }
@@ -251,7 +271,12 @@ static int retry_due(const struct pj_retrier *retrier, struct pj_session *sessio
     int code = PJ_OK;
     for (int i = 0, size; code == PJ_OK && i < PQntuples(keys) && pj_clock_monotonic_us() < until_us; i += size) {
         const char *name = PQgetvalue(keys, i, 0);
-        const struct attempt attempt = {session, find(retrier->projections, retrier->count, name), name, keys, &tally};
+        const struct attempt attempt = {.work = session,
+                                        .projection = find(retrier->projections, retrier->count, name),
+                                        .name = name,
+                                        .keys = keys,
+                                        .tally = &tally,
+                                        .roster = &retrier->roster};
         size = same_projection(keys, i);
         if (attempt.projection)
             code = retry_keys(&attempt, i, size, error);

@@ -53,10 +53,11 @@ int pj_deadletter_discard(struct pj_session *work, const struct pj_deadletter_fi
 
 /*
  * Retrying by itself: what is due (next_try_at) is tried again, 10 times at most, at growing intervals. Made of a setup that has been
- * checked; keeps copies, so the setup may be used by others meanwhile. A turn takes some hundred milliseconds at most.
+ * checked, for a roster (checkpoint.roster; with another one it does nothing); keeps copies, so the setup may be used by others
+ * meanwhile, or closed. A turn takes some hundred milliseconds at most.
  */
 struct pj_retrier;
-struct pj_retrier *pj_retrier_new(const struct pj_setup *setup, const struct pj_log *log);
+struct pj_retrier *pj_retrier_new(const struct pj_setup *setup, int64_t roster, const struct pj_log *log);
 void pj_retrier_free(struct pj_retrier *retrier);
 int pj_retrier_turn(void *retrier, struct pj_session *session, struct pj_error *error);
 

@@ -8,7 +8,8 @@
  *                      +---------- failure ----------+---------------+--> CLOSING --------+--- worth retrying
  *                                                                            |
  *                                                                            +--> HALTED ---- not without somebody's help
- *                                                                            +--> FINISHED -- stop, or another daemon
+ *                                                                            +--> FINISHED -- stop, another daemon,
+ *                                                                                              another outfit
  *
  * STREAMING: the reader's messages go through the intake into the collecting batch, while the applier applies the other
  * one. A batch is handed over at a commit, when the applier is idle and the pace says so; or in the middle of a
@@ -18,6 +19,9 @@
  *
  * Any failure closes both connections, drops what was not committed, and goes through CONNECTING again, where the truth is
  * read back from the checkpoint. There is no other way to recover, so that this one is well trodden.
+ *
+ * Another outfit (core/handover.h) is offered: what has been collected up to a commit is applied, a transaction in parts up to
+ * its end, and this one finishes; its owner runs the other.
  *
  * Confirmation. What is reported as flushed is the end of the transaction *before* the last applied one, so that the last
  * one, the witness, comes again after a reconnect. While nothing but keepalives arrives, the keepalive's position is made
@@ -35,6 +39,7 @@ static const char *const state_names[] = {"connecting", "streaming", "resolving"
                                           "backoff",    "halted",    "finished"};
 
 static void connect_again(struct pj_pipeline *p);
+static void leave(struct pj_pipeline *p);
 
 uint64_t pj_pipeline_now(struct pj_pipeline *p)
 {
@@ -58,11 +63,15 @@ bool pj_pipeline_running(const struct pj_pipeline *p)
 void pj_pipeline_finish(struct pj_pipeline *p)
 {
     pj_pipeline_enter(p, FINISHED);
+    if (p->stopping && p->error->code == PJ_ERELOAD)
+        pj_error_clear(p->error);
     uv_close((uv_handle_t *)&p->stop, NULL);
     uv_close((uv_handle_t *)&p->wake, NULL);
     uv_close((uv_handle_t *)&p->tick, NULL);
     uv_close((uv_handle_t *)&p->retry, NULL);
     pj_gate_on_request(p->options->gate, NULL, NULL);
+    if (p->options->handover)
+        pj_handover_on_offer(p->options->handover, NULL, NULL);
 }
 
 static void on_retry(uv_timer_t *timer)
@@ -88,8 +97,12 @@ static void after_closing(struct pj_pipeline *p)
     pj_careful_reset(p->careful);
     if (p->stopping || p->after_closing == FINISHED)
         pj_pipeline_finish(p);
+    else if (p->leaving)
+        leave(p);
     else if (p->after_closing == BACKOFF)
         back_off(p);
+    else if (p->after_closing == CONNECTING)
+        connect_again(p);
     else
         pj_pipeline_enter(p, HALTED);
 }
@@ -125,29 +138,45 @@ static void close_parts(struct pj_pipeline *p, enum pipeline_state next)
     on_part_closed(p);
 }
 
+/*
+ * Serialization failures are how a changed catalog and other commands make themselves known: all in order. The first after a
+ * commit is no reason to pause; were it to come again at once, it would be.
+ */
+static void try_again(struct pj_pipeline *p, const struct pj_error *error)
+{
+    bool expected = strcmp(error->sqlstate, "40001") == 0;
+    pj_log_error(p->options->log, expected ? PJ_LOG_INFO : PJ_LOG_WARNING, error);
+    p->figures.reconnects++;
+    bool hurry = expected && !p->hurried;
+    p->hurried = hurry;
+    if (!hurry)
+        pj_state_set(p->options->state, PJ_WAITING, error->message, error->hint);
+    close_parts(p, hurry ? CONNECTING : BACKOFF);
+}
+
+static bool for_the_owner(const struct pj_pipeline *p, const struct pj_error *error)
+{
+    return error->code == PJ_ESTALE || error->code == PJ_ERELOAD ||
+           (error->code == PJ_EGAP && p->options->outfit->deployment.resync_on_gap);
+}
+
 /* Says what happened, once, and what comes of it. */
 void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error)
 {
     if (p->state == CLOSING || p->state == FINISHED)
         return;
-    struct pj_state *state = p->options->state;
     if (p->stopping || error->code == PJ_ESTOPPED) {
         close_parts(p, FINISHED);
-    } else if (error->code == PJ_ESTALE || (error->code == PJ_EGAP && p->options->deployment->resync_on_gap)) {
+    } else if (for_the_owner(p, error)) {
         *p->error = *error;
         close_parts(p, FINISHED);
     } else if (error->retryable || (p->state == CONNECTING && error->code == PJ_ECONFIG)) {
-        /* serialization failures are how a changed catalog and other commands make themselves known: all in order */
-        bool expected = strcmp(error->sqlstate, "40001") == 0;
-        pj_log_error(p->options->log, expected ? PJ_LOG_INFO : PJ_LOG_WARNING, error);
-        pj_state_set(state, PJ_WAITING, error->message, error->hint);
-        p->figures.reconnects++;
-        close_parts(p, BACKOFF);
+        try_again(p, error);
     } else {
         pj_log(p->options->log, PJ_LOG_ERROR, "halted: %s", error->message);
         if (error->hint[0])
             pj_log(p->options->log, PJ_LOG_ERROR, "HINT: %s", error->hint);
-        pj_state_set(state, PJ_HALTED, error->message, error->hint);
+        pj_state_set(p->options->state, PJ_HALTED, error->message, error->hint);
         close_parts(p, HALTED);
     }
 }
@@ -166,24 +195,28 @@ static void on_schema_checked(uv_work_t *work, int status)
     bool leaving = strstr(p->schema_error.message, "shutting down") != NULL;
     if (p->schema_error.code == PJ_ESCHEMA || (leaving && !pj_pipeline_drained(p)))
         pj_pipeline_fail(p, &p->schema_error); /* a server that shuts down waits for us: let it go */
+    if (p->leaving && !p->stopping)
+        pj_pipeline_go_on_leaving(p);
 }
 
 static void schema_job(uv_work_t *work)
 {
     struct pj_pipeline *p = work->data;
     struct pj_session *write;
-    struct pj_session_options session = {
-        .side = PJ_WRITE, .url = p->options->deployment->write_url, .purpose = "watch", .stop = p->options->stop};
+    struct pj_session_options session = {.side = PJ_WRITE,
+                                         .url = p->options->outfit->deployment.write_url,
+                                         .purpose = "watch",
+                                         .stop = p->options->stop};
     if (pj_session_open(&write, &session, &p->schema_error) != PJ_OK)
         return;
     pj_session_set_timeout(write, 20000);
-    pj_source_compare(write, p->options->setup->tables, p->options->setup->ntables, &p->schema_error);
+    pj_source_compare(write, p->options->outfit->setup.tables, p->options->outfit->setup.ntables, &p->schema_error);
     pj_session_close(write);
 }
 
 static void watch_schema(struct pj_pipeline *p)
 {
-    if (p->watching || p->resolving || p->stopping)
+    if (p->watching || p->resolving || p->stopping || p->leaving)
         return;
     p->schema_us = pj_pipeline_now(p);
     p->watching = true;
@@ -220,6 +253,8 @@ static void begin_streaming(struct pj_pipeline *p)
     pj_log(p->options->log, PJ_LOG_INFO, "streaming from slot %s at %s, applied up to %s", c->checkpoint.slot,
            PJ_LSN(c->confirmed), PJ_LSN(p->applied));
     pj_state_set(p->options->state, PJ_STREAMING, "", "");
+    if (p->options->handover)
+        pj_handover_streaming(p->options->handover, p->options->outfit);
     pj_pipeline_status(p, true);
     pj_pipeline_pump(p);
 }
@@ -235,6 +270,9 @@ static void on_connected(uv_work_t *work, int status)
     } else if (p->stopping) {
         pj_connect_close(&p->connections);
         close_parts(p, FINISHED);
+    } else if (p->leaving) {
+        pj_connect_close(&p->connections);
+        leave(p);
     } else {
         begin_streaming(p);
     }
@@ -243,11 +281,12 @@ static void on_connected(uv_work_t *work, int status)
 static void connect_job(uv_work_t *work)
 {
     struct pj_pipeline *p = work->data;
-    struct pj_connect_options options = {.deployment = p->options->deployment,
-                                         .setup = p->options->setup,
+    struct pj_connect_options options = {.deployment = &p->options->outfit->deployment,
+                                         .setup = &p->options->outfit->setup,
+                                         .roster = p->options->outfit->roster,
                                          .decoder = p->decoder,
                                          .stop = p->options->stop,
-                                         .epoch = &p->epoch,
+                                         .epoch = p->options->epoch,
                                          .read = p->first_read};
     pj_connect_open(&options, &p->connections, &p->connect_error);
 }
@@ -298,11 +337,50 @@ static void on_stop(uv_poll_t *poll, int status, int events)
     go_on_stopping(p);
 }
 
+static void leave(struct pj_pipeline *p)
+{
+    pj_error_set(p->error, PJ_ERELOAD, "another setup is to be used");
+    pj_pipeline_finish(p);
+}
+
+/*
+ * While it streams, what has been collected up to a commit still goes (pipeline_apply.c); then, at a commit, it ends. A job that
+ * looks at the setup is waited for before, not after, the stream is closed.
+ */
+void pj_pipeline_go_on_leaving(struct pj_pipeline *p)
+{
+    switch (p->state) {
+    case STREAMING:
+    case RESOLVING:
+        if (!pj_pipeline_may_leave(p) || p->watching || p->resolving)
+            return;
+        pj_pipeline_status(p, false);
+        if (pj_pipeline_running(p))
+            close_parts(p, CONNECTING); /* but that is the owner's business */
+        break;
+    case BACKOFF:
+    case HALTED:
+        uv_timer_stop(&p->retry);
+        leave(p);
+        break;
+    case CONNECTING: /* when the job is over */
+    case CLOSING:
+    case FINISHED:
+        break;
+    }
+}
+
 static void on_wake(uv_async_t *async)
 {
     struct pj_pipeline *p = async->data;
+    if (!p->leaving && p->options->handover && pj_handover_offered(p->options->handover)) {
+        pj_log(p->options->log, PJ_LOG_DEBUG, "pipeline: leaving at the next commit");
+        p->leaving = true;
+    }
     if (pj_pipeline_running(p) && !p->stopping)
         pj_pipeline_pump(p);
+    if (p->leaving && !p->stopping)
+        pj_pipeline_go_on_leaving(p);
 }
 
 static void wake_pipeline(void *context)
@@ -328,6 +406,8 @@ static void on_tick(uv_timer_t *timer)
         go_on_stopping(p);
         return;
     }
+    if (p->leaving)
+        pj_pipeline_go_on_leaving(p);
     if (p->state == HALTED)
         pj_pipeline_keep_lock(p);
     if (!pj_pipeline_running(p))
@@ -357,27 +437,28 @@ static void init_loop(struct pj_pipeline *p)
     uv_poll_start(&p->stop, UV_READABLE, on_stop);
     uv_timer_start(&p->tick, on_tick, TICK_MS, TICK_MS);
     pj_gate_on_request(p->options->gate, wake_pipeline, p);
+    if (p->options->handover)
+        pj_handover_on_offer(p->options->handover, wake_pipeline, p);
 }
 
 int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *error)
 {
     pj_error_clear(error);
-    struct pj_setup *setup = options->setup;
+    struct pj_setup *setup = &options->outfit->setup;
     struct pj_pipeline *p = pj_alloc(sizeof *p);
     p->options = options;
     p->error = error;
-    p->epoch.believed = options->epoch;
     p->first_read = options->read;
     p->backoff_ms = BACKOFF_FIRST_MS;
     p->decoder = pj_wal2json_new(setup->relmap);
     for (int i = 0; i < 2; i++)
         p->batches[i] = pj_batch_new(setup->tables, setup->ntables);
-    p->intake = (struct pj_intake){.decoder = p->decoder, .batch_bytes = options->deployment->batch_bytes};
+    p->intake = (struct pj_intake){.decoder = p->decoder, .batch_bytes = options->outfit->deployment.batch_bytes};
     p->collecting = p->intake.batch = p->batches[0];
     struct pj_applier_callbacks callbacks = {
         .done = pj_pipeline_applied, .failed = pj_pipeline_apply_failed, .context = p};
     p->applier = pj_applier_new(setup, &callbacks);
-    p->careful = pj_careful_new(setup, options->deployment->read_url, options->stop, options->log);
+    p->careful = pj_careful_new(setup, options->outfit->deployment.read_url, options->stop, options->log);
     init_loop(p);
     connect_again(p);
     uv_run(&p->loop, UV_RUN_DEFAULT);

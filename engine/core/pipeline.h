@@ -6,15 +6,17 @@
 #define PJ_CORE_PIPELINE_H
 
 #include "base/log.h"
+#include "core/connect.h"
 #include "core/gate.h"
-#include "core/setup.h"
+#include "core/handover.h"
 #include "core/state.h"
 
 struct pj_pipeline_options {
-    const struct pj_deployment *deployment;
-    struct pj_setup *setup;  /* checked against the read side */
-    struct pj_session *read; /* holds the daemon's lock, taken over with `epoch`; the pipeline's from now on */
-    int64_t epoch;
+    struct pj_outfit *outfit; /* its setup checked against the read side */
+    struct pj_session *read;  /* holds the daemon's lock, taken over with `epoch`; the pipeline's from now on. NULL: it
+                                 connects by itself, and takes over */
+    struct pj_connect_epoch *epoch; /* kept from one run to the next */
+    struct pj_handover *handover;   /* NULL: there is never another outfit */
     struct pj_state *state;
     struct pj_gate *gate;
     const struct pj_stop *stop;
@@ -24,7 +26,8 @@ struct pj_pipeline_options {
 /*
  * Streams until asked to stop: then PJ_OK, with what was applied confirmed. Databases that go away are waited for; a halt
  * keeps it here, its reason in the state, until the stop. PJ_ESTALE as soon as another daemon has taken over; PJ_EGAP,
- * instead of a halt, where the deployment says resync_on_gap.
+ * instead of a halt, where the deployment says resync_on_gap. PJ_ERELOAD where another outfit is offered, or the one it has
+ * is not for the read side as it is now (nothing has been offered then, but ought to be): to be run again with another.
  */
 int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *error);
 

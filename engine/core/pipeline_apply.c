@@ -60,7 +60,7 @@ static void apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool comm
 static void advance_by_keepalive(struct pj_pipeline *p)
 {
     enum pj_gate_state gate = pj_gate_state(p->options->gate, NULL);
-    if (p->keepalive <= p->applied || !pj_pipeline_drained(p) || p->stopping || gate == PJ_GATE_HELD ||
+    if (p->keepalive <= p->applied || !pj_pipeline_drained(p) || p->stopping || p->leaving || gate == PJ_GATE_HELD ||
         gate == PJ_GATE_REACHED)
         return;
     uint64_t now = pj_pipeline_now(p), least = now - p->data_us < IDLE_POSITION_US ? POSITION_US : IDLE_POSITION_US;
@@ -114,6 +114,12 @@ static bool gate_lets_apply(struct pj_pipeline *p)
     return false;
 }
 
+bool pj_pipeline_may_leave(struct pj_pipeline *p)
+{
+    bool more = p->collecting->transactions || p->intake.in_transaction || p->holding;
+    return pj_pipeline_apply_idle(p) && !pj_pipeline_apply_open(p) && (!more || !gate_lets_apply(p));
+}
+
 void pj_pipeline_mind_gate(struct pj_pipeline *p)
 {
     pj_lsn target;
@@ -148,7 +154,7 @@ static bool worth_committing(struct pj_pipeline *p)
 {
     const struct pj_batch *batch = p->collecting;
     uint64_t now = pj_pipeline_now(p);
-    if (pj_pipeline_apply_open(p) || p->stopping || p->careful_until || pj_intake_full(&p->intake))
+    if (pj_pipeline_apply_open(p) || p->stopping || p->leaving || p->careful_until || pj_intake_full(&p->intake))
         return true;
     if (!pj_batch_has_rows(batch)) {
         /* only the position moves; that may wait */
@@ -159,7 +165,8 @@ static bool worth_committing(struct pj_pipeline *p)
     }
     if (pj_gate_state(p->options->gate, NULL) != PJ_GATE_OPEN)
         return true;
-    return !pj_pace_gather(&p->pace, batch->transactions, (uint64_t)p->options->deployment->gather_ms * 1000, now);
+    return !pj_pace_gather(&p->pace, batch->transactions, (uint64_t)p->options->outfit->deployment.gather_ms * 1000,
+                           now);
 }
 
 void pj_pipeline_apply_ready(struct pj_pipeline *p)
@@ -192,8 +199,9 @@ void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
         if (batch->commit_us)
             p->figures.applied_commit_us = batch->commit_us;
         p->backoff_ms = BACKOFF_FIRST_MS;
+        p->hurried = false;
     }
-    pj_batch_reset(batch, p->pace.hot ? p->options->deployment->batch_bytes : KEEP_BYTES);
+    pj_batch_reset(batch, p->pace.hot ? p->options->outfit->deployment.batch_bytes : KEEP_BYTES);
     if (committed && pj_pipeline_now(p) - p->status_us > STATUS_US)
         pj_pipeline_status(p, false);
     pj_pipeline_pump(p);

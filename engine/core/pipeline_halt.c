@@ -14,7 +14,7 @@ static bool still_ours(struct pj_pipeline *p)
     bool installed;
     if (pj_catalog_read(p->halt_lock, &checkpoint, &installed, &p->halt_error) != PJ_OK)
         return false;
-    p->halt_mine = installed && checkpoint.epoch == p->epoch.believed;
+    p->halt_mine = installed && checkpoint.epoch == p->options->epoch->believed;
     return p->halt_mine;
 }
 
@@ -22,7 +22,7 @@ static void lock_job(uv_work_t *work)
 {
     struct pj_pipeline *p = work->data;
     struct pj_session_options options = {
-        .side = PJ_READ, .url = p->options->deployment->read_url, .purpose = "halted", .stop = p->options->stop};
+        .side = PJ_READ, .url = p->options->outfit->deployment.read_url, .purpose = "halted", .stop = p->options->stop};
     p->halt_mine = false;
     if (pj_session_open(&p->halt_lock, &options, &p->halt_error) != PJ_OK)
         return;

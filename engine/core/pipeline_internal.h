@@ -33,7 +33,7 @@ struct pj_pipeline {
     enum pipeline_state state, after_closing;
     uv_loop_t loop;
     uv_poll_t stop;
-    uv_async_t wake; /* the gate's */
+    uv_async_t wake; /* the gate's and the handover's */
     uv_timer_t tick, retry;
     int open_parts; /* connections being closed */
 
@@ -52,10 +52,11 @@ struct pj_pipeline {
     pj_lsn received, applied, confirmed;
     pj_lsn keepalive; /* the latest keepalive's position; 0: none yet on this connection */
     uint64_t status_us, ping_us, position_us, schema_us, apply_us, data_us, stop_us;
-    struct pj_connect_epoch epoch; /* the connect job's while one runs */
     struct pj_session *first_read; /* the caller's session, for the first connect */
     int backoff_ms;
+    bool hurried; /* the last connect followed a failure at once, and nothing was committed since */
     bool stopping;
+    bool leaving; /* another outfit is offered: ends at the next commit */
 
     uv_work_t connect_work, resolve_work, schema_work, careful_work;
     bool connecting, resolving, watching, applying_carefully; /* jobs under way on other threads */
@@ -90,7 +91,8 @@ bool pj_pipeline_running(const struct pj_pipeline *p); /* STREAMING or RESOLVING
 void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error);
 void pj_pipeline_closed_so_far(struct pj_pipeline *p); /* a connection or a job is done with */
 
-void pj_pipeline_finish(struct pj_pipeline *p); /* ends the loop; nothing is open any more */
+void pj_pipeline_go_on_leaving(struct pj_pipeline *p); /* another outfit is offered: does what is possible now */
+void pj_pipeline_finish(struct pj_pipeline *p);        /* ends the loop; nothing is open any more */
 
 /* pipeline_halt.c */
 void pj_pipeline_keep_lock(struct pj_pipeline *p); /* to be called now and then while HALTED */
@@ -107,6 +109,7 @@ void pj_pipeline_status(struct pj_pipeline *p, bool reply_wanted);
 bool pj_pipeline_apply_idle(const struct pj_pipeline *p);
 bool pj_pipeline_apply_open(const struct pj_pipeline *p); /* a transaction of several parts is open */
 bool pj_pipeline_drained(const struct pj_pipeline *p);
+bool pj_pipeline_may_leave(struct pj_pipeline *p); /* apply stands at a commit, and has no whole one left to do */
 bool pj_pipeline_gate_lets_read(struct pj_pipeline *p);
 void pj_pipeline_mind_gate(struct pj_pipeline *p);
 void pj_pipeline_apply_ready(struct pj_pipeline *p);

@@ -39,22 +39,27 @@ static void on_resolved(uv_work_t *work, int status)
 static void note_partitions(struct pj_pipeline *p)
 {
     struct pj_session *read;
-    struct pj_session_options session = {
-        .side = PJ_READ, .url = p->options->deployment->read_url, .purpose = "resolve", .stop = p->options->stop};
+    struct pj_session_options session = {.side = PJ_READ,
+                                         .url = p->options->outfit->deployment.read_url,
+                                         .purpose = "resolve",
+                                         .stop = p->options->stop};
     if (pj_session_open(&read, &session, &p->resolve_error) != PJ_OK)
         return;
     pj_session_set_timeout(read, 30000);
-    pj_catalog_note_leaves(read, p->options->setup->tables, p->options->setup->ntables, &p->resolve_error);
+    pj_catalog_note_leaves(read, p->options->outfit->setup.tables, p->options->outfit->setup.ntables,
+                           &p->resolve_error);
     pj_session_close(read);
 }
 
 static void resolve_job(uv_work_t *work)
 {
     struct pj_pipeline *p = work->data;
-    struct pj_setup *setup = p->options->setup;
+    struct pj_setup *setup = &p->options->outfit->setup;
     struct pj_session *write;
-    struct pj_session_options session = {
-        .side = PJ_WRITE, .url = p->options->deployment->write_url, .purpose = "resolve", .stop = p->options->stop};
+    struct pj_session_options session = {.side = PJ_WRITE,
+                                         .url = p->options->outfit->deployment.write_url,
+                                         .purpose = "resolve",
+                                         .stop = p->options->stop};
     if (pj_session_open(&write, &session, &p->resolve_error) != PJ_OK)
         return;
     pj_session_set_timeout(write, 30000);
@@ -121,6 +126,8 @@ static bool may_read(struct pj_pipeline *p)
     /* the transaction that is being applied in parts has its end here: it is to be committed before another one begins */
     if (p->in_parts && batch->ends_at_commit && batch->transactions)
         return false;
+    if (p->leaving && !p->intake.in_transaction)
+        return false;
     return p->state == STREAMING && !p->split && pj_pipeline_gate_lets_read(p) &&
            (p->intake.discarding ||
             !(p->intake.in_transaction ? pj_intake_overfull(&p->intake) : pj_intake_full(&p->intake)));
@@ -185,6 +192,8 @@ void pj_pipeline_pump(struct pj_pipeline *p)
     pj_pipeline_mind_gate(p);
     if (pj_pipeline_running(p))
         watch_reader(p, taken >= MESSAGES_A_TURN);
+    if (p->leaving)
+        pj_pipeline_go_on_leaving(p);
 }
 
 void pj_pipeline_readable(void *context)

@@ -50,12 +50,15 @@ int pj_standing_load_parked(struct pj_session *read, struct pj_projection *proje
 }
 
 static int load(struct pj_session *read, struct pj_projection *projections, int count, int64_t *version,
-                struct pj_error *error)
+                int64_t *roster, struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query_row(read, &result, "SELECT version FROM pgprojector.checkpoint", 0, NULL, error);
-    if (code == PJ_OK)
+    int code =
+        pj_session_query_row(read, &result, "SELECT version, roster FROM pgprojector.checkpoint", 0, NULL, error);
+    if (code == PJ_OK) {
         *version = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+        *roster = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+    }
     PQclear(result);
     for (int i = 0; code == PJ_OK && i < count; i++) {
         if (!projections[i].target_sql)
@@ -68,11 +71,11 @@ static int load(struct pj_session *read, struct pj_projection *projections, int 
 }
 
 int pj_standing_load(struct pj_session *read, struct pj_projection *projections, int count, int64_t *version,
-                     struct pj_error *error)
+                     int64_t *roster, struct pj_error *error)
 {
     int code = pj_session_exec(read, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
     if (code == PJ_OK)
-        code = load(read, projections, count, version, error);
+        code = load(read, projections, count, version, roster, error);
     if (code == PJ_OK)
         return pj_session_exec(read, "COMMIT", error);
     struct pj_error ignored;
@@ -83,6 +86,16 @@ int pj_standing_load(struct pj_session *read, struct pj_projection *projections,
 int pj_standing_changed(struct pj_session *read, struct pj_error *error)
 {
     return pj_session_exec(read, "UPDATE pgprojector.checkpoint SET version = version + 1", error);
+}
+
+int pj_standing_roster(struct pj_session *read, int64_t *roster, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query_row(read, &result, "SELECT roster FROM pgprojector.checkpoint", 0, NULL, error);
+    if (code == PJ_OK)
+        *roster = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "read the roster's number");
 }
 
 int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, const struct pj_error *cause,

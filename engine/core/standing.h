@@ -8,10 +8,13 @@
 #include "core/projection.h"
 #include "pg/session.h"
 
-/* Reads states and dead letters into the projections (`live`, the parked keys of their deltas), and the version that they
- * are. In one transaction of its own. */
+/* Reads states and dead letters into the projections (`live`, the parked keys of their deltas), the version that they
+ * are, and the roster that they are of (checkpoint.roster). In one transaction of its own. */
 int pj_standing_load(struct pj_session *read, struct pj_projection *projections, int count, int64_t *version,
-                     struct pj_error *error);
+                     int64_t *roster, struct pj_error *error);
+
+/* checkpoint.roster, as it is now. What is made for it must be read afterwards: then a change in between shows by the number. */
+int pj_standing_roster(struct pj_session *read, int64_t *roster, struct pj_error *error);
 
 /* Within the caller's transaction: reads the dead letters of one projection anew. */
 int pj_standing_load_parked(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);

@@ -1,0 +1,26 @@
+"""What the daemon runs is exchanged while it streams. Nothing is lost or counted twice, and nothing is applied to a read
+database whose tables other modules keep than the daemon has.
+"""
+from harness.cluster import poll
+from harness.history import populate
+from harness.pair import Sampler
+from harness.scenes import SEED
+from harness.workload import Workload
+
+
+def test_another_roster_ends_the_stream_until_the_daemon_has_a_setup_for_it(make_pair):
+    """The number is raised as a swap does it; nobody hands over what is made for it, so the daemon makes it by itself."""
+    pair = make_pair()
+    populate(pair, SEED)
+    pair.start()
+    workload = Workload(pair, SEED, writers=1, pace=0.005, tolerant=True).start()
+    with Sampler(pair):
+        row = pair.read_query("UPDATE pgprojector.checkpoint SET version = version + 1, roster = roster + 1"
+                              " RETURNING lsn::text")
+        poll(lambda: "which modules keep which tables has changed" in pair.daemon.since_start(), 20)
+        stood = pair.read_value("SELECT lsn::text FROM pgprojector.checkpoint")
+        assert stood == row[0][0], "applied something with a setup for another roster"
+        poll(lambda: pair.read_value("SELECT lsn::text FROM pgprojector.checkpoint") != stood, 30)
+        assert pair.daemon.since_start().count("streaming from slot") == 2
+        workload.stop()
+        pair.assert_same("after the roster has changed")
