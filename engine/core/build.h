@@ -5,35 +5,56 @@
  *      prepare -> (the stream begins to note) -> fill -> swap        discard: undoes all up to, and not including, the swap
  *
  * Interrupted anywhere, what serves goes on serving; beginning again removes what was left.
+ *
+ * While it lasts there is a row in pgprojector.job, kind "build" or "rollback": begun by prepare, ended by a swap that succeeded, or
+ * by whatever failed. Cancelled (pj_request_cancel), each of the three is PJ_ESTOPPED, and its sessions are as usable as before.
  */
 #ifndef PJ_CORE_BUILD_H
 #define PJ_CORE_BUILD_H
 
+#include "base/log.h"
 #include "core/mend.h"
 
 struct pj_build {
     struct pj_mend *mend; /* its projection is the one beside (bound with `beside`); sessions, job, stop, options */
     struct pj_projection *next; /* the same */
     const char *name;           /* of the projection as it serves: "conversation_summary" */
-    const char *serving_table;  /* its table, not quoted */
     bool keep_old;              /* what is replaced is kept for a rollback; else it is dropped after the swap */
     bool verify;                /* compare once more before the swap */
     bool from_kept;             /* a rollback: begin with the kept table in the place of an empty one */
+    const struct pj_log *log;   /* warnings, and whom a swap waits for; NULL: none */
+
+    /* filled here */
+    char table[64];  /* the name once it is swapped in, not quoted: the module's target */
+    int64_t rows;    /* that the table beside was filled with; in a rollback those that had to be mended */
+    char phase[200]; /* the job's, where a swap waits for a reader */
 };
 
-/* Creates the empty table beside and its row in the catalog, in one transaction, after removing what an interrupted build left.
- * The projection is then described (pj_projection_describe_target). */
+/*
+ * Creates the empty table beside and its row in the catalog, in one transaction, after removing what an interrupted build left.
+ * With from_kept the kept table takes its place. The projection is then described (pj_projection_describe_target).
+ * PJ_ECONFIG where something hangs on the former table that cannot move with the name; it is named, and nothing has changed.
+ */
 int pj_build_prepare(struct pj_build *build, struct pj_error *error);
 
-/* Once every batch notes: fills the table, adds key, indexes and statistics, recomputes what was noted until little is left. */
+/*
+ * Once every batch notes (without a daemon: at once): fills the table, adds key, indexes and statistics, recomputes what was noted
+ * until little is left, compares it with the definition. PJ_EDIFFERENT where it differs.
+ */
 int pj_build_fill(struct pj_build *build, struct pj_error *error);
 
-/* One transaction: the rest of the keys, names, grants, views, catalog, roster number. Waits for readers without holding anybody
- * up. PJ_ECONFIG where something hangs on the former table that cannot move with the name; it is named. */
+/* One transaction: the rest of the keys, names, grants, views, catalog, version and roster number. Waits for readers without
+ * holding anybody up, as long as it takes. PJ_ECONFIG as prepare. What was replaced is dropped in a second transaction. */
 int pj_build_swap(struct pj_build *build, struct pj_error *error);
 
-/* Removes table, row and noted keys. What serves is not touched. */
+/*
+ * Removes table, row and noted keys; a kept table is kept again. What serves is not touched. To be called when no batch notes any
+ * more; after a stop with sessions in `mend` that have not been stopped.
+ */
 int pj_build_discard(struct pj_build *build, struct pj_error *error);
+
+/* What an interrupted build of that name left goes. *there: whether there was anything. Not while one is under way. */
+int pj_build_clear(struct pj_session *work, const char *name, bool *there, struct pj_error *error);
 
 /* Drops what a swap has replaced: the kept table, its row. *there: whether there was one. */
 int pj_build_drop_kept(struct pj_session *work, const char *name, bool *there, struct pj_error *error);

@@ -53,8 +53,21 @@ static void put_join(struct pj_buf *sql, const struct pj_projection *projection)
     }
 }
 
+/* Rows that will be recomputed anyway, for their keys have been noted. */
+static void put_not_noted(struct pj_buf *sql, const struct pj_projection *projection)
+{
+    pj_buf_puts(sql, " AND NOT EXISTS (SELECT FROM pgprojector.dirty_key AS noted WHERE noted.projection = ");
+    pj_quote_literal(sql, projection->name);
+    pj_buf_puts(sql, " AND (noted.key IS NULL OR noted.key = ARRAY[");
+    put_names(sql, "difference.%::pg_catalog.text", projection->module->key, 1);
+    pj_buf_puts(sql, "] OR noted.key = ARRAY[");
+    put_names(sql, "difference.%::pg_catalog.text", projection->module->key, projection->nkey);
+    pj_buf_puts(sql, "]))");
+}
+
 /* The keys of differing rows, as text, in the order of the key; parked keys show their last good rows, and may. */
-static char *comparison_sql(const struct pj_projection *projection, const char *const *columns, int count)
+static char *comparison_sql(const struct pj_projection *projection, const char *const *columns, int count,
+                            bool but_noted)
 {
     const char *const *key = projection->module->key;
     struct pj_buf sql = {0};
@@ -72,7 +85,10 @@ static char *comparison_sql(const struct pj_projection *projection, const char *
     pj_quote_literal(&sql, projection->name);
     pj_buf_puts(&sql, " AND parked.key = difference.");
     pj_quote_identifier(&sql, key[0]);
-    pj_buf_puts(&sql, "::pg_catalog.text) ORDER BY ");
+    pj_buf_puts(&sql, "::pg_catalog.text)");
+    if (but_noted)
+        put_not_noted(&sql, projection);
+    pj_buf_puts(&sql, " ORDER BY ");
     put_names(&sql, "difference.%", key, projection->nkey);
     return pj_buf_take(&sql);
 }
@@ -95,7 +111,7 @@ static int describe(struct pj_session *look, const char *format, const char *wha
     return code;
 }
 
-static int open_comparison(struct pj_mend *mend, int64_t *differing, struct pj_error *error)
+static int open_comparison(struct pj_mend *mend, bool but_noted, int64_t *differing, struct pj_error *error)
 {
     const struct pj_projection *projection = mend->projection;
     PGresult *columns;
@@ -106,7 +122,7 @@ static int open_comparison(struct pj_mend *mend, int64_t *differing, struct pj_e
     const char **names = pj_alloc(sizeof *names * (size_t)(count + 1));
     for (int i = 0; i < count; i++)
         names[i] = PQfname(columns, i);
-    char *sql = comparison_sql(projection, names, count);
+    char *sql = comparison_sql(projection, names, count, but_noted);
     code = pj_mend_open_cursor(mend, "pgprojector_rebuild", sql, differing, error);
     pj_free(sql);
     pj_free(names);
@@ -119,10 +135,21 @@ int pj_rebuild_pass(struct pj_mend *mend, int64_t *differing, struct pj_error *e
     *differing = 0;
     int code = pj_job_phase(&mend->job, "comparing", -1, error);
     if (code == PJ_OK)
-        code = open_comparison(mend, differing, error);
+        code = open_comparison(mend, false, differing, error);
     if (code != PJ_OK)
         return pj_error_wrap(error, "compare the table with the definition");
     return pj_mend_cursor(mend, "mending", true, "pgprojector_rebuild", error);
+}
+
+int pj_rebuild_count_differing(struct pj_mend *mend, int64_t *differing, struct pj_error *error)
+{
+    *differing = 0;
+    int code = pj_job_phase(&mend->job, "verifying", -1, error);
+    if (code == PJ_OK)
+        code = open_comparison(mend, true, differing, error);
+    if (code != PJ_OK)
+        return pj_error_wrap(error, "compare the table with the definition");
+    return pj_session_exec(mend->job.session, "CLOSE pgprojector_rebuild", error);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- shape */

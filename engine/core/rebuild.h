@@ -33,4 +33,8 @@ int pj_rebuild_create_missing(struct pj_mend *mend, struct pj_projection *projec
 /* One comparison and the mending of what it found, within a job that has begun. *differing: rows that differed. */
 int pj_rebuild_pass(struct pj_mend *mend, int64_t *differing, struct pj_error *error);
 
+/* Of a projection whose keys are noted: how many rows differ from the definition though nothing has been noted of them. Changes
+ * nothing; within a job that has begun. */
+int pj_rebuild_count_differing(struct pj_mend *mend, int64_t *differing, struct pj_error *error);
+
 #endif

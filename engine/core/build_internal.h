@@ -1,0 +1,71 @@
+/* What the files of core/build*.c share. */
+#ifndef PJ_CORE_BUILD_INTERNAL_H
+#define PJ_CORE_BUILD_INTERNAL_H
+
+#include "core/build.h"
+
+/* A row of pgprojector.projection, as far as it concerns a swap, with its table. */
+struct pj_build_row {
+    bool there; /* the row */
+    char schema[64], table[64], state[16], version[24], digest[40];
+    char kept_as[64]; /* the table is the kept one of a rollback that is under way: the name it had; else "" */
+    char oid[16];     /* of the table; "0" where it is not there */
+};
+
+/* `suffix`: "", PJ_NEXT_NAME, PJ_KEPT_NAME. */
+int pj_build_read_row(struct pj_session *session, const char *name, const char *suffix, struct pj_build_row *row,
+                      struct pj_error *error);
+
+/* Runs a statement with parameters and drops its result. */
+int pj_build_run(struct pj_session *session, const char *sql, int count, const char *const *params,
+                 struct pj_error *error);
+
+/* Runs the statements that a query makes: one text a row. */
+int pj_build_run_made(struct pj_session *session, const char *query, int count, const char *const *params,
+                      struct pj_error *error);
+
+/* Within a transaction: what an interrupted build left goes, or is kept again. */
+int pj_build_clear_within(struct pj_session *work, const char *name, bool *there, struct pj_error *error);
+
+/* RENAME of a table, in its schema. */
+int pj_build_rename_table(struct pj_session *session, const char *schema, const char *from, const char *to,
+                          struct pj_error *error);
+
+/* Runs a round of what was noted until at most a last transaction's work is left; build_fill.c. */
+int pj_build_catch_up(struct pj_build *build, struct pj_error *error);
+
+/* build_carry.c: what goes along with the name. `former` may have no table: then there is nothing to do. */
+
+/* PJ_ECONFIG where something cannot go along; it is named. */
+int pj_build_check_obstacles(struct pj_session *session, const struct pj_build_row *former,
+                             const struct pj_build_row *next, struct pj_error *error);
+
+/* Storage parameters, settings of columns. */
+int pj_build_carry_settings(struct pj_session *session, const struct pj_build_row *former,
+                            const struct pj_build_row *next, struct pj_error *error);
+
+/* Indexes and constraints that the new table lacks; those that cannot be are named in `log` (may be NULL). *made: how many. */
+int pj_build_carry_indexes(struct pj_session *session, const struct pj_build_row *former,
+                           const struct pj_build_row *next, const struct pj_log *log, int *made,
+                           struct pj_error *error);
+
+/* Within the swap: whether all that can be has been carried. */
+int pj_build_indexes_carried(struct pj_session *session, const struct pj_build_row *former,
+                             const struct pj_build_row *next, bool *yes, struct pj_error *error);
+
+/* Within the swap: owner, grants, comments. */
+int pj_build_carry_identity(struct pj_session *session, const struct pj_build_row *former,
+                            const struct pj_build_row *next, struct pj_error *error);
+
+/* build_names.c */
+
+/* A name as the server makes them for indexes: "TABLE_COLUMNS_LABEL", table and columns cut where it would be longer than 63 bytes, never
+ * within a character. `columns` may be NULL. To be freed with pj_free. */
+char *pj_build_object_name(const char *table, const char *columns, const char *label);
+
+/* Within the swap, the tables having their new names: the same for their indexes. */
+int pj_build_rename_indexes(struct pj_session *session, const struct pj_build_row *former,
+                            const struct pj_build_row *next, const char *kept_table, const char *table,
+                            struct pj_error *error);
+
+#endif

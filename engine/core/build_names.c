@@ -1,0 +1,137 @@
+/*
+ * Names of indexes after a swap: as if the new table had always had its name. An index that the former table has, too, takes over
+ * that name (which somebody may have given it by hand); any other gets the name that the server would have given it. The former
+ * table's indexes make way: they get the names that the server would give them under their table's name of now.
+ */
+#include "base/mem.h"
+#include "core/build_internal.h"
+#include "sql.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_BYTES = 63 };
+
+/* ------------------------------------------------------------------------------------------------------------ names */
+
+/* At most `length` bytes of a text, whole characters. */
+static size_t clip(const char *text, size_t length)
+{
+    while (length && ((unsigned char)text[length] & 0xc0) == 0x80)
+        length--;
+    return length;
+}
+
+/* As makeObjectName() of PostgreSQL: the longer of the two parts is cut. */
+char *pj_build_object_name(const char *table, const char *columns, const char *label)
+{
+    size_t first = strlen(table), second = columns ? strlen(columns) : 0;
+    size_t room = NAME_BYTES - strlen(label) - 1 - (columns != NULL);
+    while (first + second > room) {
+        if (first > second)
+            first--;
+        else
+            second--;
+    }
+    first = clip(table, first);
+    second = columns ? clip(columns, second) : 0;
+    return pj_sprintf("%.*s%s%.*s_%s", (int)first, table, columns ? "_" : "", (int)second, columns ? columns : "",
+                      label);
+}
+
+static int is_free(struct pj_session *session, const char *schema, const char *name, bool *yes, struct pj_error *error)
+{
+    const char *params[] = {schema, name};
+    PGresult *result;
+    int code = pj_session_query(session, &result,
+                                "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+                                "ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
+                                2, params, error);
+    *yes = code == PJ_OK && PQntuples(result) == 0;
+    PQclear(result);
+    return code;
+}
+
+/* Like the server: a number behind the label where the name is taken. */
+static int find_name(struct pj_session *session, const char *schema, const char *table, const char *columns,
+                     const char *label, char **name, struct pj_error *error)
+{
+    bool found = false;
+    int code = PJ_OK;
+    *name = NULL;
+    for (int turn = 0; code == PJ_OK && !found; turn++) {
+        char numbered[32];
+        snprintf(numbered, sizeof numbered, "%s%.0d", label, turn);
+        pj_free(*name);
+        *name = pj_build_object_name(table, columns, numbered);
+        code = is_free(session, schema, *name, &found, error);
+    }
+    return code;
+}
+
+/* --------------------------------------------------------------------------------------------------------- renaming */
+
+static int rename_index(struct pj_session *session, const char *schema, const char *from, const char *to,
+                        const char *comment, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    if (strcmp(from, to) != 0) {
+        pj_buf_puts(&sql, "ALTER INDEX ");
+        pj_quote_identifier(&sql, schema);
+        pj_buf_puts(&sql, ".");
+        pj_quote_identifier(&sql, from);
+        pj_buf_puts(&sql, " RENAME TO ");
+        pj_quote_identifier(&sql, to);
+    }
+    if (comment) {
+        pj_buf_puts(&sql, "; COMMENT ON INDEX ");
+        pj_quote_identifier(&sql, schema);
+        pj_buf_puts(&sql, ".");
+        pj_quote_identifier(&sql, to);
+        pj_buf_puts(&sql, " IS ");
+        pj_quote_literal(&sql, comment);
+    }
+    int code = pj_session_exec(session, pj_buf_text(&sql), error);
+    pj_buf_free(&sql);
+    return code;
+}
+
+enum { SIDE, SCHEMA, NAME, FORMER_NAME, COMMENT, COLUMNS, LABEL };
+
+static const char *field(const PGresult *result, int row, int column)
+{
+    return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
+}
+
+static int rename_row(struct pj_session *session, const PGresult *indexes, int row, const char *table,
+                      struct pj_error *error)
+{
+    const char *schema = field(indexes, row, SCHEMA), *taken_over = field(indexes, row, FORMER_NAME);
+    char *name = NULL;
+    int code = PJ_OK;
+    if (taken_over)
+        name = pj_strdup(taken_over);
+    else
+        code =
+            find_name(session, schema, table, field(indexes, row, COLUMNS), field(indexes, row, LABEL), &name, error);
+    if (code == PJ_OK)
+        code = rename_index(session, schema, field(indexes, row, NAME), name, field(indexes, row, COMMENT), error);
+    pj_free(name);
+    return code;
+}
+
+/* The query gives the former table's first: they make way. */
+int pj_build_rename_indexes(struct pj_session *session, const struct pj_build_row *former,
+                            const struct pj_build_row *next, const char *kept_table, const char *table,
+                            struct pj_error *error)
+{
+    const char *params[] = {former->oid, next->oid};
+    PGresult *indexes;
+    int code = pj_session_query(session, &indexes, pj_sql_build_names, 2, params, error);
+    for (int row = 0; code == PJ_OK && row < PQntuples(indexes); row++) {
+        bool of_former = strcmp(PQgetvalue(indexes, row, SIDE), "former") == 0;
+        code = rename_row(session, indexes, row, of_former ? kept_table : table, error);
+    }
+    PQclear(indexes);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "rename indexes");
+}

@@ -1,0 +1,312 @@
+/*
+ * See build.h: the swap. One transaction, in this order:
+ *
+ *   1. The checkpoint row: from here on nothing comes from the stream, and the daemon waits.
+ *   2. ACCESS EXCLUSIVE on the views, then on the two tables, with a short lock_timeout: whoever reads behind us waits no longer than
+ *      that. In this order, for a reader of a view locks the view first.
+ *   3. The rest of the noted keys.
+ *   4. Once more: does something hang on the table that cannot go along, has an index been added since?
+ *   5. Settings, owner, grants, comments; names of tables and indexes; the views, by CREATE OR REPLACE VIEW of their own text,
+ *      which keeps their oids, grants and whatever hangs on them.
+ *   6. The catalog: rows, dead letters, version and roster number.
+ *
+ * Where a lock is not to be had at once, everything is let go, and tried again after a pause. While somebody has the table open in a
+ * transaction that is not a matter of moments it is not even tried: each attempt would have the stream and the readers wait
+ * for nothing.
+ */
+#include "core/build.h"
+
+#include "base/mem.h"
+#include "core/build_internal.h"
+#include "core/catchup.h"
+#include "core/textarray.h"
+#include "sql.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 1000, SAY_AFTER = 5 };
+
+static const char lock_timeout_sql[] = "SET LOCAL lock_timeout = '50ms'";
+static const char old_ms[] = "150"; /* a transaction older than that is not worth waiting for with locks held */
+
+struct swap {
+    struct pj_build *build;
+    struct pj_session *work;
+    struct pj_build_row former, next;
+    PGresult *views; /* as sql/build_views.sql gives them */
+    int attempts;
+};
+
+enum { VIEW_LOCK, VIEW_DEFINITION, VIEW_OID };
+
+static bool has_former(const struct swap *swap)
+{
+    return strcmp(swap->former.oid, "0") != 0;
+}
+
+static int read_tables(struct swap *swap, struct pj_error *error)
+{
+    int code = pj_build_read_row(swap->work, swap->build->name, "", &swap->former, error);
+    if (code == PJ_OK)
+        code = pj_build_read_row(swap->work, swap->build->name, PJ_NEXT_NAME, &swap->next, error);
+    if (code == PJ_OK && strcmp(swap->next.oid, "0") == 0)
+        code = pj_error_set(error, PJ_EFAIL, "the table %s is gone", swap->build->next->target_sql);
+    return code;
+}
+
+static int read_views(struct swap *swap, struct pj_error *error)
+{
+    const char *params[] = {swap->former.oid};
+    PQclear(swap->views);
+    return pj_session_query(swap->work, &swap->views, pj_sql_build_views, 1, params, error);
+}
+
+/* ------------------------------------------------------------------------------------------------------- whose turn */
+
+/* Somebody who has one of the relations open for longer; "" where nobody has. To be freed. */
+static int find_blocker(struct swap *swap, char **blocker, struct pj_error *error)
+{
+    struct pj_buf oids = {0};
+    pj_textarray_begin(&oids);
+    pj_textarray_add(&oids, swap->former.oid);
+    pj_textarray_add(&oids, swap->next.oid);
+    for (int i = 0; i < PQntuples(swap->views); i++)
+        pj_textarray_add(&oids, PQgetvalue(swap->views, i, VIEW_OID));
+    pj_textarray_end(&oids);
+    const char *params[] = {pj_buf_text(&oids), old_ms};
+    PGresult *result;
+    int code = pj_session_query(swap->work, &result, pj_sql_build_blockers, 2, params, error);
+    *blocker = pj_strdup(code == PJ_OK && PQntuples(result) ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    pj_buf_free(&oids);
+    return code;
+}
+
+/* Told in the job's row each time, in the log now and then. */
+static int tell_waiting(struct swap *swap, const char *blocker, struct pj_error *error)
+{
+    struct pj_build *build = swap->build;
+    if (swap->attempts < SAY_AFTER)
+        return PJ_OK;
+    snprintf(build->phase, sizeof build->phase, "waiting for %s", *blocker ? blocker : "readers to leave a moment");
+    if (build->log && (swap->attempts & (swap->attempts - 1)) == 0)
+        pj_log(build->log, PJ_LOG_INFO, "swap of %s: %s, which has %s.%s open", build->name, build->phase,
+               swap->former.schema, swap->former.table);
+    return pj_job_phase(&build->mend->job, build->phase, -1, error);
+}
+
+static int pause_between(struct swap *swap, struct pj_error *error)
+{
+    int doublings = swap->attempts < 8 ? swap->attempts : 8;
+    int pause_ms = FIRST_PAUSE_MS << doublings;
+    swap->attempts++;
+    return pj_stop_sleep(swap->build->mend->stop, pause_ms < LONGEST_PAUSE_MS ? pause_ms : LONGEST_PAUSE_MS, error);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ locks */
+
+static int lock_tables(struct swap *swap, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "LOCK TABLE ");
+    if (has_former(swap)) {
+        pj_quote_identifier(&sql, swap->former.schema);
+        pj_buf_puts(&sql, ".");
+        pj_quote_identifier(&sql, swap->former.table);
+        pj_buf_puts(&sql, ", ");
+    }
+    pj_buf_printf(&sql, "%s IN ACCESS EXCLUSIVE MODE", swap->build->next->target_sql);
+    int code = pj_session_exec(swap->work, pj_buf_text(&sql), error);
+    pj_buf_free(&sql);
+    return code;
+}
+
+/* A view made or dropped until the table was locked: *same false. */
+static int lock_all(struct swap *swap, bool *same, struct pj_error *error)
+{
+    int code = pj_session_exec(swap->work, lock_timeout_sql, error);
+    if (code == PJ_OK)
+        code = read_tables(swap, error);
+    if (code == PJ_OK)
+        code = read_views(swap, error);
+    int count = code == PJ_OK ? PQntuples(swap->views) : 0;
+    for (int i = 0; code == PJ_OK && i < count; i++)
+        code = pj_session_exec(swap->work, PQgetvalue(swap->views, i, VIEW_LOCK), error);
+    if (code == PJ_OK)
+        code = lock_tables(swap, error);
+    if (code == PJ_OK)
+        code = read_views(swap, error);
+    *same = code == PJ_OK && PQntuples(swap->views) == count;
+    return code;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ names */
+
+static int redefine_views(struct swap *swap, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < PQntuples(swap->views); i++)
+        code = pj_session_exec(swap->work, PQgetvalue(swap->views, i, VIEW_DEFINITION), error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "a view that reads the table");
+}
+
+static int rename_all(struct swap *swap, const char *kept_table, struct pj_error *error)
+{
+    const char *table = swap->build->table;
+    int code = PJ_OK;
+    if (has_former(swap))
+        code = pj_build_rename_table(swap->work, swap->former.schema, swap->former.table, kept_table, error);
+    if (code == PJ_OK)
+        code = pj_build_rename_table(swap->work, swap->next.schema, swap->next.table, table, error);
+    if (code == PJ_OK)
+        code = pj_build_rename_indexes(swap->work, &swap->former, &swap->next, kept_table, table, error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "names");
+}
+
+/* ---------------------------------------------------------------------------------------------------------- catalog */
+
+/* $1: the name; $2: the kept table's; $3: the new one's; $4: whether there is a former table. Dead letters refer to their projection's
+ * name: both are changed by one statement, at whose end that is checked. */
+static const char *const catalog_sql[] = {
+    "DELETE FROM pgprojector.dead_letter WHERE projection IN ($1, $1 || '.kept')",
+    "DELETE FROM pgprojector.dirty_key WHERE projection IN ($1, $1 || '.kept', $1 || '.next')",
+    "DELETE FROM pgprojector.projection WHERE name = $1 || '.kept' OR name = $1 AND NOT $4::boolean",
+    "UPDATE pgprojector.projection SET name = $1 || '.kept', target_table = $2, state = 'retired', reason = NULL, "
+    "since = pg_catalog.clock_timestamp() WHERE name = $1",
+    "WITH renamed AS (UPDATE pgprojector.projection SET name = $1, target_table = $3, state = 'live', reason = NULL, "
+    "since = pg_catalog.clock_timestamp() WHERE name = $1 || '.next') "
+    "UPDATE pgprojector.dead_letter SET projection = $1 WHERE projection = $1 || '.next'",
+    "UPDATE pgprojector.checkpoint SET roster = roster + 1",
+};
+
+static int enter(struct swap *swap, const char *kept_table, struct pj_error *error)
+{
+    const char *params[] = {swap->build->name, kept_table, swap->build->table, has_former(swap) ? "true" : "false"};
+    static const int counts[] = {1, 1, 4, 2, 3, 0};
+    int code = PJ_OK;
+    for (size_t i = 0; code == PJ_OK && i < sizeof catalog_sql / sizeof *catalog_sql; i++)
+        code = pj_build_run(swap->work, catalog_sql[i], counts[i], params, error);
+    return code == PJ_OK ? pj_keywork_changed(swap->work, error) : code;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- attempt */
+
+static int carry(struct swap *swap, struct pj_error *error)
+{
+    const struct pj_build_row *former = &swap->former, *next = &swap->next;
+    char *kept_table = pj_table_beside(*former->table ? former->table : swap->build->table, PJ_KEPT_TABLE);
+    int code = pj_build_check_obstacles(swap->work, former, next, error);
+    if (code == PJ_OK)
+        code = pj_build_carry_settings(swap->work, former, next, error);
+    if (code == PJ_OK)
+        code = pj_build_carry_identity(swap->work, former, next, error);
+    if (code == PJ_OK)
+        code = rename_all(swap, kept_table, error);
+    if (code == PJ_OK)
+        code = redefine_views(swap, error);
+    if (code == PJ_OK)
+        code = enter(swap, kept_table, error);
+    pj_free(kept_table);
+    return code;
+}
+
+static int within(struct swap *swap, int64_t few, bool *done, struct pj_error *error)
+{
+    bool same, carried = false;
+    *done = false;
+    int code = lock_all(swap, &same, error);
+    if (code == PJ_OK && same)
+        code = pj_build_indexes_carried(swap->work, &swap->former, &swap->next, &carried, error);
+    if (code != PJ_OK || !carried)
+        return code;
+    code = pj_catchup_rest(swap->build->mend, few, done, error);
+    if (code != PJ_OK && pj_mend_is_key_fault(error))
+        return PJ_OK; /* a further round parks it */
+    if (code == PJ_OK && *done)
+        code = carry(swap, error);
+    return code == PJ_OK && *done ? pj_keywork_commit(swap->work, error) : code;
+}
+
+/* A lock that is not to be had, or a deadlock with somebody who locks in another order: worth another attempt. */
+static bool in_the_way(const struct pj_error *error)
+{
+    return strcmp(error->sqlstate, "55P03") == 0 || strcmp(error->sqlstate, "40P01") == 0;
+}
+
+/* *done false without an error: another time. */
+static int attempt(struct swap *swap, int64_t few, bool *done, struct pj_error *error)
+{
+    pj_lsn lsn;
+    *done = false;
+    int code = pj_keywork_begin(swap->work, &lsn, error);
+    if (code != PJ_OK)
+        return code;
+    code = within(swap, few, done, error);
+    if (code == PJ_OK && *done)
+        return PJ_OK;
+    pj_keywork_rollback(swap->work);
+    *done = false;
+    return code != PJ_OK && in_the_way(error) ? PJ_OK : code;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- swap */
+
+/* All that can be done before: what has been noted since, indexes that somebody has added since. */
+static int get_ready(struct swap *swap, char **blocker, struct pj_error *error)
+{
+    int made, code = pj_catchup_round(swap->build->mend, error);
+    if (code == PJ_OK)
+        code = read_tables(swap, error);
+    if (code == PJ_OK)
+        code = pj_build_carry_indexes(swap->work, &swap->former, &swap->next, NULL, &made, error);
+    if (code == PJ_OK)
+        code = read_views(swap, error);
+    return code == PJ_OK ? find_blocker(swap, blocker, error) : code;
+}
+
+static int try_until_done(struct swap *swap, struct pj_error *error)
+{
+    bool done = false;
+    int code = pj_job_phase(&swap->build->mend->job, "swapping", -1, error);
+    while (code == PJ_OK && !done) {
+        char *blocker = NULL;
+        code = get_ready(swap, &blocker, error);
+        if (code == PJ_OK && !*blocker)
+            code = attempt(swap, pj_catchup_few(swap->attempts / 2), &done, error);
+        if (code == PJ_OK && !done)
+            code = tell_waiting(swap, blocker, error);
+        if (code == PJ_OK && !done)
+            code = pause_between(swap, error);
+        if (code == PJ_OK && !done)
+            code = pj_job_advance(&swap->build->mend->job, 0, error);
+        pj_free(blocker);
+    }
+    PQclear(swap->views);
+    return code;
+}
+
+/* The swap is through: what fails here is no failure of it. */
+static void drop_former(struct pj_build *build)
+{
+    struct pj_error error;
+    bool there;
+    if (build->keep_old || pj_build_drop_kept(build->mend->work, build->name, &there, &error) == PJ_OK || !build->log)
+        return;
+    pj_error_hint(&error, "`pgprojector rebuild %s --drop-kept` drops it later", build->name);
+    pj_log_error(build->log, PJ_LOG_WARNING, &error);
+}
+
+int pj_build_swap(struct pj_build *build, struct pj_error *error)
+{
+    struct swap swap = {.build = build, .work = build->mend->work};
+    bool there;
+    int code = build->from_kept ? PJ_OK : pj_build_drop_kept(swap.work, build->name, &there, error);
+    if (code == PJ_OK)
+        code = try_until_done(&swap, error);
+    if (code == PJ_OK)
+        drop_former(build);
+    pj_job_end(&build->mend->job);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "swap %s", build->name);
+}
