@@ -1,8 +1,7 @@
--- The catalog of pgprojector on the read database. Run at every start, as one transaction: creates what is missing,
--- changes nothing that is there. Owned by whoever runs `pgprojector init` (or the first `run`).
+-- The catalog of pgprojector on the read database. Run as one transaction by each start that does not find it so already:
+-- creates what is missing, changes nothing that is there. Owned by whoever runs `pgprojector init` (or the first `run`).
 
 CREATE SCHEMA IF NOT EXISTS pgprojector;
-COMMENT ON SCHEMA pgprojector IS 'Catalog of the pgprojector daemon: checkpoint, mirrors, projections';
 
 -- One row. What `lsn` says and the data it speaks for are committed in one transaction.
 CREATE TABLE IF NOT EXISTS pgprojector.checkpoint (

@@ -23,7 +23,8 @@ struct pj_checkpoint {
     char resync_at[40];     /* when a resync was begun that is not complete, as text; "" where none was */
 };
 
-/* Creates what is missing; idempotent, safe when two do it at once (an advisory lock). */
+/* Creates what is missing; idempotent, safe when two do it at once (an advisory lock). Takes no lock on any table where this
+ * version's catalog is there already. */
 int pj_catalog_install(struct pj_session *read, struct pj_error *error);
 
 /* *installed is false where there is no catalog; then the rest is empty. */

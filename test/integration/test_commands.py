@@ -54,6 +54,23 @@ def test_init_beside_a_running_daemon(streaming):
     streaming.assert_same()
 
 
+def test_a_reader_in_a_transaction_holds_up_no_start(streaming):
+    """Nor do readers meet a starting daemon in a deadlock: where the catalog is as it should be, no table of it is locked.
+    What somebody dropped is made again."""
+    with streaming.read_connection() as conn, conn.cursor() as reader:
+        reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pgprojector.applied_lsn();"
+                       " SELECT count(*) FROM pgprojector.projection")
+        streaming.daemon.kill()
+        streaming.start()
+        streaming.write_query(SEND, (1,))
+        streaming.catch_up()
+        reader.execute("ROLLBACK")
+    streaming.daemon.stop()
+    streaming.read_query("DROP TABLE pgprojector.fence")
+    streaming.start()
+    assert streaming.command("verify").code == 0
+
+
 def test_the_slot_is_named_after_the_read_database(streaming):
     instance = streaming.read_value("SELECT instance FROM pgprojector.checkpoint")
     assert streaming.slots() == [f"pgprojector_{instance}"]

@@ -2,54 +2,10 @@
 import random
 import threading
 
+from harness.corruption import fill, sow
 from harness.history import populate
 from harness.scenes import SEED
 from harness.schema import Flavour
-
-CORRUPT = {
-    # what is done to a row of the read side, by table
-    "messages": ("UPDATE {t} SET content = coalesce(content, '') || 'x', deleted_at = CASE WHEN deleted_at IS NULL THEN now()"
-                 " END", "DELETE FROM {t}",
-                 "INSERT INTO {t} (id, conversation_id, sequence_number, content, created_at) SELECT gen_random_uuid(),"
-                 " conversation_id, sequence_number, 'never sent', created_at FROM {t}"),
-    "user_conversations": ("UPDATE {t} SET last_read_at = '2020-02-02'", "DELETE FROM {t}",
-                           "INSERT INTO {t} (user_id, conversation_id) SELECT gen_random_uuid(), conversation_id FROM {t}"),
-    "conversation_summary": ("UPDATE {t} SET message_count = message_count + 7", "DELETE FROM {t}",
-                             "INSERT INTO {t} (id, message_count) SELECT gen_random_uuid(), 3 FROM {t}"),
-    "user_conversation_membership": ("UPDATE {t} SET unread_count = unread_count - 1", "DELETE FROM {t}",
-                                     "INSERT INTO {t} (user_id, conversation_id, unread_count)"
-                                     " SELECT gen_random_uuid(), conversation_id, 1 FROM {t}"),
-}
-
-
-def fill(pair, messages=10000):
-    """Rows that the load does not touch, so that it cannot meet a corrupted one and halt the daemon."""
-    pair.write_query(
-        "INSERT INTO conversations (id, title) SELECT md5('fc' || i)::uuid, 'c' || i FROM generate_series(1, 300) i;"
-        " INSERT INTO messages (id, conversation_id, sequence_number, content, created_at) SELECT md5('fm' || i)::uuid,"
-        " md5('fc' || i %% 300 + 1)::uuid, i, 'm' || i, timestamptz '2024-05-05' + i * interval '1 s'"
-        " FROM generate_series(1, %s) i; INSERT INTO user_conversations SELECT md5('fu' || i)::uuid,"
-        " md5('fc' || i %% 300 + 1)::uuid, now(), '2024-05-05 03:00' FROM generate_series(1, 3000) i", (messages,))
-
-
-def sow(pair, rng, number):
-    """Corrupts `number` rows of tables and kinds drawn at random; each row of its own."""
-    keys = {}
-    for table in CORRUPT:
-        key = "id" if table in ("messages", "conversation_summary") else "(user_id, conversation_id)"
-        where = {"messages": "conversation_id IN (SELECT md5('fc' || i)::uuid FROM generate_series(1, 300) i)",
-                 "conversation_summary": "id IN (SELECT md5('fc' || i)::uuid FROM generate_series(1, 300) i)"}.get(
-                     table, "user_id IN (SELECT md5('fu' || i)::uuid FROM generate_series(1, 3000) i)")
-        rows = sorted(row[0] for row in pair.read_query(f"SELECT {key}::text FROM {table} WHERE {where}"))
-        rng.shuffle(rows)
-        keys[table] = (key, rows)
-    conn = pair.read_connection()
-    with conn, conn.cursor() as cursor:
-        for _ in range(number):
-            table = rng.choice(sorted(CORRUPT))
-            key, rows = keys[table]
-            cursor.execute(rng.choice(CORRUPT[table]).format(t=table) + f" WHERE {key}::text = %s", (rows.pop(),))
-    conn.close()
 
 
 class Load(threading.Thread):
