@@ -166,9 +166,9 @@ test-unit: unit                   ## the unit tests alone
 test-integration: all             ## the integration tests alone; TESTS="-k name" chooses, SEED=n repeats a history
 	@PG_BIN=$(PG_BIN) PYTHON=$(PYTHON) PGPROJECTOR=$(abspath $(PROGRAM)) test/run integration $(TESTS)
 
-soak: deps                        ## random histories, SEEDS=1000 of them from FIRST=0, for at most MINUTES=60
+soak: deps                        ## random histories (SEEDS=1000, FIRST=0, MINUTES=60); SCENE=rebuild|…|all CYCLES=100: what operators do
 	+$(MAKE) --no-print-directory all
-	PG_BIN=$(PG_BIN) $(PYTHON) test/integration/soak.py $(foreach name,SEEDS FIRST MINUTES WRITERS TRANSACTIONS,$(if \
+	PG_BIN=$(PG_BIN) $(PYTHON) test/integration/soak.py $(foreach name,SEEDS FIRST MINUTES WRITERS TRANSACTIONS SCENE CYCLES,$(if \
 	  $($(name)),$(name)=$($(name))))
 
 demo: deps                        ## two servers, a load, the daemon, a live view; DEMO_SECONDS=30, 0: until Ctrl-C

@@ -17,12 +17,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FENCE_WAIT_MS = 1000, FENCE_ATTEMPTS = 5, STEP_TIMEOUT_MS = 60000, REPAIR_ROUNDS = 5 };
+enum { FENCE_WAIT_MS = 1000, FENCE_ATTEMPTS = 5, STEP_TIMEOUT_MS = 60000, REPAIR_ROUNDS = 5, RETRIES = 3 };
 
 struct verification {
     struct pj_app *app;
     struct pj_deployment deployment;
     struct pj_setup setup;
+    char **sources, **targets;       /* what is read on the write and on the read side: quoted names, NULL-ended */
     struct pj_session *write, *read; /* under the fence */
     pj_lsn lsn;
     int64_t rows, differences, dead_letters;
@@ -167,7 +168,69 @@ static int require_complete(struct pj_session *read, struct pj_error *error)
     return pj_error_hint(error, "start the daemon with `pgprojector run`, or see `pgprojector status`");
 }
 
-/* What there is to compare, from sessions of their own: the fence's begin with their snapshots. */
+static void free_names(char **names)
+{
+    for (int i = 0; names && names[i]; i++)
+        pj_free(names[i]);
+    pj_free(names);
+}
+
+static char *source_name(const struct pj_table *table)
+{
+    struct pj_buf name = {0};
+    pj_quote_identifier(&name, table->schema);
+    pj_buf_puts(&name, ".");
+    pj_quote_identifier(&name, table->name);
+    return pj_buf_take(&name);
+}
+
+static bool is_among(const PGresult *names, const char *name)
+{
+    for (int i = 0; i < PQntuples(names); i++)
+        if (strcmp(PQgetvalue(names, i, 0), name) == 0)
+            return true;
+    return false;
+}
+
+/* Which tables must not be emptied or replaced while they are compared. A definition may read any mirror. */
+static int list_tables(struct verification *verification, struct pj_session *read, struct pj_error *error)
+{
+    const struct pj_setup *setup = &verification->setup;
+    char **sources = pj_alloc(sizeof *sources * (size_t)(setup->ntables + 1));
+    char **targets = pj_alloc(sizeof *targets * (size_t)(setup->ntables + setup->nprojections + 1));
+    verification->sources = sources;
+    verification->targets = targets;
+    PGresult *live;
+    int code =
+        pj_session_query(read, &live, "SELECT name FROM pgprojector.projection WHERE state = 'live'", 0, NULL, error);
+    if (code != PJ_OK)
+        return code;
+    for (int i = 0; i < setup->ntables; i++) {
+        *targets++ = pj_strdup(setup->tables[i].mirror_sql);
+        if (wanted_table(verification->app, &setup->tables[i]))
+            *sources++ = source_name(&setup->tables[i]);
+    }
+    for (int i = 0; i < setup->nprojections; i++)
+        if (wanted_projection(verification->app, &setup->projections[i]) && is_among(live, setup->projections[i].name))
+            *targets++ = pj_strdup(setup->projections[i].target_sql);
+    PQclear(live);
+    return PJ_OK;
+}
+
+static int read_setup(struct verification *verification, struct pj_session *write, struct pj_session *read,
+                      struct pj_error *error)
+{
+    pj_setup_close(&verification->setup);
+    int code = pj_setup_open(&verification->setup, &verification->deployment, write, read, error);
+    if (code == PJ_OK)
+        code = check_names(verification, error);
+    return code == PJ_OK ? pj_setup_check_read(&verification->setup, read, error) : code;
+}
+
+/*
+ * What there is to compare, from sessions of their own: the fence's begin with their snapshots. The source is read before the
+ * read side is: where the daemon has learned of a new partition in between, a second look agrees.
+ */
 static int prepare(struct verification *verification, struct pj_error *error)
 {
     struct pj_session *write = NULL, *read = NULL;
@@ -177,11 +240,11 @@ static int prepare(struct verification *verification, struct pj_error *error)
     if (code == PJ_OK)
         code = pj_app_connect(verification->app, PJ_WRITE, "verify", STEP_TIMEOUT_MS, &write, error);
     if (code == PJ_OK)
-        code = pj_setup_open(&verification->setup, &verification->deployment, write, read, error);
+        code = read_setup(verification, write, read, error);
+    if (code == PJ_ESCHEMA)
+        code = read_setup(verification, write, read, error);
     if (code == PJ_OK)
-        code = check_names(verification, error);
-    if (code == PJ_OK)
-        code = pj_setup_check_read(&verification->setup, read, error);
+        code = list_tables(verification, read, error);
     pj_session_close(write);
     pj_session_close(read);
     return code;
@@ -194,6 +257,8 @@ static struct pj_fence_options fence_options(const struct verification *verifica
         .read_url = verification->deployment.read_url,
         .wait_ms = FENCE_WAIT_MS,
         .attempts = FENCE_ATTEMPTS,
+        .write_tables = (const char *const *)verification->sources,
+        .read_tables = (const char *const *)verification->targets,
         .stop = &verification->app->stop,
     };
 }
@@ -270,14 +335,32 @@ static int compare(struct verification *verification, struct pj_error *error)
     return code;
 }
 
-static int compare_at_fence(struct verification *verification, struct pj_error *error)
+static int compare_once(struct verification *verification, struct pj_error *error)
 {
     verification->rows = verification->differences = verification->dead_letters = 0;
     json_array_clear(verification->tables);
+    json_array_clear(verification->keys);
     int code = open_fence(verification, error);
     if (code == PJ_OK)
         code = compare(verification, error);
     close_fence(verification);
+    return code;
+}
+
+/* A deadlock, a conflict with recovery: it was nobody's fault, and may not happen again. */
+static bool met_others(const struct verification *verification, int code, const struct pj_error *error)
+{
+    if (code == PJ_OK || strncmp(error->sqlstate, "40", 2) != 0)
+        return false;
+    pj_log(&verification->app->log, PJ_LOG_INFO, "once more: %s", error->message);
+    return true;
+}
+
+static int compare_at_fence(struct verification *verification, struct pj_error *error)
+{
+    int code = compare_once(verification, error);
+    for (int again = 0; again < RETRIES && met_others(verification, code, error); again++)
+        code = compare_once(verification, error);
     return code;
 }
 
@@ -306,8 +389,8 @@ static int verify_all(struct verification *verification, struct pj_error *error)
     for (int round = 0; code == PJ_OK && verification->repair && verification->differences && round < REPAIR_ROUNDS;
          round++) {
         code = repair(verification, error);
-        if (code == PJ_OK)
-            code = compare_at_fence(verification, error);
+        if (code == PJ_OK || met_others(verification, code, error))
+            code = compare_at_fence(verification, error); /* finds again what could not be mended */
     }
     if (code != PJ_OK)
         return code;
@@ -326,6 +409,8 @@ int pj_verify(struct pj_app *app, struct pj_error *error)
     close_fence(&verification);
     pj_repair_free(verification.repair);
     pj_setup_close(&verification.setup);
+    free_names(verification.sources);
+    free_names(verification.targets);
     pj_deployment_free(&verification.deployment);
     json_decref(verification.tables);
     json_decref(verification.keys);

@@ -60,10 +60,10 @@ static int leave_stamp(struct pj_session *read, struct pj_error *error)
     char stamp[80];
     bool found;
     int code = read_stamp(read, stamp, &found, error);
-    return code == PJ_OK ? pj_session_execf(read, error, "COMMENT ON SCHEMA pgprojector IS '%s%s'",
-                                            "Catalog of the pgprojector daemon: checkpoint, mirrors, projections",
-                                            stamp)
-                         : code;
+    return code == PJ_OK
+               ? pj_session_execf(read, error, "COMMENT ON SCHEMA pgprojector IS '%s%s'",
+                                  "Catalog of the pgprojector daemon: checkpoint, mirrors, projections", stamp)
+               : code;
 }
 
 static int install(struct pj_session *read, struct pj_error *error)

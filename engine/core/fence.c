@@ -4,9 +4,9 @@
  *      all sessions are opened, and apply is near the write database's end (before anything stands still)
  *      insert the row, NOTIFY; wait for "held"        apply stands still at some commit
  *      temporary slot with exported snapshot -> L     the snapshot holds exactly the commits whose end LSN is <= L
- *      write session: BEGIN, SET TRANSACTION SNAPSHOT
+ *      write session: BEGIN, SET TRANSACTION SNAPSHOT, the tables pinned (core/pin.c)
  *      row: target L, "advance"; wait for "reached"   apply stands still at L
- *      read session: BEGIN, look: still "reached", and the checkpoint is the one the daemon stood at
+ *      read session: BEGIN, look: still "reached", and the checkpoint is the one the daemon stood at; tables pinned
  *      delete the row                                 apply goes on; both snapshots stay
  *
  * The look is the read snapshot's first query and thus its making: what it shows of row and checkpoint is of the very
@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/pin.h"
 #include "core/source.h"
 
 #include <stdio.h>
@@ -36,6 +37,7 @@ enum {
     BACKLOG_MS = 5000,
     BACKLOG_BYTES = 256 * 1024,
     BACKLOG_POLL_MS = 10,
+    PIN_MS = 500, /* for whoever has a table locked */
     POLL_MS = 200 /* a NOTIFY normally comes first */
 };
 
@@ -257,9 +259,11 @@ static const char settings[] = "SET LOCAL row_security = off; SET LOCAL statemen
 
 static int begin_write(struct attempt *attempt, const char *snapshot, struct pj_error *error)
 {
-    return pj_session_execf(attempt->write, error,
-                            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'; %s",
-                            snapshot, settings);
+    const struct pj_fence_options *options = attempt->options;
+    int code = pj_session_execf(attempt->write, error,
+                                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'; %s",
+                                snapshot, settings);
+    return code == PJ_OK ? pj_pin(attempt->write, options->write_tables, PIN_MS, options->stop, error) : code;
 }
 
 /*
@@ -291,6 +295,7 @@ static int begin_read(struct attempt *attempt, struct pj_error *error)
     static const char sql[] =
         "SELECT coalesce((SELECT state = 'reached' AND target = (SELECT lsn FROM pgprojector.checkpoint) "
         "FROM pgprojector.fence WHERE id = $1::bigint), false)";
+    const struct pj_fence_options *options = attempt->options;
     const char *params[] = {attempt->id};
     int code = pj_session_exec(attempt->read, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
     PGresult *result = NULL;
@@ -299,7 +304,9 @@ static int begin_read(struct attempt *attempt, struct pj_error *error)
     if (code == PJ_OK && PQgetvalue(result, 0, 0)[0] != 't')
         code = let_go(error, "snapshot");
     PQclear(result);
-    return code == PJ_OK ? pj_session_exec(attempt->read, settings, error) : code;
+    if (code == PJ_OK)
+        code = pj_session_exec(attempt->read, settings, error);
+    return code == PJ_OK ? pj_pin(attempt->read, options->read_tables, PIN_MS, options->stop, error) : code;
 }
 
 /* ------------------------------------------------------------------------------------------------------- the attempt

@@ -14,6 +14,9 @@ struct pj_fence_options {
     int attempts; /* tries before giving up */
     bool lock;    /* the read session may write: it comes in READ COMMITTED and holds the checkpoint row's lock, so
                         that nothing is applied until its transaction ends; within a few seconds, please */
+    /* What will be read, quoted and qualified, NULL-ended; NULL: none. Nobody can empty, alter or drop these tables until the
+     * sessions end their transactions (core/pin.h). Those of the read side are not held where `lock` is. */
+    const char *const *write_tables, *const *read_tables;
     const struct pj_stop *stop;
 };
 

@@ -183,7 +183,7 @@ def resync(stage):
 def corruptions(stage, number=10):
     """Rows changed, missing and extra, sown into mirrors and targets: each is found, and then mended."""
     if stage.turn == 0:
-        fill(stage.pair, 2000, 600)
+        fill(stage.pair, 600, 300)
         stage.pair.catch_up()
     sown = sow(stage.pair, stage.rng, number)
     stage.count("sown", number)

@@ -8,4 +8,4 @@ from harness.scenes import SEED
 @pytest.mark.parametrize("name", SCENES)
 def test_scene(make_pair, name):
     act = SCENES[name]
-    run_scene(make_pair(act.flavour, act.configuration()), act, 3, SEED)
+    run_scene(make_pair(act.flavour, act.configuration()), act, 2, SEED)
