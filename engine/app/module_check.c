@@ -3,16 +3,12 @@
 #include "app/module.h"
 #include "base/mem.h"
 
-#include <errno.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-enum { STEP_TIMEOUT_MS = 60000, LOAD_TIMEOUT_S = 10, LOADED = 40 };
+enum { STEP_TIMEOUT_MS = 60000 };
 
 struct check_run {
     struct pj_app *app;
@@ -132,47 +128,12 @@ static void check_loaded(struct check_run *run, const struct pj_loaded_module *l
     pj_binding_free(&binding);
 }
 
-/* Loading runs the module's code: a child does it first. */
-static bool survives_loading(struct pj_module_report *report)
-{
-    fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        struct pj_loaded_module loaded;
-        struct pj_fault_list faults = {0};
-        alarm(LOAD_TIMEOUT_S);
-        pj_module_inspect(&loaded, report->path, &faults);
-        _exit(LOADED);
-    }
-    int status = 0;
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
-        continue;
-    if (child < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == LOADED))
-        return true;
-    struct pj_error error;
-    if (WIFEXITED(status))
-        pj_error_set(&error, PJ_ECONFIG, "loading it, or reading its descriptor, ends the process (exit code %d)",
-                     WEXITSTATUS(status));
-    else if (WTERMSIG(status) == SIGALRM)
-        pj_error_set(&error, PJ_ECONFIG, "loading it, or its pj_module(), did not end within %d s", LOAD_TIMEOUT_S);
-    else
-        pj_error_set(&error, PJ_ECONFIG, "loading it, or reading its descriptor, crashes: signal %d (%s)",
-                     WTERMSIG(status), strsignal(WTERMSIG(status)));
-    pj_error_hint(&error,
-                  "pj_module() returns the address of a constant, and nothing else; each of its lists ends with "
-                  "a NULL");
-    pj_fault_list_add(&report->faults, &error);
-    report->faults.fatal = true;
-    return false;
-}
-
 static void check_file(struct check_run *run, const char *name)
 {
     char *path = pj_module_file(run->app, name);
     struct pj_module_report report = {.path = path};
     struct pj_loaded_module loaded = {0};
-    if (survives_loading(&report))
-        pj_module_inspect(&loaded, path, &report.faults);
+    pj_module_inspect(&loaded, path, &report.faults);
     if (report.faults.fatal || !loaded.module)
         pj_module_note(&report, "its tables and its SQL were not looked at: what is above comes first");
     else

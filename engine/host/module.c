@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "host/image.h"
+#include "host/trial.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -112,6 +113,34 @@ static void open_module(struct pj_loaded_module *loaded, struct pj_fault_list *f
     pj_fault_list_add(faults, &error);
 }
 
+struct first_load {
+    const char *path;
+    struct pj_fault_list faults;
+};
+
+static void load_once(void *context)
+{
+    struct first_load *load = context;
+    struct pj_loaded_module loaded = {.path = (char *)(uintptr_t)load->path};
+    open_module(&loaded, &load->faults);
+}
+
+/* Loading runs the module's code, and reading its descriptor follows its pointers: a child does it first. */
+static bool survives_loading(const char *path, struct pj_fault_list *faults)
+{
+    struct first_load load = {.path = path};
+    struct pj_error error;
+    if (pj_trial(load_once, &load, "loading it, or reading its descriptor,", &error) == PJ_OK)
+        return true;
+    pj_error_wrap(&error, "module %s", path);
+    pj_error_hint(&error,
+                  "pj_module() returns the address of a constant, and nothing else; each of its lists ends with "
+                  "a NULL");
+    pj_fault_list_add(faults, &error);
+    faults->fatal = true;
+    return false;
+}
+
 /* A file that others could have replaced is not opened: what it runs on being loaded might be theirs. */
 void pj_module_inspect(struct pj_loaded_module *loaded, const char *path, struct pj_fault_list *faults)
 {
@@ -131,6 +160,8 @@ void pj_module_inspect(struct pj_loaded_module *loaded, const char *path, struct
         faults->fatal = true;
         return;
     }
+    if (!survives_loading(resolved, faults))
+        return;
     loaded->path = pj_strdup(resolved);
     open_module(loaded, faults);
     if (faults->fatal)
