@@ -67,6 +67,10 @@ ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS resync_at timestampt
 -- Why the daemon paused a projection; NULL where somebody did, or it is not paused.
 ALTER TABLE pgprojector.projection ADD COLUMN IF NOT EXISTS reason text;
 
+-- Its apply() has crashed, or not returned: while the projection is not live it is not called, and the keys of changed rows are noted
+-- without it. Resuming forgets it.
+ALTER TABLE pgprojector.projection ADD COLUMN IF NOT EXISTS apply_off boolean NOT NULL DEFAULT false;
+
 -- Keys that a projection could not take. The target shows their last good rows; their deltas are withheld.
 CREATE TABLE IF NOT EXISTS pgprojector.dead_letter (
     projection  text NOT NULL REFERENCES pgprojector.projection (name) ON DELETE CASCADE,

@@ -28,6 +28,7 @@ struct pj_app {
     struct pj_log log;
     struct pj_stop stop;
     struct pj_verb_options options;
+    char **argv; /* the whole command line */
     int noperands;
     char **operands; /* what stands behind the verb: names, for verify */
 };

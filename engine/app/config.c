@@ -140,6 +140,11 @@ static int resolve_amounts(struct pj_config *config, struct pj_error *error)
     config->resync_on_gap = strcmp(on_gap, "resync") == 0;
     if (!config->resync_on_gap && strcmp(on_gap, "halt") != 0)
         return wrong(config, PJ_SET_ON_GAP, "halt or resync", error);
+    if (!pj_value_on_error(pj_config_get(config, PJ_SET_ON_ERROR), &config->halt_on_error))
+        return wrong(config, PJ_SET_ON_ERROR, "park or halt", error);
+    if (!pj_value_duration(pj_config_get(config, PJ_SET_APPLY_TIMEOUT), &config->apply_timeout_ms) ||
+        (config->apply_timeout_ms && config->apply_timeout_ms < 100))
+        return wrong(config, PJ_SET_APPLY_TIMEOUT, "a time such as 10s, at least 100ms, or 0 for no limit", error);
     if (!pj_log_level_parse(pj_config_get(config, PJ_SET_LOG_LEVEL), &config->log_level))
         return wrong(config, PJ_SET_LOG_LEVEL, "one of debug, info, warning, error", error);
     return PJ_OK;

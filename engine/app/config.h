@@ -28,6 +28,10 @@
       "longest gathering of a batch while the stream runs hot")                                                        \
     X(PJ_SET_ON_GAP, "on_gap", "on-gap", "PGPROJECTOR_ON_GAP", "halt",                                                 \
       "what to do where the stream cannot be continued: halt, or resync by itself")                                    \
+    X(PJ_SET_ON_ERROR, "on_error", "on-error", "PGPROJECTOR_ON_ERROR", "park",                                         \
+      "what a projection cannot take: park it, or halt; [module NAME] on_error goes before")                           \
+    X(PJ_SET_APPLY_TIMEOUT, "apply_timeout", "apply-timeout", "PGPROJECTOR_APPLY_TIMEOUT", "10s",                      \
+      "longest call of a module's apply(); 0: no limit")                                                               \
     X(PJ_SET_LOG_LEVEL, "log_level", "log-level", "PGPROJECTOR_LOG_LEVEL", "info", "debug, info, warning or error")
 
 #define PJ_SETTING_ENUM(id, key, flag, variable, preset, help) id,
@@ -69,7 +73,8 @@ struct pj_config {
     /* what pj_config_resolve makes of them */
     int jobs, slot_wait_ms, gather_ms;
     size_t batch_bytes;
-    bool resync_on_gap;
+    bool resync_on_gap, halt_on_error;
+    int apply_timeout_ms; /* 0: none */
     enum pj_log_level log_level;
 };
 

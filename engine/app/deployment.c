@@ -145,6 +145,15 @@ static int check_column_key(const struct pj_config_entry *entry, const char *mod
     return unknown_key(entry, "not a column (column.TABLE.COLUMN)", module, tables, word, error);
 }
 
+static int check_on_error(const struct pj_config_entry *entry, struct pj_error *error)
+{
+    bool halt;
+    if (pj_value_on_error(entry->value, &halt))
+        return PJ_OK;
+    return pj_error_set(error, PJ_ECONFIG, "%s: " PJ_ON_ERROR " = \"%.100s\" is not park or halt", entry->origin,
+                        entry->value);
+}
+
 static int check_entry(const struct pj_config_entry *entry, const char *module, const char *const *tables,
                        const char *const *options, struct pj_error *error)
 {
@@ -154,6 +163,8 @@ static int check_entry(const struct pj_config_entry *entry, const char *module, 
                    : unknown_key(entry, "not a table", module, tables, entry->key + 6, error);
     if (strncmp(entry->key, "column.", 7) == 0)
         return check_column_key(entry, module, tables, error);
+    if (strcmp(entry->key, PJ_ON_ERROR) == 0)
+        return check_on_error(entry, error);
     return among(entry->key, strlen(entry->key), options)
                ? PJ_OK
                : unknown_key(entry, "not an option", module, options, entry->key, error);
@@ -196,7 +207,8 @@ static const pair *pairs(const struct pj_config_module *section, const char *pre
     int count = 0;
     for (int i = 0; section && i < section->nentries; i++) {
         const struct pj_config_entry *entry = &section->entries[i];
-        bool plain = strncmp(entry->key, "table.", 6) != 0 && strncmp(entry->key, "column.", 7) != 0;
+        bool plain = strncmp(entry->key, "table.", 6) != 0 && strncmp(entry->key, "column.", 7) != 0 &&
+                     strcmp(entry->key, PJ_ON_ERROR) != 0;
         if (*prefix ? strncmp(entry->key, prefix, strlen(prefix)) != 0 : !plain)
             continue;
         list[count][0] = pj_strdup(entry->key + strlen(prefix));
@@ -212,6 +224,16 @@ static void bind_section(struct pj_deployed_module *module, const struct pj_conf
     module->binding.columns = pairs(section, "column.");
     module->binding.options = pairs(section, "");
     module->binding.default_schema = default_schema;
+}
+
+/* What the section says (its form is checked later), else what holds for all. */
+static bool halts_on_error(const struct pj_config *config, const struct pj_config_module *section)
+{
+    bool halt = config->halt_on_error;
+    for (int i = 0; section && i < section->nentries; i++)
+        if (strcmp(section->entries[i].key, PJ_ON_ERROR) == 0)
+            pj_value_on_error(section->entries[i].value, &halt);
+    return halt;
 }
 
 /* A module's file is NAME.so; its section is [module NAME]. */
@@ -232,9 +254,11 @@ static const struct pj_config_module *section_of(const struct pj_config *config,
 
 static int bind_modules(struct pj_deployment *deployment, const struct pj_config *config, struct pj_error *error)
 {
-    for (int i = 0; i < deployment->nmodules; i++)
-        bind_section(&deployment->modules[i], section_of(config, deployment->modules[i].path),
-                     deployment->default_schema);
+    for (int i = 0; i < deployment->nmodules; i++) {
+        struct pj_deployed_module *module = &deployment->modules[i];
+        bind_section(module, section_of(config, module->path), deployment->default_schema);
+        module->binding.halt_on_error = halts_on_error(config, section_of(config, module->path));
+    }
     for (int i = 0; i < deployment->nmodules; i++) {
         const struct pj_config_module *section = section_of(config, deployment->modules[i].path);
         int code = section ? check_section(section, deployment->modules[i].path, error) : PJ_OK;

@@ -68,7 +68,7 @@ static int run_verb(struct pj_app *app, const struct pj_verb *verb, struct pj_er
 
 int main(int argc, char **argv)
 {
-    struct pj_app app = {.log = {PJ_LOG_INFO, 2}, .options = {.keys = 20}};
+    struct pj_app app = {.log = {PJ_LOG_INFO, 2}, .options = {.keys = 20}, .argv = argv};
     struct pj_error error;
     pj_error_clear(&error);
     const struct pj_verb *verb;

@@ -204,10 +204,27 @@ static int stream_on(struct run *run, struct pj_error *error)
     return code;
 }
 
+/* From here on a module's crash restarts the process; and this one may be such a restart. */
+static int watch_modules(struct pj_start *start, struct pj_guard **guard, struct pj_error *error)
+{
+    struct pj_guard_options options = {.argv = start->app->argv,
+                                       .timeout_ms = start->app->config.apply_timeout_ms,
+                                       .stop = &start->app->stop,
+                                       .log = &start->app->log};
+    if (start->guilty)
+        pj_log(&start->app->log, PJ_LOG_ERROR, "the daemon has restarted itself because of projection %s: %s",
+               start->guilt.projection, start->guilt.what);
+    return pj_guard_start(guard, &options, error);
+}
+
 int pj_run(struct pj_app *app, struct pj_error *error)
 {
     struct run run = {.retrier_lock = PTHREAD_MUTEX_INITIALIZER};
+    struct pj_guard *guard = NULL;
     int code = pj_start_open(&run.start, app, true, error);
+    run.start.guilty = pj_guard_guilty(&run.start.guilt);
+    if (code == PJ_OK)
+        code = watch_modules(&run.start, &guard, error);
     if (code == PJ_OK) {
         say_hello(&run.start);
         code = pj_start_make_ready(&run.start, error);
@@ -217,6 +234,7 @@ int pj_run(struct pj_app *app, struct pj_error *error)
     if (code == PJ_ESTALE)
         return superseded(&run.start, error);
     code = logged(&run.start, code, error);
+    pj_guard_stop(guard);
     pj_start_close(&run.start);
     pj_handover_free(run.handover);
     pthread_mutex_destroy(&run.retrier_lock);

@@ -17,6 +17,7 @@
 #include "app/progress.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/pause.h"
 #include "core/source.h"
 #include "core/standing.h"
 
@@ -281,6 +282,27 @@ static void warn_of_other_slot(const struct pj_start *start)
                wanted, has);
 }
 
+/* Before anything is streamed: its apply() must not be called again. */
+static int pause_guilty(struct pj_start *start, struct pj_error *error)
+{
+    const struct pj_guilt *guilt = &start->guilt;
+    const struct pj_log *log = &start->app->log;
+    bool found;
+    char *reason = pj_sprintf("%s; mend and replace the module, restart the daemon, then run pgprojector resume %s",
+                              guilt->what, guilt->projection);
+    int code = pj_pause_guilty(start->read, guilt->projection, reason, &found, error);
+    pj_free(reason);
+    if (code != PJ_OK)
+        return code;
+    start->guilty = false;
+    pj_log(log, PJ_LOG_ERROR, "projection %s is paused: %s", guilt->projection, guilt->what);
+    pj_log(log, PJ_LOG_ERROR,
+           "HINT: mend and replace the module, restart the daemon, then run `pgprojector resume %s`; the others go on, "
+           "and apply() is not called until then",
+           guilt->projection);
+    return PJ_OK;
+}
+
 static int try_write_side(struct pj_start *start, struct pj_error *error)
 {
     pj_setup_close(&start->outfit->setup);
@@ -293,6 +315,8 @@ static int try_write_side(struct pj_start *start, struct pj_error *error)
         code = first_start(start, error);
     if (code == PJ_OK)
         code = pj_setup_check_read(&start->outfit->setup, start->read, error);
+    if (code == PJ_OK && start->guilty)
+        code = pause_guilty(start, error);
     if (code == PJ_OK)
         code = pj_catalog_note_leaves(start->read, start->outfit->setup.tables, start->outfit->setup.ntables, error);
     return code;

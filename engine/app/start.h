@@ -11,6 +11,7 @@
 #include "core/handover.h"
 #include "core/resync.h"
 #include "core/snapshot.h"
+#include "host/guard.h"
 
 struct pj_start {
     struct pj_app *app;
@@ -23,6 +24,8 @@ struct pj_start {
     struct pj_control *control; /* NULL while we do not hold the lock, and for `init` */
     struct pj_session *read;    /* NULL while there is none; holds the lock from pj_start_lock on */
     struct pj_checkpoint checkpoint;
+    bool guilty; /* a module's fault has ended the process before this one: its projection is to be paused */
+    struct pj_guilt guilt;
 
     /* waiting for what is down */
     struct pj_backoff backoff;

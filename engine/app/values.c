@@ -75,6 +75,12 @@ bool pj_value_int(const char *text, int least, int most, int *number)
     return true;
 }
 
+bool pj_value_on_error(const char *text, bool *halt)
+{
+    *halt = strcmp(text, "halt") == 0;
+    return *halt || strcmp(text, "park") == 0;
+}
+
 /* --------------------------------------------------------------------------------------------------------- lists */
 
 static void skip_spaces(const char **at)

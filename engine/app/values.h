@@ -12,6 +12,9 @@ bool pj_value_duration(const char *text, int *milliseconds);
 /* "8388608", "512kB", "8MB", "1GB" (also KiB, MiB, GiB, or K, M, G; all powers of 1024) to bytes. */
 bool pj_value_bytes(const char *text, size_t *bytes);
 
+/* "park" or "halt". */
+bool pj_value_on_error(const char *text, bool *halt);
+
 /* A whole decimal number within [least, most]. */
 bool pj_value_int(const char *text, int least, int most, int *number);
 

@@ -11,13 +11,19 @@
  *      raised by a trigger)
  *      anything else, or too many such keys,      the projection is paused, its touched keys noted; `resume` brings it back
  *      or "everything" is what fails              when the cause is mended
+ *
+ * With on_error = halt the batch fails in all these cases, and where the recomputation has helped, too: the error names the
+ * projection and, where one stands alone, the key. Nothing is applied or confirmed beyond until somebody has mended the
+ * cause.
  */
 #include "core/careful.h"
 
 #include "core/applier.h"
 #include "core/mend.h"
+#include "core/project.h"
 #include "core/standing.h"
 #include "core/statements.h"
+#include "host/value_text.h"
 #include "pg/sink.h"
 
 #include <stdio.h>
@@ -43,8 +49,9 @@ struct run {
     struct pj_batch *batch;
     bool commit;
     const struct pj_sink *sink;
-    struct pj_error *error; /* the sink's; code PJ_OK as long as nothing is wrong */
-    size_t parked;          /* keys of the projection at hand */
+    struct pj_error *error;        /* the sink's; code PJ_OK as long as nothing is wrong */
+    size_t parked;                 /* keys of the projection at hand */
+    const struct pj_value *guilty; /* on_error = halt: the key that was found instead; NULL: none alone */
 };
 
 struct pj_careful *pj_careful_new(struct pj_setup *setup, const char *read_url, const struct pj_stop *stop,
@@ -128,6 +135,10 @@ static bool recompute(struct run *run, int index, const struct pj_value *keys, s
         return false;
     if (!pj_mend_is_key_fault(failure) || run->parked >= PARK_AT_MOST)
         return false;
+    if (count == 1 && run->careful->setup->projections[index].halt_on_error) {
+        run->guilty = keys;
+        return false;
+    }
     if (count > 1)
         return recompute(run, index, keys, count / 2, failure) &&
                recompute(run, index, keys + count / 2, count - count / 2, failure);
@@ -169,6 +180,26 @@ static void pause_projection(struct run *run, int index, const struct pj_error *
     pj_writer_note(run->writer, run->sink, index);
 }
 
+/* on_error = halt: the batch fails with what the projection could not take, and so will the next attempt. */
+static void halt(struct run *run, int index, const struct pj_error *failure)
+{
+    const struct pj_projection *projection = &run->careful->setup->projections[index];
+    struct pj_buf key = {0};
+    char message[512];
+    if (pj_mend_is_key_fault(failure))
+        pj_mend_without_values(failure, message, sizeof message);
+    else
+        snprintf(message, sizeof message, "%.500s", failure->message);
+    *run->error = *failure;
+    pj_error_set(run->error, PJ_EFAIL, "%s", message);
+    memcpy(run->error->sqlstate, failure->sqlstate, sizeof failure->sqlstate);
+    if (run->guilty && pj_value_text(projection->key_kinds[0], *run->guilty, &key))
+        pj_error_wrap(run->error, "key %.200s", pj_buf_text(&key));
+    pj_buf_free(&key);
+    pj_error_wrap(run->error, "projection %s", projection->name);
+    pj_project_halt(projection, run->error);
+}
+
 /* The fast way has failed for this projection, and is undone. */
 static void mend(struct run *run, int index, const struct pj_error *first)
 {
@@ -182,7 +213,13 @@ static void mend(struct run *run, int index, const struct pj_error *first)
     size_t count;
     struct pj_value *keys = touched_keys(run, projection, &count);
     run->parked = 0;
+    run->guilty = NULL;
     bool helped = !pj_deltas_all_dirty(projection->deltas) && recompute(run, index, keys, count, &failure);
+    if (projection->halt_on_error) {
+        if (run->error->code == PJ_OK)
+            halt(run, index, &failure);
+        return;
+    }
     if (helped && run->parked)
         pj_log(run->careful->log, PJ_LOG_WARNING, "projection %s: %zu keys parked: %s", projection->name, run->parked,
                failure.message);

@@ -32,8 +32,8 @@ static int set_state(struct pj_session *work, const char *name, const char *stat
     PGresult *result;
     int code = pj_session_query(
         work, &result,
-        "UPDATE pgprojector.projection SET state = $2, since = pg_catalog.clock_timestamp(), reason = NULL "
-        "WHERE name = $1",
+        "UPDATE pgprojector.projection SET state = $2, since = pg_catalog.clock_timestamp(), reason = NULL, "
+        "apply_off = false WHERE name = $1",
         2, params, error);
     PQclear(result);
     return code == PJ_OK ? pj_keywork_changed(work, error) : code;
@@ -65,6 +65,38 @@ int pj_pause(struct pj_session *work, const char *name, bool *changed, struct pj
     int code = pj_keywork_begin(work, &lsn, error);
     if (code == PJ_OK)
         code = pause_locked(work, name, changed, error);
+    if (code == PJ_OK)
+        code = pj_keywork_commit(work, error);
+    if (code == PJ_OK)
+        return PJ_OK;
+    pj_keywork_rollback(work);
+    return pj_error_wrap(error, "pause %s", name);
+}
+
+/* One that is being built stays what it is, without its apply(). */
+static int switch_off(struct pj_session *work, const char *name, const char *reason, bool *found,
+                      struct pj_error *error)
+{
+    const char *params[] = {name, reason};
+    PGresult *result;
+    int code = pj_session_query(work, &result,
+                                "UPDATE pgprojector.projection SET apply_off = true, reason = $2, "
+                                "since = pg_catalog.clock_timestamp(), "
+                                "state = CASE WHEN state IN ('live', 'failing') THEN 'paused' ELSE state END "
+                                "WHERE name = $1",
+                                2, params, error);
+    *found = code == PJ_OK && strcmp(PQcmdTuples(result), "1") == 0;
+    PQclear(result);
+    return code == PJ_OK && *found ? pj_keywork_changed(work, error) : code;
+}
+
+int pj_pause_guilty(struct pj_session *work, const char *name, const char *reason, bool *found, struct pj_error *error)
+{
+    pj_lsn lsn;
+    *found = false;
+    int code = pj_keywork_begin(work, &lsn, error);
+    if (code == PJ_OK)
+        code = switch_off(work, name, reason, found, error);
     if (code == PJ_OK)
         code = pj_keywork_commit(work, error);
     if (code == PJ_OK)

@@ -11,6 +11,12 @@
 int pj_pause(struct pj_session *work, const char *name, bool *changed, struct pj_error *error);
 
 /*
+ * Pauses one whose apply() has crashed or not returned, and has the daemon note keys without it (`apply_off`) until it is
+ * resumed. `reason` is for the catalog and status. *found: false where there is no such projection (any more).
+ */
+int pj_pause_guilty(struct pj_session *work, const char *name, const char *reason, bool *found, struct pj_error *error);
+
+/*
  * Recomputes the keys that were noted until few are left, and these together with the change of state, in one transaction.
  * mend: its projection checked (pj_projection_check_target), its job without a row. Interrupted at any point, the projection
  * stays paused and nothing is lost. *changed: false where it was live.

@@ -4,6 +4,10 @@
  */
 #include "core/project.h"
 
+#include "base/mem.h"
+#include "host/guard.h"
+#include "host/value_text.h"
+
 #include <string.h>
 
 static void pick(const struct pj_projection_source *source, const struct pj_value *row, struct pj_value *out)
@@ -33,7 +37,8 @@ static int routing_column(const struct pj_source *source)
     return -1;
 }
 
-static void mark_refused(struct pj_projection *projection, const struct pj_change *change)
+/* Instead of what apply() would have said: a row concerns its routing keys, or everything where it shows none. */
+static void mark_routing_keys(struct pj_projection *projection, const struct pj_change *change)
 {
     int column = routing_column(&projection->module->sources[change->source]);
     if (column < 0) {
@@ -44,6 +49,28 @@ static void mark_refused(struct pj_projection *projection, const struct pj_chang
         pj_deltas_mark(projection->deltas, &change->old_row[column], 1);
     if (change->new_row)
         pj_deltas_mark(projection->deltas, &change->new_row[column], 1);
+}
+
+/* on_error = halt: names the row's key, for it is not going to stand in a dead letter, and the remedy. */
+static int refuse(const struct pj_projection *projection, const struct pj_change *change, struct pj_error *error)
+{
+    int column = routing_column(&projection->module->sources[change->source]);
+    const struct pj_value *row = change->new_row ? change->new_row : change->old_row;
+    struct pj_buf text = {0};
+    if (column >= 0 && projection->key_kinds && pj_value_text(projection->key_kinds[0], row[column], &text))
+        pj_error_wrap(error, "key %.200s", pj_buf_text(&text));
+    pj_buf_free(&text);
+    return pj_project_halt(projection, error);
+}
+
+int pj_project_halt(const struct pj_projection *projection, struct pj_error *error)
+{
+    const char *name = projection->name;
+    return pj_error_hint(
+        error,
+        "mend the cause and restart the daemon; or let it go on without: set on_error = park in [module %s], or "
+        "`pgprojector pause %s`, and restart it",
+        projection->module->name, name);
 }
 
 /* Hands one pair to apply(); a side that is NULL is left out. */
@@ -61,10 +88,16 @@ static int project_pair(struct pj_projection *projection, int index, const struc
         pick(source, new_row, picked_new);
         change.new_row = picked_new;
     }
-    if (pj_deltas_apply(projection->deltas, &change, error) == PJ_OK || !careful)
-        return error->code;
-    mark_refused(projection, &change);
-    pj_error_clear(error);
+    if (!projection->apply_off) {
+        if (pj_deltas_apply(projection->deltas, &change, error) == PJ_OK)
+            return PJ_OK;
+        if (!careful)
+            return error->code;
+        if (projection->live && projection->halt_on_error)
+            return refuse(projection, &change, error);
+        pj_error_clear(error);
+    }
+    mark_routing_keys(projection, &change);
     return PJ_OK;
 }
 
@@ -82,6 +115,7 @@ static int project_table(struct pj_projection *projection, int index, const stru
 {
     if (rows->table->joining) /* what reads it is built when it is exact */
         return PJ_OK;
+    pj_guard_about(projection->name, projection->module->sources[index].table);
     if (rows->truncated || rows->emptied)
         pj_deltas_mark_all(projection->deltas);
     for (size_t i = 0; i < rows->count; i++) {

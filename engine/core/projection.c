@@ -298,6 +298,7 @@ int pj_projection_bind(struct pj_projection *projection, const struct pj_module 
     pj_error_clear(error);
     memset(projection, 0, sizeof *projection);
     projection->module = module;
+    projection->halt_on_error = binding->halt_on_error;
     projection->name = pj_sprintf("%s%s", module->name, binding->beside ? PJ_NEXT_NAME : "");
     int code = check_tables(module, binding, error);
     if (code == PJ_OK)

@@ -18,6 +18,7 @@ struct pj_binding {
     const char *default_schema;      /* for names without a schema; NULL: "public" */
     bool beside; /* its table is built beside the one that serves: both, and its row in the catalog, have names of their
                     own (PJ_NEXT) */
+    bool halt_on_error; /* on_error = halt */
 };
 
 /* What is added to the names of a projection and of its table while it is built beside, and once it has been replaced. No
@@ -46,9 +47,11 @@ struct pj_projection {
     struct pj_projection_source *sources;
     const char **options;     /* values, in the module's order */
     struct pj_deltas *deltas; /* of the batch being applied */
+    bool halt_on_error;       /* what it cannot take halts the daemon, instead of being parked */
 
     /* all below: NULL or 0 for a module without a target */
-    bool live; /* deltas are merged; else touched keys are only noted. Filled by pj_standing_load */
+    bool live;      /* deltas are merged; else touched keys are only noted. Filled by pj_standing_load */
+    bool apply_off; /* its apply() has crashed or hung, and is not called: keys are noted without it. The same */
     char *target_schema, *target_name;
     char *target_sql; /* quoted and qualified */
     int nkey, nstreams;

@@ -12,11 +12,14 @@ static int load_state(struct pj_session *read, struct pj_projection *projection,
 {
     const char *params[] = {projection->name};
     PGresult *result;
-    int code = pj_session_query(read, &result,
-                                "SELECT state IN ('live', 'failing') FROM pgprojector.projection WHERE name = $1", 1,
-                                params, error);
-    if (code == PJ_OK)
-        projection->live = PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    int code = pj_session_query(
+        read, &result, "SELECT state IN ('live', 'failing'), apply_off FROM pgprojector.projection WHERE name = $1", 1,
+        params, error);
+    if (code == PJ_OK) {
+        bool found = PQntuples(result) == 1;
+        projection->live = found && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+        projection->apply_off = found && !projection->live && strcmp(PQgetvalue(result, 0, 1), "t") == 0;
+    }
     PQclear(result);
     return code;
 }

@@ -23,6 +23,8 @@ static int bad_sql(struct pj_error *error, const char *what)
     bool of_the_text = strncmp(error->sqlstate, "42", 2) == 0 || strncmp(error->sqlstate, "22", 2) == 0;
     if (of_the_text)
         error->code = PJ_ECONFIG;
+    if (of_the_text && !error->hint[0])
+        pj_error_hint(error, "correct the module; `pgprojector module check FILE` names all that is wrong with it");
     return pj_error_wrap(error, "%s", what);
 }
 

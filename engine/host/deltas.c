@@ -7,6 +7,7 @@
 #include "host/deltas.h"
 
 #include "base/mem.h"
+#include "host/guard.h"
 #include "host/module.h"
 #include "host/rowset.h"
 
@@ -216,7 +217,9 @@ static void mark_change(struct pj_deltas *deltas, const struct pj_change *change
 static int call_apply(struct pj_deltas *deltas, const struct pj_change *change, struct pj_error *error)
 {
     struct pj_call call = {.deltas = deltas, .error = error};
+    pj_guard_enter();
     int refused = deltas->module->apply(&host, &call, change);
+    pj_guard_leave();
     if (error->code == PJ_OK && refused)
         pj_error_set(error, PJ_EFAIL, "%s", call.words[0] ? call.words : "refused without a word");
     if (error->code != PJ_OK)

@@ -18,6 +18,9 @@ struct pj_module_image *pj_module_image_share(struct pj_module_image *image); /*
 void pj_module_image_release(struct pj_module_image *image);                  /* NULL is fine */
 bool pj_module_image_same(const struct pj_module_image *a, const struct pj_module_image *b); /* the same bytes */
 
+/* What [module NAME] may say of any module; no option may have that name. */
+#define PJ_ON_ERROR "on_error"
+
 struct pj_loaded_module {
     struct pj_module_image *image;
     char *path;                     /* of the file that it was read from */
@@ -28,7 +31,8 @@ struct pj_loaded_module {
  * Reads `path` into memory, opens that (RTLD_NOW | RTLD_LOCAL), finds pj_module and checks the descriptor: magic, ABI version and size (both
  * values named in the error), names, that every list is well-formed (the stream's first column is a PJ_KEY, sums are
  * PJ_INT8, target, key and definition come together …). PJ_ECONFIG with file, field and remedy. The file, and every
- * directory above it, must not be writable by others than root or the daemon's user.
+ * directory above it, must not be writable by others than root or the daemon's user. A child of the process loads it
+ * first: one that crashes or never returns is refused like any other fault.
  */
 int pj_module_load(struct pj_loaded_module *loaded, const char *path, struct pj_error *error);
 void pj_module_unload(struct pj_loaded_module *loaded); /* half-built and emptied ones are fine */

@@ -232,6 +232,8 @@ static void check_options(const struct check *check)
     for (const struct pj_option *option = check->module->options; option && option->name; option++) {
         if (!good_name(option->name))
             REFUSE(check, "option \"%.60s\" must match [a-z][a-z0-9_]*", option->name);
+        if (strcmp(option->name, PJ_ON_ERROR) == 0)
+            REFUSE(check, "option " PJ_ON_ERROR ": that name is pgprojector's own in the section [module NAME]");
         if (!option->value)
             FATAL(check, "option %s has no default value", option->name);
     }

@@ -114,6 +114,9 @@ Test(config, wrong_values_name_their_origin)
     expect_unresolvable(PJ_SET_SLOT_WAIT, "0", "such as 500ms");
     expect_unresolvable(PJ_SET_BATCH_BYTES, "1kB", "from 64kB");
     expect_unresolvable(PJ_SET_GATHER, "1h", "at most 10s");
+    expect_unresolvable(PJ_SET_ON_ERROR, "stop", "not park or halt");
+    expect_unresolvable(PJ_SET_APPLY_TIMEOUT, "99ms", "at least 100ms");
+    expect_unresolvable(PJ_SET_APPLY_TIMEOUT, "10", "such as 10s");
     expect_unresolvable(PJ_SET_LOG_LEVEL, "loud", "one of debug");
     expect_unresolvable(PJ_SET_SCHEMA, "", "schema name");
 }
