@@ -57,7 +57,7 @@ static int refuse(const struct pj_projection *projection, const struct pj_change
     int column = routing_column(&projection->module->sources[change->source]);
     const struct pj_value *row = change->new_row ? change->new_row : change->old_row;
     struct pj_buf text = {0};
-    if (column >= 0 && projection->key_kinds && pj_value_text(projection->key_kinds[0], row[column], &text))
+    if (row && column >= 0 && projection->key_kinds && pj_value_text(projection->key_kinds[0], row[column], &text))
         pj_error_wrap(error, "key %.200s", pj_buf_text(&text));
     pj_buf_free(&text);
     return pj_project_halt(projection, error);
