@@ -93,7 +93,7 @@ static int stream(struct run *run, struct pj_error *error)
 {
     struct pj_start *start = &run->start;
     struct pj_pipeline_options options = {
-        .read = start->read,
+        .read = &start->read,
         .epoch = &run->epoch,
         .handover = run->handover,
         .state = start->state,
@@ -102,14 +102,12 @@ static int stream(struct run *run, struct pj_error *error)
         .log = &start->app->log,
     };
     run->epoch = (struct pj_connect_epoch){.believed = start->checkpoint.epoch};
-    start->read = NULL; /* the pipeline's from now on */
     pj_control_set_chore(start->control, retry_turn, run);
     int code;
     do {
         options.outfit = run->outfit;
         retry_with(run, run->outfit);
         code = pj_pipeline_run(&options, error);
-        options.read = NULL;
     } while (code == PJ_ERELOAD && take_next(run, error));
     end_retries(run);
     return code == PJ_ERELOAD && pj_stop_asked(&start->app->stop) ? PJ_ESTOPPED : code;

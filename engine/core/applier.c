@@ -103,14 +103,24 @@ int pj_applier_connect(struct pj_applier *applier, uv_loop_t *loop, PGconn *conn
     return pj_pipe_open(&applier->pipe, loop, conn, &callbacks, error);
 }
 
-void pj_applier_disconnect(struct pj_applier *applier, void (*closed)(void *context), void *context)
+static struct pj_pipe *forget_pipe(struct pj_applier *applier)
 {
     struct pj_pipe *pipe = applier->pipe;
     applier->pipe = NULL;
     applier->batch = NULL;
     applier->state = IDLE;
     applier->in_transaction = false;
-    pj_pipe_close(pipe, closed, context);
+    return pipe;
+}
+
+void pj_applier_disconnect(struct pj_applier *applier, void (*closed)(void *context), void *context)
+{
+    pj_pipe_close(forget_pipe(applier), closed, context);
+}
+
+void pj_applier_release(struct pj_applier *applier, PGconn **kept, void (*closed)(void *context), void *context)
+{
+    pj_pipe_release(forget_pipe(applier), kept, closed, context);
 }
 
 bool pj_applier_connected(const struct pj_applier *applier)

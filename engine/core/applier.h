@@ -31,6 +31,9 @@ int pj_applier_connect(struct pj_applier *applier, uv_loop_t *loop, PGconn *conn
 
 /* Forgets what is under way and closes the connection; `closed` fires once, from the loop. */
 void pj_applier_disconnect(struct pj_applier *applier, void (*closed)(void *context), void *context);
+/* The same where nothing is under way, but the connection is given back in *kept before `closed` fires; NULL where it is of no
+ * use any more. */
+void pj_applier_release(struct pj_applier *applier, PGconn **kept, void (*closed)(void *context), void *context);
 bool pj_applier_connected(const struct pj_applier *applier);
 
 /*

@@ -217,7 +217,7 @@ static int end_former(struct pj_session *read, int64_t believed_epoch, struct pj
     char believed[24];
     snprintf(believed, sizeof believed, "%lld", (long long)believed_epoch);
     const char *params[] = {believed};
-    for (int waited = 0; waited <= TAKE_OVER_WAIT_MS; waited += 50) {
+    for (int waited = 0, pause = 1; waited <= TAKE_OVER_WAIT_MS; waited += pause, pause = pause < 25 ? pause * 2 : 50) {
         PGresult *result;
         int code = pj_session_query(read, &result, former_sql, 1, params, error);
         if (code != PJ_OK)
@@ -226,7 +226,7 @@ static int end_former(struct pj_session *read, int64_t believed_epoch, struct pj
         PQclear(result);
         if (!alive)
             return PJ_OK;
-        code = pj_stop_sleep(NULL, 50, error);
+        code = pj_stop_sleep(NULL, pause, error);
         if (code != PJ_OK)
             return code;
     }

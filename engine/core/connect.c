@@ -23,6 +23,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Our former walsender may not have seen yet that we are gone: it is given this long, about, before that is an error. */
+enum { SLOT_WAIT_MS = 512 };
+#define OBJECT_IN_USE "55006"
+
 static const char remedy[] =
     "what was committed in between cannot be had from the stream any more; the read side goes on "
     "serving what it has. Stop the daemon, run `pgprojector resync` and start it again (or set on_gap = resync)";
@@ -97,7 +101,10 @@ static int open_read_side(const struct pj_connect_options *options, struct pj_se
     int code = PJ_OK;
     *read = options->read;
     if (*read) {
+        pj_session_set_timeout(*read, 30000);
         code = pj_catalog_read(*read, &connections->checkpoint, &installed, error);
+        if (code == PJ_OK && connections->checkpoint.epoch != options->epoch->believed)
+            code = pj_error_set(error, PJ_ESTALE, "another daemon has taken over");
     } else {
         struct pj_session_options session = {
             .side = PJ_READ, .url = options->deployment->read_url, .purpose = "apply", .stop = options->stop};
@@ -249,6 +256,12 @@ static int start_replication(struct pj_session *replication, const struct pj_con
         count = 0;
     pj_wal2json_options(&sql, (const char *const(*)[2])names, count);
     int code = pj_session_exec(replication, sql.data, error);
+    for (int pause = 1; code != PJ_OK && strcmp(error->sqlstate, OBJECT_IN_USE) == 0 && pause < SLOT_WAIT_MS;
+         pause *= 2) {
+        if (pj_stop_sleep(options->stop, pause, error) != PJ_OK)
+            break;
+        code = pj_session_exec(replication, sql.data, error);
+    }
     pj_free(names);
     pj_buf_free(&sql);
     return code == PJ_OK ? code : pj_error_wrap(error, "START_REPLICATION on slot %s", connections->checkpoint.slot);
@@ -332,12 +345,13 @@ int pj_connect_open(const struct pj_connect_options *options, struct pj_connecti
         code = open_write_side(options, connections, error);
     if (code == PJ_OK)
         code = follow_timeline(read, connections, error);
-    if (code != PJ_OK) {
-        pj_session_close(read);
-        pj_connect_close(connections);
+    if (code == PJ_OK || code == PJ_ERELOAD) {
+        connections->apply = pj_session_detach(read);
         return code;
     }
-    connections->apply = pj_session_detach(read);
+    pj_session_close(read);
+    pj_connect_close(connections);
+    return code;
     return PJ_OK;
 }
 

@@ -26,11 +26,14 @@ struct pj_connect_options {
     const struct pj_decoder *decoder;
     const struct pj_stop *stop;
     struct pj_connect_epoch *epoch; /* in and out */
-    struct pj_session *read; /* a session that already holds the lock and was taken over; NULL: open one. Consumed */
+    struct pj_session
+        *read; /* a session that already holds the lock and was taken over; NULL: open one. Consumed. It may have
+                                been prepared for another setup */
 };
 
 struct pj_connections {
-    PGconn *apply;  /* prepared (pj_statements_prepare) */
+    PGconn
+        *apply; /* prepared (pj_statements_prepare). After PJ_ERELOAD it is left open: it holds the lock, taken over */
     PGconn *stream; /* START_REPLICATION has been answered */
     struct pj_checkpoint checkpoint;
     uint32_t timeline;     /* the server's */

@@ -133,7 +133,10 @@ static void close_parts(struct pj_pipeline *p, enum pipeline_state next)
     }
     if (pj_applier_connected(p->applier)) {
         p->open_parts++;
-        pj_applier_disconnect(p->applier, on_part_closed, p);
+        if (p->leaving && next == CONNECTING && !pj_pipeline_apply_open(p))
+            pj_applier_release(p->applier, &p->kept, on_part_closed, p);
+        else
+            pj_applier_disconnect(p->applier, on_part_closed, p);
     }
     on_part_closed(p);
 }
@@ -265,12 +268,18 @@ static void on_connected(uv_work_t *work, int status)
     (void)status;
     p->connecting = false;
     p->first_read = NULL;
+    if (p->connect_error.code == PJ_ERELOAD) {
+        p->kept = p->connections.apply;
+        p->connections.apply = NULL;
+    }
     if (p->connect_error.code != PJ_OK) {
         pj_pipeline_fail(p, &p->connect_error);
     } else if (p->stopping) {
         pj_connect_close(&p->connections);
         close_parts(p, FINISHED);
     } else if (p->leaving) {
+        p->kept = p->connections.apply;
+        p->connections.apply = NULL;
         pj_connect_close(&p->connections);
         leave(p);
     } else {
@@ -441,6 +450,17 @@ static void init_loop(struct pj_pipeline *p)
         pj_handover_on_offer(p->options->handover, wake_pipeline, p);
 }
 
+/* The daemon's lock stays where it is, and the next run has no need to take over once more. */
+static void keep_session(struct pj_pipeline *p)
+{
+    if (!p->kept)
+        return;
+    if (p->error->code == PJ_ERELOAD)
+        *p->options->read = pj_session_attach(p->kept, PJ_READ, p->options->stop);
+    else
+        PQfinish(p->kept);
+}
+
 int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *error)
 {
     pj_error_clear(error);
@@ -448,7 +468,8 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     struct pj_pipeline *p = pj_alloc(sizeof *p);
     p->options = options;
     p->error = error;
-    p->first_read = options->read;
+    p->first_read = *options->read;
+    *options->read = NULL;
     p->backoff_ms = BACKOFF_FIRST_MS;
     p->decoder = pj_wal2json_new(setup->relmap);
     for (int i = 0; i < 2; i++)
@@ -465,6 +486,7 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     uv_loop_close(&p->loop);
     pj_pipeline_publish(p);
     pj_session_close(p->halt_lock);
+    keep_session(p);
     pj_careful_free(p->careful);
     pj_applier_free(p->applier);
     for (int i = 0; i < 2; i++)

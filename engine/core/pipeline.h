@@ -13,8 +13,9 @@
 
 struct pj_pipeline_options {
     struct pj_outfit *outfit; /* its setup checked against the read side */
-    struct pj_session *read;  /* holds the daemon's lock, taken over with `epoch`; the pipeline's from now on. NULL: it
-                                 connects by itself, and takes over */
+    struct pj_session *
+        *read; /* *read holds the daemon's lock, taken over with `epoch`; the pipeline's from now on. NULL: it
+                                 connects by itself, and takes over. After PJ_ERELOAD the same for the next run */
     struct pj_connect_epoch *epoch; /* kept from one run to the next */
     struct pj_handover *handover;   /* NULL: there is never another outfit */
     struct pj_state *state;

@@ -53,6 +53,7 @@ struct pj_pipeline {
     pj_lsn keepalive; /* the latest keepalive's position; 0: none yet on this connection */
     uint64_t status_us, ping_us, position_us, schema_us, apply_us, data_us, stop_us;
     struct pj_session *first_read; /* the caller's session, for the first connect */
+    PGconn *kept;                  /* when another outfit is to be used: the applying connection, if it is in order */
     int backoff_ms;
     bool hurried; /* the last connect followed a failure at once, and nothing was committed since */
     bool stopping;

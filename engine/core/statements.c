@@ -204,7 +204,7 @@ static void put_mirror_statement(struct pj_buf *sql, enum pj_mirror_statement wh
 
 /* ------------------------------------------------------------------------------------------------------- preparing */
 
-static const char session_settings[] = "SET synchronous_commit = on; "
+static const char session_settings[] = "DEALLOCATE ALL; SET synchronous_commit = on; "
                                        "SET default_transaction_isolation = 'read committed'; "
                                        "SET plan_cache_mode = force_generic_plan; "
                                        "SET enable_seqscan = off; SET enable_hashjoin = off; "
@@ -224,9 +224,18 @@ static const char checkpoint_sql[] =
     "applied_at = clock_timestamp() WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric AND epoch = $2::bigint "
     "AND version = $3::bigint RETURNING 1) SELECT pgprojector.demand_one(count(*)) FROM moved";
 
-static int prepare(struct pj_session *read, const char *name, const char *sql, struct pj_error *error)
+/* What is prepared for one mirror or projection goes in one message: a round trip each would be the most of a reconnect. */
+static void prepare(struct pj_buf *script, const char *name, const char *sql)
 {
-    int code = pj_session_execf(read, error, "PREPARE \"%s\" AS %s", name, sql);
+    pj_buf_printf(script, "PREPARE \"%s\" AS ", name);
+    pj_buf_puts(script, sql);
+    pj_buf_puts(script, "\n;\n");
+}
+
+static int run(struct pj_session *read, struct pj_buf *script, struct pj_error *error)
+{
+    int code = script->length ? pj_session_exec(read, script->data, error) : PJ_OK;
+    pj_buf_free(script);
     return code == PJ_OK ? code : pj_error_wrap(error, "prepare");
 }
 
@@ -234,23 +243,22 @@ static int prepare_mirror(struct pj_session *read, const struct pj_table *table,
 {
     static const enum pj_mirror_statement all[] = {PJ_FETCH_OLD, PJ_INSERT_ROWS, PJ_UPDATE_ROWS, PJ_DELETE_ROWS,
                                                    PJ_EMPTY};
+    struct pj_buf script = {0};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (table->joining && all[i] != PJ_DELETE_ROWS && all[i] != PJ_EMPTY)
             continue;
         char name[PJ_STATEMENT_NAME];
         struct pj_buf sql = {0};
         put_mirror_statement(&sql, all[i], table);
-        int code = prepare(read, pj_statement_mirror(all[i], table->index, name), sql.data, error);
+        prepare(&script, pj_statement_mirror(all[i], table->index, name), sql.data);
         pj_buf_free(&sql);
-        if (code != PJ_OK)
-            return pj_error_wrap(error, "mirror %s.%s", table->schema, table->name);
     }
-    return PJ_OK;
+    int code = run(read, &script, error);
+    return code == PJ_OK ? code : pj_error_wrap(error, "mirror %s.%s", table->schema, table->name);
 }
 
 /* Keys are noted as text, one element for each key column given: 1, or all. */
-static int prepare_note(struct pj_session *read, const struct pj_projection *projection, int index, int nkey,
-                        struct pj_error *error)
+static void prepare_note(struct pj_buf *script, const struct pj_projection *projection, int index, int nkey)
 {
     struct pj_buf sql = {0};
     char name[PJ_STATEMENT_NAME];
@@ -265,27 +273,22 @@ static int prepare_note(struct pj_session *read, const struct pj_projection *pro
     for (int i = 0; i < nkey; i++)
         pj_buf_printf(&sql, "%sk%d", i ? ", " : "", i);
     pj_buf_puts(&sql, ")");
-    pj_statement_note(index, nkey > 1 ? PJ_NOTE_FULL : PJ_NOTE_ROUTING, name);
-    int code = prepare(read, name, sql.data, error);
+    prepare(script, pj_statement_note(index, nkey > 1 ? PJ_NOTE_FULL : PJ_NOTE_ROUTING, name), sql.data);
     pj_buf_free(&sql);
-    return code;
 }
 
-static int prepare_note_all(struct pj_session *read, const struct pj_projection *projection, int index,
-                            struct pj_error *error)
+static void prepare_note_all(struct pj_buf *script, const struct pj_projection *projection, int index)
 {
     struct pj_buf sql = {0};
     char name[PJ_STATEMENT_NAME];
     pj_buf_puts(&sql, "INSERT INTO pgprojector.dirty_key (projection, key) VALUES (");
     pj_quote_literal(&sql, projection->name);
     pj_buf_puts(&sql, ", NULL)");
-    int code = prepare(read, pj_statement_note(index, PJ_NOTE_ALL, name), sql.data, error);
+    prepare(script, pj_statement_note(index, PJ_NOTE_ALL, name), sql.data);
     pj_buf_free(&sql);
-    return code;
 }
 
-static int prepare_park(struct pj_session *read, const struct pj_projection *projection, int index,
-                        struct pj_error *error)
+static void prepare_park(struct pj_buf *script, const struct pj_projection *projection, int index)
 {
     struct pj_buf sql = {0};
     char name[PJ_STATEMENT_NAME];
@@ -299,47 +302,38 @@ static int prepare_park(struct pj_session *read, const struct pj_projection *pro
                   "ON CONFLICT (projection, key) DO UPDATE SET sqlstate = excluded.sqlstate, message = "
                   "excluded.message, last_lsn = excluded.last_lsn, attempts = d.attempts + 1",
                   pj_kind_sql(projection->key_kinds[0]));
-    int code = prepare(read, pj_statement_park(index, name), sql.data, error);
+    prepare(script, pj_statement_park(index, name), sql.data);
     pj_buf_free(&sql);
-    return code;
-}
-
-static int prepare_keys(struct pj_session *read, const struct pj_projection *projection, int index,
-                        struct pj_error *error)
-{
-    int code = prepare_note(read, projection, index, 1, error);
-    if (code == PJ_OK && projection->nkey > 1)
-        code = prepare_note(read, projection, index, projection->nkey, error);
-    if (code == PJ_OK)
-        code = prepare_note_all(read, projection, index, error);
-    return code == PJ_OK ? prepare_park(read, projection, index, error) : code;
 }
 
 static int prepare_projection(struct pj_session *read, const struct pj_projection *projection, int index,
                               struct pj_error *error)
 {
     char name[PJ_STATEMENT_NAME];
-    int code = PJ_OK;
+    struct pj_buf script = {0};
     if (!projection->target_sql)
         return PJ_OK;
-    for (int stream = 0; code == PJ_OK && stream < projection->nstreams; stream++)
-        code = prepare(read, pj_statement_merge(index, stream, name), projection->merge_sql[stream], error);
-    if (code == PJ_OK)
-        code = prepare(read, pj_statement_recompute(index, false, name), projection->recompute_routing_sql, error);
-    if (code == PJ_OK && projection->recompute_full_sql)
-        code = prepare(read, pj_statement_recompute(index, true, name), projection->recompute_full_sql, error);
-    if (code == PJ_OK)
-        code = prepare_keys(read, projection, index, error);
+    for (int stream = 0; stream < projection->nstreams; stream++)
+        prepare(&script, pj_statement_merge(index, stream, name), projection->merge_sql[stream]);
+    prepare(&script, pj_statement_recompute(index, false, name), projection->recompute_routing_sql);
+    if (projection->recompute_full_sql)
+        prepare(&script, pj_statement_recompute(index, true, name), projection->recompute_full_sql);
+    prepare_note(&script, projection, index, 1);
+    if (projection->nkey > 1)
+        prepare_note(&script, projection, index, projection->nkey);
+    prepare_note_all(&script, projection, index);
+    prepare_park(&script, projection, index);
+    int code = run(read, &script, error);
     return code == PJ_OK ? code : pj_error_wrap(error, "projection %s", projection->name);
 }
 
 int pj_statements_prepare(struct pj_session *read, const struct pj_setup *setup, struct pj_error *error)
 {
-    int code = pj_session_exec(read, session_settings, error);
-    if (code == PJ_OK)
-        code = prepare(read, PJ_STATEMENT_FENCE, fence_sql, error);
-    if (code == PJ_OK)
-        code = prepare(read, PJ_STATEMENT_CHECKPOINT, checkpoint_sql, error);
+    struct pj_buf script = {0};
+    pj_buf_printf(&script, "%s;\n", session_settings);
+    prepare(&script, PJ_STATEMENT_FENCE, fence_sql);
+    prepare(&script, PJ_STATEMENT_CHECKPOINT, checkpoint_sql);
+    int code = run(read, &script, error);
     for (int i = 0; code == PJ_OK && i < setup->ntables; i++)
         code = prepare_mirror(read, &setup->tables[i], error);
     for (int i = 0; code == PJ_OK && i < setup->nprojections; i++)

@@ -44,6 +44,7 @@ struct pj_pipe {
     struct pj_pipe_callbacks callbacks;
     void (*closed)(void *context);
     void *closed_context;
+    PGconn **kept; /* where the connection goes; NULL: it is closed */
 };
 
 static void fail(struct pj_pipe *pipe, const struct pj_error *error)
@@ -280,7 +281,10 @@ static void on_closed(uv_handle_t *handle)
     struct pj_pipe *pipe = handle->data;
     if (--pipe->handles > 0)
         return;
-    PQfinish(pipe->conn);
+    if (pipe->kept && !pipe->first && PQexitPipelineMode(pipe->conn))
+        *pipe->kept = pipe->conn;
+    else
+        PQfinish(pipe->conn);
     while (pipe->first)
         take(pipe);
     void (*closed)(void *) = pipe->closed;
@@ -296,4 +300,11 @@ void pj_pipe_close(struct pj_pipe *pipe, void (*closed)(void *context), void *co
     pipe->closed_context = context;
     uv_close((uv_handle_t *)&pipe->poll, on_closed);
     uv_close((uv_handle_t *)&pipe->prepare, on_closed);
+}
+
+void pj_pipe_release(struct pj_pipe *pipe, PGconn **kept, void (*closed)(void *context), void *context)
+{
+    *kept = NULL;
+    pipe->kept = pipe->state == OPEN ? kept : NULL;
+    pj_pipe_close(pipe, closed, context);
 }

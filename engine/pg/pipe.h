@@ -50,4 +50,7 @@ bool pj_pipe_backlogged(const struct pj_pipe *pipe);
 
 void pj_pipe_close(struct pj_pipe *pipe, void (*closed)(void *context), void *context);
 
+/* The same, but the connection is given back in *kept before `closed` fires; NULL (and closed) where it was not idle. */
+void pj_pipe_release(struct pj_pipe *pipe, PGconn **kept, void (*closed)(void *context), void *context);
+
 #endif

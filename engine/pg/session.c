@@ -370,6 +370,13 @@ PGconn *pj_session_detach(struct pj_session *session)
     return conn;
 }
 
+struct pj_session *pj_session_attach(PGconn *conn, enum pj_side side, const struct pj_stop *stop)
+{
+    struct pj_session *session = pj_alloc(sizeof *session);
+    *session = (struct pj_session){.conn = conn, .side = side, .stop = stop};
+    return session;
+}
+
 void pj_session_set_timeout(struct pj_session *session, int milliseconds)
 {
     session->timeout_ms = milliseconds;
