@@ -46,7 +46,7 @@ OBJECTS   := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/sql.o
 LIB       := $(BUILD)/libengine.a
 PROGRAM   := $(BUILD)/pgprojector
 # Examples are built beside the modules that are deployed by default, not among them.
-EXAMPLE_NAMES := messages_per_day
+EXAMPLE_NAMES := conversation_days messages_per_day user_unread
 MODULE_NAMES := $(filter-out $(EXAMPLE_NAMES),$(sort $(patsubst projections/%/,%,$(dir $(wildcard projections/*/*.c)))))
 MODULES   := $(MODULE_NAMES:%=$(BUILD)/projections/%.so)
 EXAMPLES  := $(EXAMPLE_NAMES:%=$(BUILD)/examples/%.so)

@@ -8,6 +8,7 @@
  *      mirrors       deletes, updates, inserts
  *      merges        the deltas, into targets that are as they were before the batch
  *      recompute     the dirty keys, from mirrors that are as they are after the batch
+ *      chains        merges and recomputations of what reads the tables that these have written, level by level
  *      checkpoint    where it was not set at the fence
  *      COMMIT
  *
@@ -17,7 +18,8 @@
  *
  *      IDLE --apply--> FETCHING --all old rows are there--> WRITING --all is sent--> FINISHING --all is done--> IDLE
  *
- * WRITING sends statements as long as the socket takes them; a cursor says what comes next. Any error, anywhere, ends the
+ * WRITING sends statements as long as the socket takes them; a cursor says what comes next. (Between two levels of a chain it
+ * waits for answers: what was touched upstream.) Any error, anywhere, ends the
  * connection, and with it the transaction: what happens then is the pipeline's business.
  */
 #include "core/applier.h"
@@ -57,12 +59,21 @@ enum { FETCH_ROWS = 4096 };
 
 static void write_on(struct pj_applier *applier);
 
+/* The socket takes more, or answers that were waited for are there. */
+static void on_writable(void *context)
+{
+    struct pj_applier *applier = context;
+    if (applier->state == WRITING)
+        write_on(applier);
+}
+
 struct pj_applier *pj_applier_new(struct pj_setup *setup, const struct pj_applier_callbacks *callbacks)
 {
     struct pj_applier *applier = pj_alloc(sizeof *applier);
     applier->setup = setup;
     applier->callbacks = *callbacks;
     applier->writer = pj_writer_new(setup);
+    pj_writer_on_answers(applier->writer, on_writable, applier);
     applier->cache = pj_rowcache_new();
     return applier;
 }
@@ -77,13 +88,6 @@ void pj_applier_free(struct pj_applier *applier)
 }
 
 /* ------------------------------------------------------------------------------------------------------ connection */
-
-static void on_writable(void *context)
-{
-    struct pj_applier *applier = context;
-    if (applier->state == WRITING)
-        write_on(applier);
-}
 
 static void on_failed(void *context, const struct pj_error *error)
 {
@@ -353,10 +357,12 @@ static void finish(struct pj_applier *applier)
 static void write_on(struct pj_applier *applier)
 {
     const struct pj_sink sink = pj_pipe_sink(applier->pipe);
-    bool more = true;
-    while (more && !pj_pipe_backlogged(applier->pipe))
-        more = pj_writer_step(applier->writer, &sink);
-    if (!more)
+    enum pj_writer_progress progress = PJ_WRITER_MORE;
+    while (progress == PJ_WRITER_MORE && !pj_pipe_backlogged(applier->pipe))
+        progress = pj_writer_step(applier->writer, &sink);
+    if (progress == PJ_WRITER_WAITS)
+        pj_pipe_flush(applier->pipe);
+    else if (progress == PJ_WRITER_DONE)
         finish(applier);
 }
 

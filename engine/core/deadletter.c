@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/chain.h"
 #include "core/mend.h"
 #include "core/standing.h"
 #include "core/textarray.h"
@@ -214,22 +215,45 @@ struct pj_retrier {
     const struct pj_log *log;
     int64_t roster;
     int count;
-    struct pj_projection *projections; /* of each only the name, the statement and the key's width */
+    struct pj_projection *projections; /* of each only name, recomputations, and what is chained on it */
 };
+
+static char *copy_text(const char *text)
+{
+    return text ? pj_strdup(text) : NULL;
+}
+
+/* Those that read its table are copies, too. */
+static void copy_chained(struct pj_projection *copy, const struct pj_projection *from, struct pj_projection *copies,
+                         const struct pj_setup *setup)
+{
+    copy->chained = pj_alloc(sizeof *copy->chained * (size_t)(from->nchained + 1));
+    for (; copy->nchained < from->nchained; copy->nchained++) {
+        const struct pj_chained *chained = &from->chained[copy->nchained];
+        int *columns = pj_alloc(sizeof *columns * (size_t)(chained->width + 1));
+        memcpy(columns, chained->columns, sizeof *columns * (size_t)chained->width);
+        copy->chained[copy->nchained] =
+            (struct pj_chained){copies + (chained->downstream - setup->projections), chained->width, columns};
+    }
+}
 
 struct pj_retrier *pj_retrier_new(const struct pj_setup *setup, int64_t roster, const struct pj_log *log)
 {
     struct pj_retrier *retrier = pj_alloc(sizeof *retrier);
     retrier->log = log;
     retrier->roster = roster;
+    retrier->count = setup->nprojections;
     retrier->projections = pj_alloc(sizeof *retrier->projections * (size_t)(setup->nprojections + 1));
-    for (int i = 0; i < setup->nprojections; i++)
-        if (setup->projections[i].recompute_routing_sql)
-            retrier->projections[retrier->count++] = (struct pj_projection){
-                .name = pj_strdup(setup->projections[i].name),
-                .nkey = setup->projections[i].nkey,
-                .recompute_routing_sql = pj_strdup(setup->projections[i].recompute_routing_sql),
-            };
+    for (int i = 0; i < setup->nprojections; i++) {
+        const struct pj_projection *from = &setup->projections[i];
+        struct pj_projection *copy = &retrier->projections[i];
+        copy->name = pj_strdup(from->name);
+        copy->nkey = from->nkey;
+        copy->recompute_routing_sql = copy_text(from->recompute_routing_sql);
+        copy->recompute_full_sql = copy_text(from->recompute_full_sql);
+        copy->recompute_all_sql = copy_text(from->recompute_all_sql);
+        copy_chained(copy, from, retrier->projections, setup);
+    }
     return retrier;
 }
 
@@ -238,8 +262,12 @@ void pj_retrier_free(struct pj_retrier *retrier)
     if (!retrier)
         return;
     for (int i = 0; i < retrier->count; i++) {
-        pj_free(retrier->projections[i].name);
-        pj_free(retrier->projections[i].recompute_routing_sql);
+        struct pj_projection *copy = &retrier->projections[i];
+        pj_free(copy->name);
+        pj_free(copy->recompute_routing_sql);
+        pj_free(copy->recompute_full_sql);
+        pj_free(copy->recompute_all_sql);
+        pj_chain_free(copy);
     }
     pj_free(retrier->projections);
     pj_free(retrier);

@@ -6,7 +6,9 @@
 #include "core/difference.h"
 
 #include "base/mem.h"
+#include "core/chainwork.h"
 #include "core/difference_internal.h"
+#include "core/keywork.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +43,8 @@ static int gather(struct pj_session *read, const struct pj_projection *projectio
     for (int i = 0; i < projection->nsources; i++) {
         const struct pj_table *table = projection->sources[i].table;
         bool mended;
+        if (!table)
+            continue;
         int code = pj_difference_rows_exist(read, table, &mended, error);
         if (code != PJ_OK)
             return code;
@@ -65,15 +69,15 @@ static int read_keys(struct pj_session *read, const struct pj_buf *keys, PGresul
     return code;
 }
 
-static int write_rows(struct pj_session *read, const char *sql, int count, const char *const *params, int64_t *rows,
-                      struct pj_error *error)
+static int recompute_all(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,
+                         struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query(read, &result, sql, count, params, error);
+    int code = pj_session_query(read, &result, projection->recompute_all_sql, 0, NULL, error);
     if (code == PJ_OK)
-        *rows += strtoll(PQcmdTuples(result), NULL, 10);
+        *rows = strtoll(PQcmdTuples(result), NULL, 10);
     PQclear(result);
-    return code;
+    return code == PJ_OK ? pj_chainwork_all(read, projection, error) : code;
 }
 
 static int recompute_keys(struct pj_session *read, const struct pj_projection *projection, const struct pj_buf *keys,
@@ -85,9 +89,9 @@ static int recompute_keys(struct pj_session *read, const struct pj_projection *p
         return code;
     const char *params[] = {PQgetvalue(result, 0, 1)};
     if (PQgetisnull(result, 0, 1) && strcmp(PQgetvalue(result, 0, 0), "0") != 0)
-        code = write_rows(read, projection->recompute_all_sql, 0, NULL, rows, error);
+        code = recompute_all(read, projection, rows, error);
     else if (!PQgetisnull(result, 0, 1))
-        code = write_rows(read, projection->recompute_routing_sql, 1, params, rows, error);
+        code = pj_keywork_recompute(read, projection, false, params, rows, error);
     PQclear(result);
     return code;
 }
@@ -102,7 +106,7 @@ int pj_difference_recompute(struct pj_session *read, const struct pj_projection 
         return PJ_OK;
     int code = gather(read, projection, &keys, &all, error);
     if (code == PJ_OK && all)
-        code = write_rows(read, projection->recompute_all_sql, 0, NULL, rows, error);
+        code = recompute_all(read, projection, rows, error);
     else if (code == PJ_OK && keys.length)
         code = recompute_keys(read, projection, &keys, rows, error);
     pj_buf_free(&keys);

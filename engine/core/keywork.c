@@ -5,6 +5,7 @@
  */
 #include "core/keywork.h"
 
+#include "core/chainwork.h"
 #include "core/standing.h"
 
 #include <stdlib.h>
@@ -78,6 +79,8 @@ int pj_keywork_recompute(struct pj_session *read, const struct pj_projection *pr
     int code = pj_session_query(read, &result, sql, all_columns ? projection->nkey : 1, keys, error);
     if (code == PJ_OK && rows)
         *rows = strtoll(PQcmdTuples(result), NULL, 10);
+    if (code == PJ_OK)
+        code = pj_chainwork_touched(read, projection, result, error);
     PQclear(result);
     return code;
 }

@@ -27,7 +27,8 @@ int pj_keywork_roster_changed(struct pj_session *read, struct pj_error *error);
 /*
  * Within a transaction: makes the target's rows of the keys equal to the definition. `keys` is an array literal of routing keys
  * as text ("{…}"), or, with `full`, of full keys, one array literal for each key column in `keys[0 … nkey-1]`. *rows (may be
- * NULL): how many rows were inserted or updated (rows that are deleted are not counted).
+ * NULL): how many rows were inserted or updated (rows that are deleted are not counted, but where others are chained on the
+ * table). What is chained on it is recomputed, too (core/chainwork.h).
  */
 int pj_keywork_recompute(struct pj_session *read, const struct pj_projection *projection, bool full,
                          const char *const *keys, int64_t *rows, struct pj_error *error);

@@ -53,12 +53,12 @@ static const char park_sql[] =
     "interval '1 hour') END RETURNING attempts";
 
 /* The daemon is told of a new one only: it knows the others. */
-static int note_failure(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
-                        pj_lsn lsn, struct pj_error *error)
+int pj_mend_note_failure(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
+                         const char *lsn, struct pj_error *error)
 {
     char message[512];
     pj_mend_without_values(fault, message, sizeof message);
-    const char *params[] = {projection, key, fault->sqlstate, message, PJ_LSN(lsn)};
+    const char *params[] = {projection, key, fault->sqlstate, message, lsn};
     PGresult *result;
     int code = pj_session_query_row(work, &result, park_sql, 5, params, error);
     if (code == PJ_OK && atoi(PQgetvalue(result, 0, 0)) == 1)
@@ -75,7 +75,7 @@ int pj_mend_park(struct pj_session *work, const char *projection, const char *ke
     int code = pj_keywork_begin(work, &lsn, error);
     if (code != PJ_OK)
         return code;
-    code = note_failure(work, projection, key, &cause, lsn, error);
+    code = pj_mend_note_failure(work, projection, key, &cause, PJ_LSN(lsn), error);
     if (code == PJ_OK)
         code = pj_keywork_commit(work, error);
     if (code == PJ_OK)

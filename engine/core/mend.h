@@ -56,6 +56,10 @@ bool pj_mend_is_key_fault(const struct pj_error *error);
 /* An error's message for the catalog, which more people may read than the rows. */
 void pj_mend_without_values(const struct pj_error *fault, char *text, size_t size);
 
+/* Within the caller's transaction: parks a key, or notes one more failed attempt. `lsn` as text. */
+int pj_mend_note_failure(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
+                         const char *lsn, struct pj_error *error);
+
 /* Parks a key, or notes one more failed attempt. In a transaction of its own. */
 int pj_mend_park(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
                  struct pj_error *error);

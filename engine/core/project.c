@@ -132,6 +132,8 @@ int pj_project_batch(struct pj_projection *projection, const struct pj_batch *ba
                      struct pj_error *error)
 {
     for (int s = 0; s < projection->nsources; s++) {
+        if (projection->sources[s].upstream)
+            continue; /* what is written there comes as dirty keys (core/writer.c) */
         const struct pj_table_rows *rows = &batch->tables[projection->sources[s].table->index];
         int code = project_table(projection, s, rows, careful, error);
         if (code != PJ_OK)

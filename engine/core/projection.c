@@ -6,6 +6,7 @@
 #include "core/projection.h"
 
 #include "base/mem.h"
+#include "core/chain.h"
 #include "core/projection_sql.h"
 #include "core/source.h"
 
@@ -54,7 +55,7 @@ static const char *look_up(const char *const (*pairs)[2], const char *declared)
     return NULL;
 }
 
-static void actual_table(const struct pj_binding *binding, const char *declared, char **schema, char **name)
+void pj_actual_table(const struct pj_binding *binding, const char *declared, char **schema, char **name)
 {
     const char *bound = look_up(binding->tables, declared);
     pj_name_split(bound ? bound : declared, binding->default_schema, schema, name);
@@ -76,7 +77,7 @@ int pj_projection_want(const struct pj_module *module, const struct pj_binding *
     pj_error_clear(error);
     for (int i = 0; i < pj_module_source_count(module); i++) {
         char *schema, *name;
-        actual_table(binding, module->sources[i].table, &schema, &name);
+        pj_actual_table(binding, module->sources[i].table, &schema, &name);
         if (already_wanted(*wanted, *count, schema, name)) {
             pj_free(schema);
             pj_free(name);
@@ -225,19 +226,31 @@ static int bind_renames(struct pj_projection_source *source, const struct pj_sou
     return PJ_OK;
 }
 
-static int bind_source(struct pj_projection_source *source, const struct pj_source *declared,
-                       const struct pj_binding *binding, const struct pj_table *tables, int count,
-                       struct pj_error *error)
+/* Where sources are looked for: the mirrored tables, and the targets of projections that are bound already. */
+struct sources_from {
+    const struct pj_table *tables;
+    int count;
+    const struct pj_projection *others;
+    int nothers;
+};
+
+static const struct pj_projection *find_upstream(const struct sources_from *from, const char *schema, const char *name)
 {
-    char *schema, *name;
-    actual_table(binding, declared->table, &schema, &name);
-    source->table = find_table(tables, count, schema, name);
-    if (!source->table)
-        pj_error_set(error, PJ_ECONFIG, "table %s.%s is not among the mirrored tables", schema, name);
-    pj_free(schema);
-    pj_free(name);
-    if (!source->table)
-        return error->code;
+    for (int i = 0; i < from->nothers; i++)
+        if (from->others[i].target_sql && strcmp(from->others[i].target_schema, schema) == 0 &&
+            strcmp(from->others[i].target_name, name) == 0)
+            return &from->others[i];
+    return NULL;
+}
+
+static int bind_mirrored(const struct pj_projection *projection, int index, const struct pj_binding *binding,
+                         struct pj_error *error)
+{
+    struct pj_projection_source *source = &projection->sources[index];
+    const struct pj_source *declared = &projection->module->sources[index];
+    if (declared->columns && projection->module->target && !projection->module->apply)
+        return pj_error_set(error, PJ_ECONFIG, "source %s lists columns, but there is no apply() to read them",
+                            declared->table);
     int code = bind_renames(source, declared, binding, error);
     if (code == PJ_OK)
         code = bind_columns(source, declared, error);
@@ -246,13 +259,48 @@ static int bind_source(struct pj_projection_source *source, const struct pj_sour
     return code;
 }
 
+static int bind_upstream(const struct pj_projection *projection, int index, const struct pj_binding *binding,
+                         const struct pj_projection *upstream, struct pj_error *error)
+{
+    const char *table = projection->module->sources[index].table;
+    size_t length = strlen(table);
+    for (const char *const(*pair)[2] = binding->columns; pair && (*pair)[0]; pair++)
+        if (strncmp((*pair)[0], table, length) == 0 && (*pair)[0][length] == '.')
+            return pj_error_set(error, PJ_ECONFIG,
+                                "column.%s: the table is projection %s's, whose columns have one name only", (*pair)[0],
+                                upstream->name);
+    return pj_chain_bind_source(projection, index, upstream, error);
+}
+
+static int bind_source(const struct pj_projection *projection, int index, const struct pj_binding *binding,
+                       const struct sources_from *from, struct pj_error *error)
+{
+    char *schema, *name;
+    pj_actual_table(binding, projection->module->sources[index].table, &schema, &name);
+    struct pj_projection_source *source = &projection->sources[index];
+    const struct pj_projection *upstream = find_upstream(from, schema, name);
+    source->table = find_table(from->tables, from->count, schema, name);
+    int code = PJ_OK;
+    if (source->table && upstream)
+        code = pj_error_set(error, PJ_ECONFIG, "table %s.%s is a mirror as well as the table of projection %s", schema,
+                            name, upstream->name);
+    else if (!source->table && !upstream)
+        code = pj_error_set(error, PJ_ECONFIG, "table %s.%s is not among the mirrored tables", schema, name);
+    pj_free(schema);
+    pj_free(name);
+    if (code != PJ_OK)
+        return code;
+    return upstream ? bind_upstream(projection, index, binding, upstream, error)
+                    : bind_mirrored(projection, index, binding, error);
+}
+
 static int bind_sources(struct pj_projection *projection, const struct pj_binding *binding,
-                        const struct pj_table *tables, int count, struct pj_error *error)
+                        const struct sources_from *from, struct pj_error *error)
 {
     projection->nsources = pj_module_source_count(projection->module);
     projection->sources = pj_alloc((size_t)projection->nsources * sizeof *projection->sources);
     for (int i = 0; i < projection->nsources; i++) {
-        int code = bind_source(&projection->sources[i], &projection->module->sources[i], binding, tables, count, error);
+        int code = bind_source(projection, i, binding, from, error);
         if (code != PJ_OK)
             return code;
     }
@@ -295,6 +343,14 @@ int pj_projection_bind(struct pj_projection *projection, const struct pj_module 
                        const struct pj_binding *binding, const struct pj_table *tables, int count,
                        struct pj_error *error)
 {
+    return pj_projection_bind_chained(projection, module, binding, tables, count, NULL, 0, error);
+}
+
+int pj_projection_bind_chained(struct pj_projection *projection, const struct pj_module *module,
+                               const struct pj_binding *binding, const struct pj_table *tables, int count,
+                               const struct pj_projection *others, int nothers, struct pj_error *error)
+{
+    const struct sources_from from = {tables, count, others, nothers};
     pj_error_clear(error);
     memset(projection, 0, sizeof *projection);
     projection->module = module;
@@ -304,7 +360,7 @@ int pj_projection_bind(struct pj_projection *projection, const struct pj_module 
     if (code == PJ_OK)
         code = bind_options(projection, binding, error);
     if (code == PJ_OK)
-        code = bind_sources(projection, binding, tables, count, error);
+        code = bind_sources(projection, binding, &from, error);
     if (code == PJ_OK)
         code = bind_target(projection, binding, error);
     if (code == PJ_OK)
@@ -342,6 +398,8 @@ void pj_projection_free(struct pj_projection *projection)
         pj_free((void *)(uintptr_t)projection->options[i]);
     pj_free(projection->options);
     pj_deltas_free(projection->deltas);
+    pj_chain_free(projection);
+    free_texts(projection->merge_touched_sql, projection->nstreams);
     free_texts(projection->key_types, projection->nkey);
     free_texts(projection->merge_sql, projection->nstreams);
     pj_free(projection->key_kinds);

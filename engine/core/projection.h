@@ -31,13 +31,23 @@ struct pj_binding {
 /* The name of a table that goes with `table`: at most 63 bytes, whole UTF-8 characters. To be freed with pj_free. */
 char *pj_table_beside(const char *table, const char *suffix);
 
+struct pj_projection;
+
 struct pj_projection_source {
-    const struct pj_table *table;
-    int width;          /* values apply() gets of a row */
-    int *columns;       /* for each of them, the index into table->columns */
+    const struct pj_table *table;   /* NULL where the source is another projection's target (core/chain.h) */
+    struct pj_projection *upstream; /* that projection, else NULL */
+    int width;          /* values apply() gets of a row; of an upstream: columns that carry the key, none, 1 or all */
+    int *columns;       /* for each of them, the index into table->columns; of an upstream: into its key */
     char *relation_sql; /* what {table} stands for in a query: the mirror, or a subselect that renames its columns */
     char **renames;     /* pairs: column as declared, actual column */
     int nrenames;       /* pairs */
+};
+
+/* A projection that reads another one's table. */
+struct pj_chained {
+    struct pj_projection *downstream;
+    int width;    /* values of a touched row that are its dirty key: 1 or all of its key; 0: everything is dirty */
+    int *columns; /* for each of them, its place in `touched` of the upstream */
 };
 
 struct pj_projection {
@@ -62,7 +72,18 @@ struct pj_projection {
     char *recompute_full_sql;    /* one array a key column; NULL where the key has one column */
     char *recompute_all_sql; /* no parameters; to be planned with the server's own planner settings (hash joins on) */
     char *definition_sql;    /* the whole definition as a plain SELECT */
+
+    /* chains (core/chain.h); all 0 or NULL where there are none */
+    int level;    /* 0: reads mirrors alone */
+    int nchained; /* who reads this one's table */
+    struct pj_chained *chained;
+    int ntouched; /* columns of the key that they want to know of touched rows: merges and recomputations return them */
+    int *touched; /* for each of them, its index in the key */
+    char **merge_touched_sql; /* the merges, returning them; filled by pj_projection_check_target */
 };
+
+/* The most touched rows that a statement returns: where there are more, everything downstream is dirty. */
+enum { PJ_TOUCHED_AT_MOST = 50000 };
 
 /* The tables a module wants, appended to a growing list (duplicates are merged, `wanted_by` names the first). */
 struct pj_wanted_table;
@@ -73,6 +94,12 @@ int pj_projection_want(const struct pj_module *module, const struct pj_binding *
 int pj_projection_bind(struct pj_projection *projection, const struct pj_module *module,
                        const struct pj_binding *binding, const struct pj_table *tables, int count,
                        struct pj_error *error);
+
+/* The same where sources may be targets of other projections: of the `nothers` that are bound already (core/chain.h says in what
+ * order). They must stay where they are as long as this one. */
+int pj_projection_bind_chained(struct pj_projection *projection, const struct pj_module *module,
+                               const struct pj_binding *binding, const struct pj_table *tables, int count,
+                               const struct pj_projection *others, int nothers, struct pj_error *error);
 void pj_projection_free(struct pj_projection *projection);
 
 /* Creates the empty target from the definition's result columns (no rows, no indexes), or PJ_ECONFIG where a table of

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "host/template.h"
 
+#include <jansson.h>
 #include <string.h>
 
 enum keys_mode { KEYS_REFUSED, KEYS_ALL, KEYS_EACH };
@@ -92,6 +93,9 @@ static int expand_table(struct expansion *expansion, const char *name, struct pj
     for (int i = 0; i < projection->nsources; i++) {
         if (strcmp(projection->module->sources[i].table, name) != 0)
             continue;
+        if (expansion->index && projection->sources[i].upstream)
+            return pj_error_set(error, PJ_ECONFIG, "{%s} is another projection's table, which declares its own indexes",
+                                name);
         expansion->source = i;
         pj_buf_puts(sql,
                     expansion->index ? projection->sources[i].table->mirror_sql : projection->sources[i].relation_sql);
@@ -296,16 +300,46 @@ static void put_upsert(const struct pj_projection *projection, const char *const
     put_columns(sql, columns, count, ", ", "% = excluded.%");
 }
 
+/* The columns of touched rows that those downstream want to know, called t1, t2 …, in the form in which keys are held. */
+static void put_touched(const struct pj_projection *projection, const char *alias, struct pj_buf *sql)
+{
+    for (int i = 0; i < projection->ntouched; i++) {
+        int column = projection->touched[i];
+        pj_buf_printf(sql, "%s%s%s", i ? ", " : "", alias, *alias ? "." : "");
+        pj_quote_identifier(sql, projection->module->key[column]);
+        pj_buf_printf(sql, "%s AS t%d", projection->key_kinds[column] == PJ_ANY ? "::pg_catalog.text" : "", i + 1);
+    }
+}
+
+/* One more than may be: then there are too many, and all is dirty. */
+static void put_touched_select(const char *from, struct pj_buf *sql)
+{
+    pj_buf_printf(sql, "SELECT DISTINCT * FROM %s AS pj_touched LIMIT %d", from, PJ_TOUCHED_AT_MOST + 1);
+}
+
+/* Of all rows nothing is returned: those downstream then are dirty as a whole. */
 static int build_recompute(const struct pj_projection *projection, int nkeys, const char *const *columns, int count,
                            char **out, struct pj_error *error)
 {
     struct pj_buf sql = {0};
+    bool touched = nkeys && projection->nchained;
     pj_buf_puts(&sql, "WITH pj_wanted AS MATERIALIZED (\n");
     int code = put_wanted(projection, nkeys, &sql, error);
     pj_buf_puts(&sql, "\n), pj_gone AS (\n");
     put_delete(projection, nkeys, &sql);
-    pj_buf_puts(&sql, "\n)\n");
-    put_upsert(projection, columns, count, &sql);
+    if (touched) {
+        pj_buf_puts(&sql, "\nRETURNING ");
+        put_touched(projection, "pj_t", &sql);
+        pj_buf_puts(&sql, "\n), pj_put AS (\n");
+        put_upsert(projection, columns, count, &sql);
+        pj_buf_puts(&sql, "\nRETURNING ");
+        put_touched(projection, "", &sql);
+        pj_buf_puts(&sql, "\n)\n");
+        put_touched_select("(SELECT * FROM pj_gone UNION ALL SELECT * FROM pj_put)", &sql);
+    } else {
+        pj_buf_puts(&sql, "\n)\n");
+        put_upsert(projection, columns, count, &sql);
+    }
     pj_free(*out);
     *out = pj_buf_take(&sql);
     return code;
@@ -319,6 +353,97 @@ int pj_projection_build_recompute(struct pj_projection *projection, const char *
         code = build_recompute(projection, 1, columns, count, &projection->recompute_routing_sql, error);
     if (code == PJ_OK && projection->nkey > 1)
         code = build_recompute(projection, projection->nkey, columns, count, &projection->recompute_full_sql, error);
+    return code;
+}
+
+/* --------------------------------------------------------------------------------------------------- touched rows */
+
+/* What a plan writes: the ModifyTable nodes in it. */
+static int count_writes(const json_t *plan, const json_t **write)
+{
+    const char *type = json_string_value(json_object_get(plan, "Node Type"));
+    int count = type && strcmp(type, "ModifyTable") == 0;
+    if (count)
+        *write = plan;
+    size_t i;
+    json_t *below;
+    json_array_foreach(json_object_get(plan, "Plans"), i, below) count += count_writes(below, write);
+    return count;
+}
+
+static int explain(struct pj_session *read, const char *sql, int nparams, json_t **plan, struct pj_error *error)
+{
+    static const char *const nothing[PJ_MAX_SOURCE_COLUMNS] = {NULL};
+    char *text = pj_sprintf("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) %s", sql);
+    PGresult *result;
+    int code = pj_session_query(read, &result, text, nparams, nothing, error);
+    *plan = code == PJ_OK && PQntuples(result) ? json_loads(PQgetvalue(result, 0, 0), 0, NULL) : NULL;
+    PQclear(result);
+    pj_free(text);
+    return code;
+}
+
+static bool names_target(const struct pj_projection *projection, const json_t *write)
+{
+    const char *schema = json_string_value(json_object_get(write, "Schema"));
+    const char *table = json_string_value(json_object_get(write, "Relation Name"));
+    return schema && table && strcmp(table, projection->target_name) == 0 &&
+           (strcmp(schema, projection->target_schema) == 0 || strncmp(schema, "pg_temp", 7) == 0);
+}
+
+/* The name that the merge gives to the target: RETURNING needs it where {delta} has columns of the same names. */
+static int find_alias(const struct pj_projection *projection, const json_t *plan, char **alias, struct pj_error *error)
+{
+    const json_t *write = NULL;
+    int writes = count_writes(json_object_get(json_array_get(plan, 0), "Plan"), &write);
+    if (writes != 1 || !names_target(projection, write)) {
+        pj_error_set(error, PJ_ECONFIG,
+                     "projections are chained on %s, so each of its merges must be one INSERT, UPDATE or "
+                     "DELETE of it, and this one %s",
+                     projection->target_sql,
+                     writes == 1 ? "writes another table"
+                     : writes    ? "writes more than once"
+                                 : "writes nothing");
+        return pj_error_hint(error, "make two streams of it, or mark keys dirty instead");
+    }
+    struct pj_buf quoted = {0};
+    pj_quote_identifier(&quoted, json_string_value(json_object_get(write, "Alias")));
+    *alias = pj_buf_take(&quoted);
+    return PJ_OK;
+}
+
+static int build_touched(struct pj_session *read, struct pj_projection *projection, int i, struct pj_error *error)
+{
+    const struct pj_stream *stream = &projection->module->streams[i];
+    json_t *plan = NULL;
+    char *alias = NULL;
+    int code = explain(read, projection->merge_sql[i], pj_stream_column_count(stream), &plan, error);
+    if (code == PJ_OK)
+        code = find_alias(projection, plan, &alias, error);
+    if (code == PJ_OK) {
+        struct pj_buf sql = {0};
+        pj_buf_printf(&sql, "WITH pj_merged AS (\n%s\nRETURNING ", projection->merge_sql[i]);
+        put_touched(projection, alias, &sql);
+        pj_buf_puts(&sql, "\n)\n");
+        put_touched_select("pj_merged", &sql);
+        pj_free(projection->merge_touched_sql[i]);
+        projection->merge_touched_sql[i] = pj_buf_take(&sql);
+    }
+    pj_free(alias);
+    json_decref(plan);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "merge of stream %s", stream->name);
+}
+
+int pj_projection_build_touched(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+{
+    int code = PJ_OK;
+    if (!projection->nchained)
+        return PJ_OK;
+    if (!projection->merge_touched_sql)
+        projection->merge_touched_sql =
+            pj_alloc((size_t)(projection->nstreams + 1) * sizeof *projection->merge_touched_sql);
+    for (int i = 0; code == PJ_OK && i < projection->nstreams; i++)
+        code = build_touched(read, projection, i, error);
     return code;
 }
 

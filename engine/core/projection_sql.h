@@ -7,6 +7,9 @@
 /* Splits "table", "schema.table" or "\"Odd.Schema\".\"T\"" into two texts that the caller frees. */
 void pj_name_split(const char *name, const char *default_schema, char **schema, char **table);
 
+/* The table that a module's name for it means in a deployment; the caller frees both. */
+void pj_actual_table(const struct pj_binding *binding, const char *declared, char **schema, char **name);
+
 /* What {table} stands for; the caller frees. */
 char *pj_relation_sql(const struct pj_projection_source *source);
 
@@ -16,6 +19,10 @@ int pj_projection_build_sql(struct pj_projection *projection, struct pj_error *e
 /* Fills the recompute texts. `columns`: the target's columns, in its order; key_types and key_kinds are set. */
 int pj_projection_build_recompute(struct pj_projection *projection, const char *const *columns, int count,
                                   struct pj_error *error);
+
+/* Fills merge_touched_sql where others are chained on the projection. Asks the server what each merge writes: PJ_ECONFIG where
+ * that is not one INSERT, UPDATE or DELETE of the target. key_kinds are set. */
+int pj_projection_build_touched(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
 /* The SQL type as which keys and delta columns of a kind are sent: "pg_catalog.uuid"; "pg_catalog.text" for PJ_ANY. */
 const char *pj_kind_sql(enum pj_type kind);

@@ -5,6 +5,7 @@
  */
 #include "base/mem.h"
 #include "core/catalog.h"
+#include "core/chainwork.h"
 #include "core/rebuild.h"
 
 static int is_missing(struct pj_mend *mend, bool *missing, struct pj_error *error)
@@ -65,6 +66,8 @@ static int create(struct pj_session *work, struct pj_projection *projection, str
         code = pj_projection_fill_target(work, projection, error);
     if (code == PJ_OK)
         code = make_live(work, projection, error);
+    if (code == PJ_OK)
+        code = pj_chainwork_all(work, projection, error);
     if (code == PJ_OK)
         code = pj_keywork_commit(work, error);
     if (code != PJ_OK)

@@ -1,12 +1,14 @@
 /*
  * See setup.h. A deployment meets its databases in this order: load the modules; gather the tables that modules and
- * configuration want; read those from the write database's catalog; bind each module to them. All of that needs the
+ * configuration want; read those from the write database's catalog; bind each module to them, those that read other projections' tables
+ * behind these (core/chain.h). All of that needs the
  * write database alone, so that a first start can find every fault before it leaves anything behind. The read side is
  * checked afterwards, when its tables exist.
  */
 #include "core/setup.h"
 
 #include "base/mem.h"
+#include "core/chain.h"
 #include "core/mirror.h"
 
 #include <string.h>
@@ -57,16 +59,50 @@ static void want_configured(struct wanted_list *list, const struct pj_deployment
     }
 }
 
+static void free_one(struct pj_wanted_table *table)
+{
+    pj_free(table->schema);
+    pj_free(table->name);
+    pj_free(table->wanted_by);
+}
+
+static struct pj_chain_node *chain_nodes(const struct pj_setup *setup, const struct pj_deployment *deployment)
+{
+    struct pj_chain_node *nodes = pj_alloc(sizeof *nodes * (size_t)(setup->nloaded + 1));
+    for (int i = 0; i < setup->nloaded; i++)
+        nodes[i] = (struct pj_chain_node){setup->loaded[i].module, &deployment->modules[i].binding};
+    return nodes;
+}
+
+/* What one projection keeps and another reads is no mirror. What the configuration itself names, the first `keep`, stays: should
+ * it be a target, too, binding refuses it. */
+static void leave_out_targets(const struct pj_setup *setup, const struct pj_deployment *deployment,
+                              struct wanted_list *list, int keep)
+{
+    struct pj_chain_node *nodes = chain_nodes(setup, deployment);
+    int kept = keep;
+    for (int i = keep; i < list->count; i++) {
+        if (pj_chain_is_target(nodes, setup->nloaded, list->tables[i].schema, list->tables[i].name))
+            free_one(&list->tables[i]);
+        else
+            list->tables[kept++] = list->tables[i];
+    }
+    list->count = kept;
+    pj_free(nodes);
+}
+
 static int gather_wanted(const struct pj_setup *setup, const struct pj_deployment *deployment, struct wanted_list *list,
                          struct pj_error *error)
 {
     want_configured(list, deployment);
+    int configured = list->count;
     for (int i = 0; i < setup->nloaded; i++) {
         int code = pj_projection_want(setup->loaded[i].module, &deployment->modules[i].binding, &list->tables,
                                       &list->count, error);
         if (code != PJ_OK)
             return code;
     }
+    leave_out_targets(setup, deployment, list, configured);
     if (list->count)
         return PJ_OK;
     pj_error_set(error, PJ_ECONFIG, "nothing to mirror: no module, and no table in [mirrors] tables");
@@ -75,11 +111,8 @@ static int gather_wanted(const struct pj_setup *setup, const struct pj_deploymen
 
 static void free_wanted(struct wanted_list *list)
 {
-    for (int i = 0; i < list->count; i++) {
-        pj_free(list->tables[i].schema);
-        pj_free(list->tables[i].name);
-        pj_free(list->tables[i].wanted_by);
-    }
+    for (int i = 0; i < list->count; i++)
+        free_one(&list->tables[i]);
     pj_free(list->tables);
 }
 
@@ -121,21 +154,32 @@ static int check_target_is_free(const struct pj_setup *setup, const struct pj_pr
     return PJ_OK;
 }
 
+/* One module, into the next place; those whose tables it reads are bound. */
+static int bind_module(struct pj_setup *setup, const struct pj_deployment *deployment, int index,
+                       struct pj_error *error)
+{
+    struct pj_projection *projection = &setup->projections[setup->nprojections];
+    int code =
+        pj_projection_bind_chained(projection, setup->loaded[index].module, &deployment->modules[index].binding,
+                                   setup->tables, setup->ntables, setup->projections, setup->nprojections, error);
+    if (code != PJ_OK)
+        return code; /* a binding that failed has freed itself */
+    setup->nprojections++;
+    pj_chain_link(projection);
+    return check_target_is_free(setup, projection, error);
+}
+
 static int bind_modules(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_error *error)
 {
+    int *order = pj_alloc(sizeof *order * (size_t)(setup->nloaded + 1));
+    struct pj_chain_node *nodes = chain_nodes(setup, deployment);
     setup->projections = pj_alloc(sizeof *setup->projections * (size_t)(setup->nloaded + 1));
-    for (int i = 0; i < setup->nloaded; i++) {
-        struct pj_projection *projection = &setup->projections[i];
-        int code = pj_projection_bind(projection, setup->loaded[i].module, &deployment->modules[i].binding,
-                                      setup->tables, setup->ntables, error);
-        if (code != PJ_OK)
-            return code; /* a binding that failed has freed itself */
-        setup->nprojections++;
-        code = check_target_is_free(setup, projection, error);
-        if (code != PJ_OK)
-            return code;
-    }
-    return PJ_OK;
+    int code = pj_chain_order(nodes, setup->nloaded, order, error);
+    for (int i = 0; code == PJ_OK && i < setup->nloaded; i++)
+        code = bind_module(setup, deployment, order[i], error);
+    pj_free(nodes);
+    pj_free(order);
+    return code;
 }
 
 int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *write,

@@ -12,7 +12,7 @@ struct pj_setup {
     int ntables;
     struct pj_table *tables;
     struct pj_relmap *relmap;
-    int nprojections; /* one a module, with or without a target */
+    int nprojections; /* one a module, with or without a target; by level (core/chain.h): upstream before downstream */
     struct pj_projection *projections;
 };
 

@@ -1,6 +1,6 @@
 /*
- * See snapshot_build.h. An INSERT … SELECT runs on one core, and definitions do not depend on each other, so a few
- * threads, each with a session of its own, take one projection after the other.
+ * See snapshot_build.h. An INSERT … SELECT runs on one core, and definitions of one level do not depend on each other, so a
+ * few threads, each with a session of its own, take one projection after the other; then comes the next level.
  *
  * The threads watch a stop of their own: the caller's is passed on to it, and so is the first error.
  */
@@ -117,8 +117,8 @@ static int run(struct crew *crew, int jobs, const struct pj_stop *stop, struct p
     return crew->first.code;
 }
 
-int pj_snapshot_build_targets(const char *read_url, int jobs, const struct pj_stop *stop,
-                              struct pj_projection *projections, int count, struct pj_error *error)
+static int build_level(const char *read_url, int jobs, const struct pj_stop *stop, struct pj_projection *projections,
+                       int count, struct pj_error *error)
 {
     struct crew crew = {.read_url = read_url, .projections = projections, .count = count, .cancel = {-1}, .over = {-1}};
     int targets = 0;
@@ -136,5 +136,17 @@ int pj_snapshot_build_targets(const char *read_url, int jobs, const struct pj_st
     pj_stop_close(&crew.cancel);
     pj_stop_close(&crew.over);
     pthread_mutex_destroy(&crew.mutex);
+    return code;
+}
+
+int pj_snapshot_build_targets(const char *read_url, int jobs, const struct pj_stop *stop,
+                              struct pj_projection *projections, int count, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int first = 0, end; code == PJ_OK && first < count; first = end) {
+        for (end = first + 1; end < count && projections[end].level == projections[first].level;)
+            end++;
+        code = build_level(read_url, jobs, stop, projections + first, end - first, error);
+    }
     return code;
 }

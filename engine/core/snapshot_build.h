@@ -9,7 +9,7 @@ int pj_snapshot_build_open(struct pj_session **session, const char *read_url, co
                            struct pj_error *error);
 
 /*
- * Fills the empty targets of all projections that have one, on up to `jobs` connections at once. The first error, or a
+ * Fills the empty targets of all projections that have one (given by level, core/chain.h), on up to `jobs` connections at once. The first error, or a
  * stop, cancels what the others are doing. Returns when all are done.
  */
 int pj_snapshot_build_targets(const char *read_url, int jobs, const struct pj_stop *stop,

@@ -313,8 +313,9 @@ static int prepare_projection(struct pj_session *read, const struct pj_projectio
     struct pj_buf script = {0};
     if (!projection->target_sql)
         return PJ_OK;
+    char *const *merges = projection->nchained ? projection->merge_touched_sql : projection->merge_sql;
     for (int stream = 0; stream < projection->nstreams; stream++)
-        prepare(&script, pj_statement_merge(index, stream, name), projection->merge_sql[stream]);
+        prepare(&script, pj_statement_merge(index, stream, name), merges[stream]);
     prepare(&script, pj_statement_recompute(index, false, name), projection->recompute_routing_sql);
     if (projection->recompute_full_sql)
         prepare(&script, pj_statement_recompute(index, true, name), projection->recompute_full_sql);

@@ -5,7 +5,7 @@
  * for its deltas would be added to rows of another meaning.
  */
 #include "base/mem.h"
-#include "core/projection.h"
+#include "core/chain.h"
 #include "core/projection_sql.h"
 
 #include <stdio.h>
@@ -338,7 +338,7 @@ static int check_routing_kinds(const struct pj_projection *projection, struct pj
 {
     for (int i = 0; i < projection->nsources; i++) {
         const struct pj_projection_source *source = &projection->sources[i];
-        const char *key = projection->module->sources[i].key;
+        const char *key = source->table ? projection->module->sources[i].key : NULL;
         for (int j = 0; key && j < source->nrenames; j++)
             if (strcmp(source->renames[2 * j], key) == 0) {
                 key = source->renames[2 * j + 1];
@@ -379,7 +379,11 @@ int pj_projection_describe_target(struct pj_session *read, struct pj_projection 
     if (code == PJ_OK)
         code = check_routing_kinds(projection, error);
     if (code == PJ_OK)
+        code = pj_chain_check_kinds(projection, error);
+    if (code == PJ_OK)
         code = build(projection, columns, error);
+    if (code == PJ_OK)
+        code = pj_projection_build_touched(read, projection, error);
     PQclear(columns);
     return code == PJ_OK ? PJ_OK : failed(projection, error);
 }

@@ -1,7 +1,13 @@
 /*
  * See writer.h. A cursor walks over phases, and in each over tables or projections, and there over chunks of rows:
  *
- *      DELETES (tables) -> UPDATES -> INSERTS -> MERGES (projections, streams) -> RECOMPUTE (projections) -> END
+ *      DELETES (tables) -> UPDATES -> INSERTS -> MERGES (projections, streams) -> RECOMPUTE (projections) -> ANSWERS -> END
+ *                                                  ^                                                          |
+ *                                                  +--------- the next level, where there are chains ---------+
+ *
+ * A projection that is chained on others (core/chain.h) is of a higher level than they. What their statements touched comes back
+ * with the answers and becomes its dirty keys, so in ANSWERS those are waited for; where nothing was sent that anything is
+ * chained on, nothing is.
  *
  * Deletes come before updates and inserts, so that rows may swap keys. A row whose identity stays but whose primary key
  * changes (identity by another index) is written as delete and insert for the same reason.
@@ -9,17 +15,25 @@
 #include "core/writer.h"
 
 #include "core/project.h"
+#include "core/touched.h"
 #include "pg/array.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum phase { DELETES, UPDATES, INSERTS, MERGES, RECOMPUTE, END };
+enum phase { DELETES, UPDATES, INSERTS, MERGES, RECOMPUTE, ANSWERS, END };
 
 enum {
     CHUNK_ROWS = 4096,
     CHUNK_BYTES = 512 * 1024,
-    CARRIED_KEYS = 50000, /* dirty keys gathered over the parts of one transaction; more: all */
+    CARRIED_KEYS = 50000,            /* dirty keys gathered over the parts of one transaction; more: all */
+    TOUCHED_KEYS = 4 * CARRIED_KEYS, /* dirty keys that come of touched rows upstream within one batch; more: all */
+};
+
+/* Whose rows a statement touches: the context of its answer. */
+struct touching {
+    struct pj_writer *writer;
+    const struct pj_projection *projection;
 };
 
 struct pj_writer {
@@ -34,6 +48,14 @@ struct pj_writer {
     struct pj_value *params;
     int width;  /* how many of them */
     bool fresh; /* the next batch begins a transaction */
+
+    /* chains */
+    int level, levels;         /* MERGES, RECOMPUTE: of the projections at hand; the highest */
+    struct touching *touching; /* one for each projection */
+    int unanswered;            /* statements whose answers tell what they touched */
+    bool waiting;              /* for these */
+    void (*answered)(void *context);
+    void *context;
 };
 
 struct pj_writer *pj_writer_new(struct pj_setup *setup)
@@ -47,6 +69,12 @@ struct pj_writer *pj_writer_new(struct pj_setup *setup)
     writer->arrays = pj_alloc((size_t)writer->width * sizeof *writer->arrays);
     writer->params = pj_alloc((size_t)writer->width * sizeof *writer->params);
     writer->fresh = true;
+    writer->touching = pj_alloc((size_t)(setup->nprojections + 1) * sizeof *writer->touching);
+    for (int i = 0; i < setup->nprojections; i++) {
+        writer->touching[i] = (struct touching){writer, &setup->projections[i]};
+        if (setup->projections[i].level > writer->levels)
+            writer->levels = setup->projections[i].level;
+    }
     return writer;
 }
 
@@ -58,6 +86,7 @@ void pj_writer_free(struct pj_writer *writer)
         pj_buf_free(&writer->arrays[i]);
     pj_free(writer->arrays);
     pj_free(writer->params);
+    pj_free(writer->touching);
     pj_free(writer);
 }
 
@@ -112,6 +141,8 @@ int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool las
     writer->phase = DELETES;
     writer->item = writer->stream = 0;
     writer->at = 0;
+    writer->level = writer->unanswered = 0;
+    writer->waiting = false;
     for (int i = 0; i < writer->setup->nprojections; i++) {
         struct pj_projection *projection = &writer->setup->projections[i];
         if (!projection->target_sql)
@@ -124,6 +155,80 @@ int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool las
     }
     writer->fresh = last;
     return PJ_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------- chains */
+
+void pj_writer_on_answers(struct pj_writer *writer, void (*answered)(void *context), void *context)
+{
+    writer->answered = answered;
+    writer->context = context;
+}
+
+static void count_answer(struct pj_writer *writer)
+{
+    if (--writer->unanswered || !writer->waiting)
+        return;
+    writer->waiting = false;
+    writer->answered(writer->context);
+}
+
+static int on_touched(void *context, const PGresult *result, struct pj_error *error)
+{
+    const struct touching *touching = context;
+    (void)error;
+    pj_touched_mark(touching->projection, result, touching->writer->last ? TOUCHED_KEYS : CARRIED_KEYS);
+    count_answer(touching->writer);
+    return PJ_OK;
+}
+
+static int on_all_touched(void *context, const PGresult *result, struct pj_error *error)
+{
+    const struct touching *touching = context;
+    (void)result;
+    (void)error;
+    pj_touched_mark_all(touching->projection);
+    count_answer(touching->writer);
+    return PJ_OK;
+}
+
+/* The context of a projection's next statement, if anybody wants to know what it touches; else NULL. */
+static struct touching *touching_of(struct pj_writer *writer, int projection)
+{
+    if (!writer->setup->projections[projection].nchained)
+        return NULL;
+    writer->unanswered++;
+    return &writer->touching[projection];
+}
+
+/* What was touched upstream is among the dirty keys now, which are read with the last part. */
+static void settle_touched(struct pj_writer *writer, int index)
+{
+    const struct pj_projection *projection = &writer->setup->projections[index];
+    if (!projection->level || !projection->target_sql)
+        return;
+    if (!projection->live)
+        pj_deltas_finish_as_keys(projection->deltas);
+    else if (writer->last)
+        pj_deltas_finish(projection->deltas);
+}
+
+/* From ANSWERS on; false where answers are missing yet. */
+static bool begin_level(struct pj_writer *writer)
+{
+    if (writer->level == writer->levels) {
+        writer->phase = END;
+        return true;
+    }
+    writer->waiting = writer->unanswered > 0;
+    if (writer->waiting)
+        return false;
+    writer->level++;
+    writer->phase = MERGES;
+    for (int i = 0; i < writer->setup->nprojections; i++)
+        if (writer->setup->projections[i].level == writer->level)
+            settle_touched(writer, i);
+    return true;
 }
 
 /* -------------------------------------------------------------------------------------------------------- sending */
@@ -277,36 +382,53 @@ static bool send_rows(struct pj_writer *writer, const struct pj_sink *sink, cons
     return true;
 }
 
-/* Sends `values`, `width` a row, from the cursor on, as arrays to a statement. */
+/* Values that become arrays. */
+struct rows {
+    const struct pj_value *values;
+    size_t count;
+    int width; /* values a row */
+    const enum pj_type *types;
+};
+
+/* Sends rows from the cursor on, as arrays, to a statement. `touches`: the projection whose rows it writes, or -1. */
 static bool send_values(struct pj_writer *writer, const struct pj_sink *sink, const char *statement,
-                        const struct pj_value *values, size_t rows, int width, const enum pj_type *types)
+                        const struct rows *rows, int touches)
 {
-    if (writer->at >= rows)
+    if (writer->at >= rows->count)
         return false;
-    size_t count = rows - writer->at < CHUNK_ROWS ? rows - writer->at : CHUNK_ROWS;
-    begin_arrays(writer, width, types);
+    size_t count = rows->count - writer->at < CHUNK_ROWS ? rows->count - writer->at : CHUNK_ROWS;
+    const struct pj_value *values = rows->values + writer->at * (size_t)rows->width;
+    begin_arrays(writer, rows->width, rows->types);
     for (size_t i = 0; i < count; i++)
-        for (int c = 0; c < width; c++)
-            pj_array_put(&writer->arrays[c], values[(writer->at + i) * (size_t)width + (size_t)c]);
-    end_arrays(writer, width, count);
+        for (int c = 0; c < rows->width; c++)
+            pj_array_put(&writer->arrays[c], values[i * (size_t)rows->width + (size_t)c]);
+    end_arrays(writer, rows->width, count);
     writer->at += count;
-    sink->execute(sink->self, statement, width, writer->params, NULL, NULL);
+    struct touching *touching = touches < 0 ? NULL : touching_of(writer, touches);
+    sink->execute(sink->self, statement, rows->width, writer->params, touching ? on_touched : NULL, touching);
     return true;
+}
+
+/* The dirty keys of a projection: single rows where `full`, else routing keys. */
+static struct rows dirty_rows(const struct pj_projection *projection, bool full)
+{
+    struct rows rows = {.width = full ? projection->nkey : 1, .types = projection->key_kinds};
+    rows.values = full ? pj_deltas_full_keys(projection->deltas, &rows.count)
+                       : pj_deltas_routing_keys(projection->deltas, &rows.count);
+    return rows;
 }
 
 static bool send_merge(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_projection *projection)
 {
     for (; writer->stream < projection->nstreams; writer->stream++, writer->at = 0) {
         const struct pj_stream *stream = &projection->module->streams[writer->stream];
-        int width = pj_stream_column_count(stream);
         enum pj_type types[PJ_MAX_SOURCE_COLUMNS];
-        for (int c = 0; c < width; c++)
+        struct rows rows = {.width = pj_stream_column_count(stream), .types = types};
+        for (int c = 0; c < rows.width; c++)
             types[c] = stream->columns[c].type;
-        size_t rows;
-        const struct pj_value *values = pj_deltas_rows(projection->deltas, writer->stream, &rows);
+        rows.values = pj_deltas_rows(projection->deltas, writer->stream, &rows.count);
         char name[PJ_STATEMENT_NAME];
-        if (send_values(writer, sink, pj_statement_merge(writer->item, writer->stream, name), values, rows, width,
-                        types))
+        if (send_values(writer, sink, pj_statement_merge(writer->item, writer->stream, name), &rows, writer->item))
             return true;
     }
     return false;
@@ -322,7 +444,8 @@ static bool send_recompute_all(struct pj_writer *writer, const struct pj_sink *s
     sink->query(sink->self, "SET LOCAL enable_seqscan = on", NULL, NULL);
     sink->query(sink->self, "SET LOCAL enable_hashjoin = on", NULL, NULL);
     sink->query(sink->self, "SET LOCAL enable_mergejoin = on", NULL, NULL);
-    sink->query(sink->self, projection->recompute_all_sql, NULL, NULL);
+    struct touching *touching = touching_of(writer, writer->item);
+    sink->query(sink->self, projection->recompute_all_sql, touching ? on_all_touched : NULL, touching);
     sink->query(sink->self, "SET LOCAL enable_seqscan = off", NULL, NULL);
     sink->query(sink->self, "SET LOCAL enable_hashjoin = off", NULL, NULL);
     sink->query(sink->self, "SET LOCAL enable_mergejoin = off", NULL, NULL);
@@ -335,12 +458,9 @@ static bool send_recompute(struct pj_writer *writer, const struct pj_sink *sink,
         return send_recompute_all(writer, sink, projection);
     for (; writer->stream < 2; writer->stream++, writer->at = 0) {
         bool full = writer->stream == 1;
-        size_t rows;
-        const struct pj_value *keys =
-            full ? pj_deltas_full_keys(projection->deltas, &rows) : pj_deltas_routing_keys(projection->deltas, &rows);
+        const struct rows rows = dirty_rows(projection, full);
         char name[PJ_STATEMENT_NAME];
-        if (send_values(writer, sink, pj_statement_recompute(writer->item, full, name), keys, rows,
-                        full ? projection->nkey : 1, projection->key_kinds))
+        if (send_values(writer, sink, pj_statement_recompute(writer->item, full, name), &rows, writer->item))
             return true;
     }
     return false;
@@ -359,11 +479,9 @@ static bool send_notes(struct pj_writer *writer, const struct pj_sink *sink, con
     }
     for (; writer->stream < 2; writer->stream++, writer->at = 0) {
         bool full = writer->stream == 1;
-        size_t rows;
-        const struct pj_value *keys =
-            full ? pj_deltas_full_keys(projection->deltas, &rows) : pj_deltas_routing_keys(projection->deltas, &rows);
+        const struct rows rows = dirty_rows(projection, full);
         pj_statement_note(writer->item, full ? PJ_NOTE_FULL : PJ_NOTE_ROUTING, name);
-        if (send_values(writer, sink, name, keys, rows, full ? projection->nkey : 1, projection->key_kinds))
+        if (send_values(writer, sink, name, &rows, -1))
             return true;
     }
     return false;
@@ -387,18 +505,30 @@ static bool send_next(struct pj_writer *writer, const struct pj_sink *sink)
         if (projection->target_sql && !projection->live)
             return send_notes(writer, sink, projection);
         return projection->target_sql && writer->last && send_recompute(writer, sink, projection);
+    case ANSWERS:
     case END:
         break;
     }
     return false;
 }
 
-/* Sends the next statement of the phases before `end`. */
+/* Whether it is the turn of the item under the cursor: projections come level by level. */
+static bool has_turn(const struct pj_writer *writer)
+{
+    return writer->phase < MERGES || writer->setup->projections[writer->item].level == writer->level;
+}
+
+/* Sends the next statement of the phases before `end`; false where there is none, or none before answers are there. */
 static bool step_until(struct pj_writer *writer, const struct pj_sink *sink, enum phase end)
 {
     while (writer->phase < end) {
+        if (writer->phase == ANSWERS) {
+            if (!begin_level(writer))
+                return false;
+            continue;
+        }
         int items = writer->phase < MERGES ? writer->batch->ntables : writer->setup->nprojections;
-        if (writer->item < items && send_next(writer, sink))
+        if (writer->item < items && has_turn(writer) && send_next(writer, sink))
             return true;
         writer->stream = 0;
         writer->at = 0;
@@ -410,9 +540,11 @@ static bool step_until(struct pj_writer *writer, const struct pj_sink *sink, enu
     return false;
 }
 
-bool pj_writer_step(struct pj_writer *writer, const struct pj_sink *sink)
+enum pj_writer_progress pj_writer_step(struct pj_writer *writer, const struct pj_sink *sink)
 {
-    return step_until(writer, sink, END);
+    if (step_until(writer, sink, END))
+        return PJ_WRITER_MORE;
+    return writer->phase == END ? PJ_WRITER_DONE : PJ_WRITER_WAITS;
 }
 
 /* --------------------------------------------------------------------------------------------------- the careful way */
@@ -441,6 +573,7 @@ static void run_phase(struct pj_writer *writer, const struct pj_sink *sink, enum
 
 void pj_writer_projection(struct pj_writer *writer, const struct pj_sink *sink, int projection)
 {
+    settle_touched(writer, projection);
     run_phase(writer, sink, MERGES, projection);
     run_phase(writer, sink, RECOMPUTE, projection);
 }
@@ -458,9 +591,9 @@ void pj_writer_recompute(struct pj_writer *writer, const struct pj_sink *sink, i
                          const struct pj_value *keys, size_t count)
 {
     char name[PJ_STATEMENT_NAME];
+    const struct rows rows = {keys, count, 1, writer->setup->projections[projection].key_kinds};
     writer->at = 0;
-    while (send_values(writer, sink, pj_statement_recompute(projection, false, name), keys, count, 1,
-                       writer->setup->projections[projection].key_kinds))
+    while (send_values(writer, sink, pj_statement_recompute(projection, false, name), &rows, projection))
         ;
 }
 

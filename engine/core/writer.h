@@ -24,8 +24,16 @@ void pj_writer_begin_transaction(struct pj_writer *writer);
  */
 int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool last, struct pj_error *error);
 
-/* Sends the next statement; false when there was none left. */
-bool pj_writer_step(struct pj_writer *writer, const struct pj_sink *sink);
+/* Sends the next statement, if one can be sent now. */
+enum pj_writer_progress {
+    PJ_WRITER_MORE,  /* there may be more to send */
+    PJ_WRITER_WAITS, /* the answers to what was sent decide what comes next: `answered` fires when they are there */
+    PJ_WRITER_DONE,
+};
+enum pj_writer_progress pj_writer_step(struct pj_writer *writer, const struct pj_sink *sink);
+
+/* Where statements are answered later: what is called, by the last answer that was waited for. Only chains wait. */
+void pj_writer_on_answers(struct pj_writer *writer, void (*answered)(void *context), void *context);
 
 /*
  * The careful way (core/careful.c), instead of pj_writer_step: first the mirrors, then one projection at a time.

@@ -107,7 +107,8 @@ static void check_source_column(const struct check *check, const struct pj_sourc
 
 static void check_source_columns(const struct check *check, const struct pj_source *source)
 {
-    if (source->columns && !check->module->apply)
+    /* with a target it may be another projection's table: only the deployment tells (core/projection.c) */
+    if (source->columns && !check->module->apply && !check->module->target)
         REFUSE(check, "source %s lists columns, but there is no apply() to read them", source->table);
     if (pj_source_column_count(source) > PJ_MAX_SOURCE_COLUMNS)
         FATAL(check, "source %s lists %d columns; at most %d are possible", source->table,

@@ -108,7 +108,15 @@ struct pj_column {
                           of the listed types but is allowed for them: the value then has the listed form */
 };
 
-/* A source table. Lists of sources end with a NULL table. */
+/*
+ * A source table. Lists of sources end with a NULL table.
+ *
+ * It may be the target of another module of the deployment, under the name that this one declares: the projection is then
+ * chained on it. What is written there makes rows here dirty, in the same transaction; apply() is not called for it. `key` and
+ * `columns` are columns of that table's primary key, then: `columns` either NULL (all rows of a routing key are dirty) or those
+ * that carry all of this target's key, in its order (single rows are). Nothing is mirrored of it, it takes no index and no other
+ * column names from here, and projections must not read each other in a circle.
+ */
 struct pj_source {
     const char *table; /* "messages" (in the schema that the configuration names, normally public) or "schema.table" */
     const char *key;   /* the column that carries the projection's routing key; NULL: a change of this table may
@@ -148,7 +156,9 @@ struct pj_stream_column {
  * the mirror, or have apply() mark the key dirty.
  *
  * It must touch only rows whose routing key is that of a delta, and it need not bother about keys that are marked dirty:
- * their deltas are withheld. Lists of streams end with a NULL name.
+ * their deltas are withheld. Where other projections are chained on the target, it must be one INSERT, UPDATE or DELETE of it,
+ * without a RETURNING of its own, without INSERT, UPDATE or DELETE in a WITH, and must not change the key: the host has it return
+ * the keys that it touched. Lists of streams end with a NULL name.
  */
 struct pj_stream {
     const char *name;

@@ -14,15 +14,15 @@ from .workload import Workload
 BLOCK = 10
 FLAVOURS = (
     Flavour(),
-    Flavour(batch_bytes=65536),
+    Flavour(batch_bytes=65536, chained=True),
     Flavour(identity="full"),
     Flavour(identity="index"),
     Flavour(partitioned=True),
     Flavour(generated=True, odd=False),
     Flavour(renamed=True, generated=True),
     Flavour(identity="full", partitioned=True, batch_bytes=65536),
-    Flavour(identity="index", renamed=True, batch_bytes=65536),
-    Flavour(odd=False),
+    Flavour(identity="index", renamed=True, batch_bytes=65536, chained=True),
+    Flavour(odd=False, chained=True),
 )
 
 

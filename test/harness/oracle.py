@@ -29,6 +29,14 @@ DEFINITIONS = {
               WHERE c.id = w.conversation_id AND m.deleted_at IS NULL AND m.created_at > w.last_read_at) AS unread
               FROM user_conversations w) u
         GROUP BY u.user_id""",
+    "conversation_days": """
+        SELECT c.id, c.tenant_id, (m.created_at AT TIME ZONE 'UTC')::date AS day, count(*) AS messages
+        FROM conversations c JOIN messages m ON m.conversation_id = c.id
+        WHERE m.deleted_at IS NULL AND c.tenant_id IS NOT NULL AND m.created_at IS NOT NULL GROUP BY 1, 2, 3""",
+    "messages_per_day": """
+        SELECT c.tenant_id, (m.created_at AT TIME ZONE 'UTC')::date AS day, count(*) AS messages
+        FROM conversations c JOIN messages m ON m.conversation_id = c.id
+        WHERE m.deleted_at IS NULL AND c.tenant_id IS NOT NULL AND m.created_at IS NOT NULL GROUP BY 1, 2""",
 }
 TARGETS = {
     "conversation_summary": "id, title, type, tenant_id, created_at, updated_at, message_count, last_message_at,"
@@ -36,6 +44,8 @@ TARGETS = {
     "user_conversation_membership": "user_id, conversation_id, joined_at, last_read_at, conversation_title,"
                                     " conversation_type, tenant_id, unread_count",
     "user_unread": "user_id, unread_conversations, unread_messages",
+    "conversation_days": "conversation_id, tenant_id, day, messages",
+    "messages_per_day": "tenant_id, day, messages",
 }
 REQUIRED = ("conversation_summary", "user_conversation_membership")
 

@@ -6,6 +6,8 @@ to write through), in a schema that comes first in the search path.
 """
 import dataclasses
 
+from .daemon import PROGRAM
+
 CHAT = ("users", "conversations", "messages", "user_conversations")
 
 RENAMED_TABLES = {
@@ -85,6 +87,15 @@ CREATE TABLE public.tick (n bigint);
 '''
 
 
+# The modules that are deployed by default, and those that are built beside them; not in the order of their chains.
+MODULES = ("chat_mirrors", "conversation_summary", "user_conversation_membership")
+EXAMPLES = ("user_unread", "messages_per_day", "conversation_days")
+
+
+def example(name):
+    return PROGRAM.resolve().parent / "examples" / f"{name}.so"
+
+
 def unquoted(identifier):
     return identifier[1:-1].replace('""', '"')
 
@@ -98,6 +109,7 @@ class Flavour:
     renamed: bool = False          # tables and columns by other names
     odd: bool = True               # the awkward tables are there and mirrored
     batch_bytes: int = 0           # the cap of a batch; 0: the program's default
+    chained: bool = False          # the examples are deployed, too, which read other projections' tables
 
     def table(self, name):
         """The real name of a chat table, quoted and qualified."""
@@ -163,6 +175,8 @@ class Flavour:
     def config(self):
         """The daemon's configuration file for this flavour, or "" where it needs none."""
         main = [f"batch_bytes = {self.batch_bytes}"] if self.batch_bytes else []
+        if self.chained:
+            main.append("modules = " + ", ".join([*MODULES, *(str(example(name)) for name in EXAMPLES)]))
         lines = ["[pgprojector]", *main] if main else []
         if self.odd:
             lines += ["[mirrors]", "tables = " + ", ".join(ODD)]
@@ -170,6 +184,9 @@ class Flavour:
             lines += self.module("chat_mirrors", *CHAT)
             lines += self.module("conversation_summary", "conversations", "messages")
             lines += self.module("user_conversation_membership", "user_conversations", "conversations", "messages")
+            if self.chained:
+                lines += self.module("user_unread", "user_conversations")
+                lines += self.module("conversation_days", "conversations", "messages")
         return "".join(line + "\n" for line in lines)
 
     def module(self, name, *tables):

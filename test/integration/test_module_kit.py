@@ -15,7 +15,7 @@ from harness.daemon import PROGRAM, ROOT, command
 from harness.scenes import SEND
 from harness.schema import Flavour
 
-SHIPPED = ["chat_mirrors", "conversation_summary", "user_conversation_membership", "messages_per_day"]
+SHIPPED = ["chat_mirrors", "conversation_summary", "user_conversation_membership", "conversation_days"]
 USER = "00000000-0000-0000-0000-%012x"
 
 
@@ -243,7 +243,6 @@ def test_the_shipped_modules_have_no_fault(pair):
     before = untouched(pair)
     entries = checked(pair, *SHIPPED)
     assert [entry["faults"] for entry in entries.values()] == [[]] * 4
-    assert "source messages has no key" in entries["messages_per_day.so"]["notes"][0]["message"]
     assert untouched(pair) == before
 
 
@@ -459,11 +458,11 @@ def test_check_and_record_on_every_kind_of_source(make_pair, flavour, tmp_path):
 
 def test_a_recording_of_a_module_without_apply(pair, tmp_path):
     pair.write_query(f"INSERT INTO conversations (id, tenant_id) VALUES ('{USER % 0xc}', '{USER % 0xf}')")
-    result = recorded(pair, "messages_per_day",
+    result = recorded(pair, "conversation_days",
                       [f"UPDATE conversations SET tenant_id = '{USER % 0xe}' WHERE id = '{USER % 0xc}'"], "--changes", "1")
-    assert result.json["expect"] == {"dirty_keys": [{"tenant_id": USER % 0xe}, {"tenant_id": USER % 0xf}]}
+    assert result.json["expect"] == {"dirty_keys": [{"conversation_id": USER % 0xc}]}
     (tmp_path / "recorded.json").write_text(result.out)
-    assert kit("test", "messages_per_day", tmp_path / "recorded.json").code == 0
+    assert kit("test", "conversation_days", tmp_path / "recorded.json").code == 0
 
 
 def test_a_recording_ends_without_a_trace(pair):
@@ -514,8 +513,9 @@ PER_DAY = ("SELECT c.tenant_id::text, (m.created_at AT TIME ZONE 'UTC')::date, c
 
 
 def test_messages_per_day_follows(make_pair):
-    example = PROGRAM.resolve().parent / "examples" / "messages_per_day.so"
-    pair = make_pair(config=f"[pgprojector]\nmodules = conversation_summary, {example}\n")
+    examples = PROGRAM.resolve().parent / "examples"
+    pair = make_pair(config=f"[pgprojector]\nmodules = {examples}/messages_per_day.so, {examples}/conversation_days.so,"
+                     " conversation_summary\n")
     pair.write_query(f"INSERT INTO conversations (id, tenant_id) SELECT ('{USER % 0}'::text)::uuid, '{USER % 0xf}'")
 
     def same():

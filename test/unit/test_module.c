@@ -218,7 +218,6 @@ Test(module_check, sources)
     SPOILT(good.sources[0].table = NULL, "sources is empty");
     SPOILT(good.sources[1] = good.sources[0], "declared twice");
     SPOILT(good.sources[0].key = "", "key is an empty name");
-    SPOILT(good.module.apply = NULL; good.module.streams = NULL, "no apply() to read them");
     static const struct pj_column twice[] = {{"a", PJ_ANY}, {"a", PJ_ANY}, {NULL, PJ_ANY}};
     SPOILT(good.sources[0].columns = twice, "lists column a twice");
     static const struct pj_column odd[] = {{"a", (enum pj_type)77}, {NULL, PJ_ANY}};

@@ -174,6 +174,10 @@ Test(projection, refuses_wrong_types_and_placeholders)
     module.sources = wrong_sources;
     refused(&module, &binding, "Owner is of type pg_catalog.int4, and the module wants bigint");
     module = good;
+    module.apply = NULL;
+    module.streams = NULL;
+    refused(&module, &binding, "source things lists columns, but there is no apply() to read them");
+    module = good;
     module.definition = "SELECT FROM {stuff}";
     refused(&module, &binding, "definition: {stuff}: not one of the module's sources");
     module.definition = "SELECT {keys(a, b, c)}";
