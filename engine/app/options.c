@@ -25,6 +25,10 @@ enum option_value {
     OPT_ALL,
     OPT_FRESH,
     OPT_NO_VERIFY,
+    OPT_KEEP_OLD,
+    OPT_ROLLBACK,
+    OPT_DROP_KEPT,
+    OPT_CANCEL,
     OPT_CHUNK,
     OPT_MAX_RATE,
     OPT_KEY,
@@ -52,6 +56,10 @@ static const struct verb_option {
     {OPT_ALL, "all", {"rebuild", "deadletters", NULL}},
     {OPT_FRESH, "fresh", {"rebuild", NULL}},
     {OPT_NO_VERIFY, "no-verify", {"rebuild", NULL}},
+    {OPT_KEEP_OLD, "keep-old", {"rebuild", NULL}},
+    {OPT_ROLLBACK, "rollback", {"rebuild", NULL}},
+    {OPT_DROP_KEPT, "drop-kept", {"rebuild", NULL}},
+    {OPT_CANCEL, "cancel", {"rebuild", NULL}},
     {OPT_CHUNK, "chunk", {"rebuild", NULL}},
     {OPT_MAX_RATE, "max-rate", {"rebuild", NULL}},
     {OPT_KEY, "key", {"deadletters", NULL}},
@@ -136,6 +144,18 @@ static int take_option(struct pj_app *app, int value, const char *argument, stru
     case OPT_NO_VERIFY:
         app->options.no_verify = true;
         return PJ_OK;
+    case OPT_KEEP_OLD:
+        app->options.keep_old = true;
+        return PJ_OK;
+    case OPT_ROLLBACK:
+        app->options.rollback = true;
+        return PJ_OK;
+    case OPT_DROP_KEPT:
+        app->options.drop_kept = true;
+        return PJ_OK;
+    case OPT_CANCEL:
+        app->options.cancel = true;
+        return PJ_OK;
     case OPT_KEY:
         app->options.key = argument;
         return PJ_OK;
@@ -203,6 +223,10 @@ static int fill_options(struct option *options)
                                           {"key", required_argument, NULL, OPT_KEY},
                                           {"sqlstate", required_argument, NULL, OPT_SQLSTATE},
                                           {"no-verify", no_argument, NULL, OPT_NO_VERIFY},
+                                          {"keep-old", no_argument, NULL, OPT_KEEP_OLD},
+                                          {"rollback", no_argument, NULL, OPT_ROLLBACK},
+                                          {"drop-kept", no_argument, NULL, OPT_DROP_KEPT},
+                                          {"cancel", no_argument, NULL, OPT_CANCEL},
                                           {"dir", required_argument, NULL, OPT_DIR},
                                           {"record", no_argument, NULL, OPT_RECORD},
                                           {"changes", required_argument, NULL, OPT_CHANGES},

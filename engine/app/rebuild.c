@@ -1,19 +1,27 @@
-/* `rebuild`: a projection, or all of them, made equal to their definitions in place, while all goes on. */
+/* `rebuild`: projections made equal to their definitions, in place, while all goes on; or in one of its other forms
+ * (app/rebuild_fresh.h). */
 #include "core/rebuild.h"
+#include "app/rebuild_fresh.h"
 #include "app/scope.h"
+#include "base/mem.h"
 
 #include <stdio.h>
 
-static int not_there_yet(struct pj_error *error)
+/* What else is asked for than a rebuild in place; one thing at a time. */
+static int check_forms(const struct pj_verb_options *options, struct pj_error *error)
 {
-    pj_error_set(error, PJ_ECONFIG, "--fresh (a new table built beside, then swapped in) is not there yet");
-    return pj_error_hint(error, "without it the table is rebuilt in place, which mends every row that differs");
+    if (options->fresh + options->rollback + options->drop_kept + options->cancel > 1)
+        return pj_error_set(error, PJ_ECONFIG, "one of --fresh, --rollback, --drop-kept, --cancel, not several");
+    if (options->keep_old && !options->fresh && !options->rollback)
+        return pj_error_set(error, PJ_ECONFIG,
+                            "--keep-old goes with --fresh or --rollback: in place nothing is replaced");
+    return PJ_OK;
 }
 
 static int check_usage(const struct pj_app *app, struct pj_error *error)
 {
-    if (app->options.fresh)
-        return not_there_yet(error);
+    if (check_forms(&app->options, error) != PJ_OK)
+        return error->code;
     if (app->options.all && app->noperands)
         return pj_error_set(error, PJ_ECONFIG, "either --all or names, not both");
     if (app->options.all || app->noperands)
@@ -96,16 +104,61 @@ static int rebuild_all(struct pj_scope *scope, int64_t *dead_letters, struct pj_
     return code;
 }
 
-int pj_rebuild_command(struct pj_app *app, struct pj_error *error)
+static int in_place(struct pj_app *app, struct pj_error *error)
 {
     int64_t dead_letters = 0;
     struct pj_scope scope = {0};
-    if (check_usage(app, error) != PJ_OK)
-        return error->code;
     int code = pj_scope_open(&scope, app, "rebuild", error);
     if (code == PJ_OK)
         code =
             app->options.all ? rebuild_all(&scope, &dead_letters, error) : rebuild_named(&scope, &dead_letters, error);
     pj_scope_close(&scope);
     return code == PJ_OK && dead_letters ? PJ_EDEADLETTER : code;
+}
+
+/* ------------------------------------------------------------------------------------------------------ other forms */
+
+/* The names of all projections, or of those given, in a list that is to be freed with its texts. */
+static int list_names(struct pj_app *app, char ***names, int *count, struct pj_error *error)
+{
+    struct pj_scope scope = {0};
+    struct pj_projection *found;
+    int code = pj_scope_open(&scope, app, "rebuild", error);
+    int most = app->options.all ? scope.setup.nprojections : app->noperands;
+    *names = pj_alloc(sizeof **names * (size_t)(most + 1));
+    *count = 0;
+    for (int i = 0; code == PJ_OK && i < most; i++) {
+        const char *name = app->options.all ? scope.setup.projections[i].name : app->operands[i];
+        if (app->options.all && !scope.setup.projections[i].target_sql)
+            continue;
+        code = pj_scope_find(&scope, name, &found, error);
+        (*names)[(*count)++] = pj_strdup(name);
+    }
+    pj_scope_close(&scope);
+    return code;
+}
+
+static int of_each(struct pj_app *app, int (*form)(struct pj_app *app, const char *name, struct pj_error *error),
+                   struct pj_error *error)
+{
+    char **names = NULL;
+    int count = 0, code = list_names(app, &names, &count, error);
+    for (int i = 0; code == PJ_OK && i < count; i++)
+        code = form(app, names[i], error);
+    for (int i = 0; i < count; i++)
+        pj_free(names[i]);
+    pj_free(names);
+    return code;
+}
+
+int pj_rebuild_command(struct pj_app *app, struct pj_error *error)
+{
+    const struct pj_verb_options *options = &app->options;
+    if (check_usage(app, error) != PJ_OK)
+        return error->code;
+    if (options->cancel)
+        return of_each(app, pj_rebuild_cancel, error);
+    if (options->drop_kept)
+        return of_each(app, pj_rebuild_drop_kept, error);
+    return options->fresh || options->rollback ? of_each(app, pj_rebuild_fresh, error) : in_place(app, error);
 }

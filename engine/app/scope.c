@@ -37,11 +37,31 @@ int pj_scope_connect(const struct pj_app *app, const char *purpose, struct pj_se
     return code;
 }
 
+static int add_beside(struct pj_deployment *deployment, const char *name, struct pj_error *error)
+{
+    const struct pj_deployed_module *module = pj_deployment_find(deployment, name, false);
+    if (module) {
+        struct pj_deployed_module serving = *module; /* the list may move */
+        pj_deployment_add(deployment, &serving)->binding.beside = true;
+        return PJ_OK;
+    }
+    pj_error_set(error, PJ_ECONFIG, "there is no module \"%.60s\" in the module directory", name);
+    return pj_error_hint(error, "`pgprojector status` lists the projections");
+}
+
 int pj_scope_open(struct pj_scope *scope, struct pj_app *app, const char *purpose, struct pj_error *error)
+{
+    return pj_scope_open_beside(scope, app, purpose, NULL, error);
+}
+
+int pj_scope_open_beside(struct pj_scope *scope, struct pj_app *app, const char *purpose, const char *name,
+                         struct pj_error *error)
 {
     *scope = (struct pj_scope){.app = app};
     struct pj_session *write = NULL;
     int code = pj_deployment_make(&scope->deployment, &app->config, error);
+    if (code == PJ_OK && name)
+        code = add_beside(&scope->deployment, name, error);
     if (code == PJ_OK)
         code = pj_scope_connect(app, purpose, &scope->look, error);
     if (code == PJ_OK)
@@ -100,7 +120,7 @@ static void describe(const struct pj_progress *progress, char *text, size_t size
                  progress->remaining_s);
 }
 
-static void show(void *context, const struct pj_progress *progress)
+void pj_scope_show(void *context, const struct pj_progress *progress)
 {
     struct pj_scope *scope = context;
     char text[320];
@@ -129,7 +149,7 @@ struct pj_mend pj_scope_mend(struct pj_scope *scope, const struct pj_projection 
 {
     return (struct pj_mend){
         .work = scope->work,
-        .job = {.session = scope->look, .show = show, .context = scope},
+        .job = {.session = scope->look, .show = pj_scope_show, .context = scope},
         .projection = projection,
         .stop = &scope->app->stop,
         .options = {.chunk = scope->app->options.chunk, .max_rate = scope->app->options.max_rate},

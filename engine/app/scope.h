@@ -18,6 +18,9 @@ struct pj_scope {
 
 /* Modules are loaded and bound (the write database's catalog is read); targets are not looked at yet. */
 int pj_scope_open(struct pj_scope *scope, struct pj_app *app, const char *purpose, struct pj_error *error);
+/* The same, with the module of that name bound a second time, to a table beside its own. */
+int pj_scope_open_beside(struct pj_scope *scope, struct pj_app *app, const char *purpose, const char *name,
+                         struct pj_error *error);
 void pj_scope_close(struct pj_scope *scope);
 
 /* A read session for what needs no modules; PJ_EUNHEALTHY where the first start is not complete. */
@@ -29,6 +32,7 @@ int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_proj
 
 /* A mend on this scope's sessions, with its progress shown on stderr. */
 struct pj_mend pj_scope_mend(struct pj_scope *scope, const struct pj_projection *projection);
+void pj_scope_show(void *scope, const struct pj_progress *progress);
 void pj_scope_end_line(struct pj_scope *scope);
 
 #endif

@@ -64,8 +64,12 @@ int pj_build_carry_identity(struct pj_session *session, const struct pj_build_ro
 char *pj_build_object_name(const char *table, const char *columns, const char *label);
 
 /* Within the swap, the tables having their new names: the same for their indexes. */
+struct pj_build_renaming {
+    const char *former, *kept;  /* the former table was called, is called */
+    const char *beside, *table; /* the new one */
+};
 int pj_build_rename_indexes(struct pj_session *session, const struct pj_build_row *former,
-                            const struct pj_build_row *next, const char *kept_table, const char *table,
+                            const struct pj_build_row *next, const struct pj_build_renaming *to,
                             struct pj_error *error);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * Names of indexes after a swap: as if the new table had always had its name. An index that the former table has, too, takes over
- * that name (which somebody may have given it by hand); any other gets the name that the server would have given it. The former
- * table's indexes make way: they get the names that the server would give them under their table's name of now.
+ * that name (which somebody may have given it by hand); any other that has the name which the server gave it, for the table beside,
+ * gets the one that it would have been given. The former table's indexes make way in the same manner. Other names stay:
+ * somebody gave them, and wants them back after a rollback.
  */
 #include "base/mem.h"
 #include "core/build_internal.h"
@@ -10,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_BYTES = 63 };
+enum { NAME_BYTES = 63, MOST_TURNS = 20 };
 
 /* ------------------------------------------------------------------------------------------------------------ names */
 
@@ -69,6 +70,20 @@ static int find_name(struct pj_session *session, const char *schema, const char 
     return code;
 }
 
+/* Whether the server may have given that name to an index of a table of that name. */
+static bool is_made(const char *name, const char *table, const char *columns, const char *label)
+{
+    bool same = false;
+    for (int turn = 0; !same && turn < MOST_TURNS; turn++) {
+        char numbered[32];
+        snprintf(numbered, sizeof numbered, "%s%.0d", label, turn);
+        char *made = pj_build_object_name(table, columns, numbered);
+        same = strcmp(made, name) == 0;
+        pj_free(made);
+    }
+    return same;
+}
+
 /* --------------------------------------------------------------------------------------------------------- renaming */
 
 static int rename_index(struct pj_session *session, const char *schema, const char *from, const char *to,
@@ -96,42 +111,51 @@ static int rename_index(struct pj_session *session, const char *schema, const ch
     return code;
 }
 
-enum { SIDE, SCHEMA, NAME, FORMER_NAME, COMMENT, COLUMNS, LABEL };
+enum { SIDE, SCHEMA, NAME, LIKE_IT, COMMENT, COLUMNS, LABEL };
 
 static const char *field(const PGresult *result, int row, int column)
 {
     return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
 }
 
-static int rename_row(struct pj_session *session, const PGresult *indexes, int row, const char *table,
+/* What an index is called as one of a table that was called `from`, or `or_from`, and is now called `to`. */
+static int rename_made(struct pj_session *session, const PGresult *indexes, int row, const char *from,
+                       const char *or_from, const char *to, struct pj_error *error)
+{
+    const char *name = field(indexes, row, NAME), *columns = field(indexes, row, COLUMNS);
+    const char *schema = field(indexes, row, SCHEMA), *label = field(indexes, row, LABEL);
+    bool make_way = strcmp(PQgetvalue(indexes, row, SIDE), "former") == 0 && field(indexes, row, LIKE_IT);
+    char *made = NULL;
+    if (!make_way && !is_made(name, from, columns, label) && !is_made(name, or_from, columns, label))
+        return PJ_OK;
+    int code = find_name(session, schema, to, columns, label, &made, error);
+    if (code == PJ_OK)
+        code = rename_index(session, schema, name, made, NULL, error);
+    pj_free(made);
+    return code;
+}
+
+static int rename_row(struct pj_session *session, const PGresult *indexes, int row, const struct pj_build_renaming *to,
                       struct pj_error *error)
 {
-    const char *schema = field(indexes, row, SCHEMA), *taken_over = field(indexes, row, FORMER_NAME);
-    char *name = NULL;
-    int code = PJ_OK;
+    const char *taken_over = field(indexes, row, LIKE_IT);
+    if (strcmp(PQgetvalue(indexes, row, SIDE), "former") == 0)
+        return rename_made(session, indexes, row, to->former, to->former, to->kept, error);
     if (taken_over)
-        name = pj_strdup(taken_over);
-    else
-        code =
-            find_name(session, schema, table, field(indexes, row, COLUMNS), field(indexes, row, LABEL), &name, error);
-    if (code == PJ_OK)
-        code = rename_index(session, schema, field(indexes, row, NAME), name, field(indexes, row, COMMENT), error);
-    pj_free(name);
-    return code;
+        return rename_index(session, field(indexes, row, SCHEMA), field(indexes, row, NAME), taken_over,
+                            field(indexes, row, COMMENT), error);
+    return rename_made(session, indexes, row, to->beside, to->kept, to->table, error);
 }
 
 /* The query gives the former table's first: they make way. */
 int pj_build_rename_indexes(struct pj_session *session, const struct pj_build_row *former,
-                            const struct pj_build_row *next, const char *kept_table, const char *table,
-                            struct pj_error *error)
+                            const struct pj_build_row *next, const struct pj_build_renaming *to, struct pj_error *error)
 {
     const char *params[] = {former->oid, next->oid};
     PGresult *indexes;
     int code = pj_session_query(session, &indexes, pj_sql_build_names, 2, params, error);
-    for (int row = 0; code == PJ_OK && row < PQntuples(indexes); row++) {
-        bool of_former = strcmp(PQgetvalue(indexes, row, SIDE), "former") == 0;
-        code = rename_row(session, indexes, row, of_former ? kept_table : table, error);
-    }
+    for (int row = 0; code == PJ_OK && row < PQntuples(indexes); row++)
+        code = rename_row(session, indexes, row, to, error);
     PQclear(indexes);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "rename indexes");
 }

@@ -28,7 +28,11 @@
 
 enum { FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 1000, SAY_AFTER = 5 };
 
-static const char lock_timeout_sql[] = "SET LOCAL lock_timeout = '50ms'";
+/* Less than the server's deadlock_timeout: of two that wait for each other (a reader may open the table first and the view then) it is
+ * the swap that gives way, not the reader that fails. */
+static const char lock_timeout_sql[] =
+    "SELECT pg_catalog.set_config('lock_timeout', greatest(1, least(50, setting::integer / 2))::text, true) "
+    "FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'";
 static const char old_ms[] = "150"; /* a transaction older than that is not worth waiting for with locks held */
 
 struct swap {
@@ -155,39 +159,45 @@ static int redefine_views(struct swap *swap, struct pj_error *error)
 static int rename_all(struct swap *swap, const char *kept_table, struct pj_error *error)
 {
     const char *table = swap->build->table;
+    struct pj_build_renaming to = {swap->former.table, kept_table, swap->next.table, table};
     int code = PJ_OK;
     if (has_former(swap))
         code = pj_build_rename_table(swap->work, swap->former.schema, swap->former.table, kept_table, error);
     if (code == PJ_OK)
         code = pj_build_rename_table(swap->work, swap->next.schema, swap->next.table, table, error);
     if (code == PJ_OK)
-        code = pj_build_rename_indexes(swap->work, &swap->former, &swap->next, kept_table, table, error);
+        code = pj_build_rename_indexes(swap->work, &swap->former, &swap->next, &to, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "names");
 }
 
 /* ---------------------------------------------------------------------------------------------------------- catalog */
 
-/* $1: the name; $2: the kept table's; $3: the new one's; $4: whether there is a former table. Dead letters refer to their projection's
- * name: both are changed by one statement, at whose end that is checked. */
-static const char *const catalog_sql[] = {
-    "DELETE FROM pgprojector.dead_letter WHERE projection IN ($1, $1 || '.kept')",
-    "DELETE FROM pgprojector.dirty_key WHERE projection IN ($1, $1 || '.kept', $1 || '.next')",
-    "DELETE FROM pgprojector.projection WHERE name = $1 || '.kept' OR name = $1 AND NOT $4::boolean",
+/* $1: the name; $2 where there is one: see enter(). Dead letters refer to their projection's name: both are changed by one
+ * statement, at whose end that is checked. */
+static const char forget_sql[] = "DELETE FROM pgprojector.dead_letter WHERE projection IN ($1, $1 || '.kept')";
+static const char forget_keys_sql[] = "DELETE FROM pgprojector.dirty_key "
+                                      "WHERE projection IN ($1, $1 || '.kept', $1 || '.next')";
+static const char make_way_sql[] =
+    "DELETE FROM pgprojector.projection WHERE name = $1 || '.kept' OR name = $1 AND NOT $2::boolean";
+static const char keep_sql[] =
     "UPDATE pgprojector.projection SET name = $1 || '.kept', target_table = $2, state = 'retired', reason = NULL, "
-    "since = pg_catalog.clock_timestamp() WHERE name = $1",
-    "WITH renamed AS (UPDATE pgprojector.projection SET name = $1, target_table = $3, state = 'live', reason = NULL, "
+    "since = pg_catalog.clock_timestamp() WHERE name = $1";
+static const char take_over_sql[] =
+    "WITH renamed AS (UPDATE pgprojector.projection SET name = $1, target_table = $2, state = 'live', reason = NULL, "
     "since = pg_catalog.clock_timestamp() WHERE name = $1 || '.next') "
-    "UPDATE pgprojector.dead_letter SET projection = $1 WHERE projection = $1 || '.next'",
-    "UPDATE pgprojector.checkpoint SET roster = roster + 1",
-};
+    "UPDATE pgprojector.dead_letter SET projection = $1 WHERE projection = $1 || '.next'";
 
 static int enter(struct swap *swap, const char *kept_table, struct pj_error *error)
 {
-    const char *params[] = {swap->build->name, kept_table, swap->build->table, has_former(swap) ? "true" : "false"};
-    static const int counts[] = {1, 1, 4, 2, 3, 0};
+    const char *second[] = {NULL, NULL, has_former(swap) ? "true" : "false", kept_table, swap->build->table};
+    static const char *const statements[] = {forget_sql, forget_keys_sql, make_way_sql, keep_sql, take_over_sql};
     int code = PJ_OK;
-    for (size_t i = 0; code == PJ_OK && i < sizeof catalog_sql / sizeof *catalog_sql; i++)
-        code = pj_build_run(swap->work, catalog_sql[i], counts[i], params, error);
+    for (size_t i = 0; code == PJ_OK && i < sizeof statements / sizeof *statements; i++) {
+        const char *params[] = {swap->build->name, second[i]};
+        code = pj_build_run(swap->work, statements[i], second[i] ? 2 : 1, params, error);
+    }
+    if (code == PJ_OK)
+        code = pj_session_exec(swap->work, "UPDATE pgprojector.checkpoint SET roster = roster + 1", error);
     return code == PJ_OK ? pj_keywork_changed(swap->work, error) : code;
 }
 

@@ -159,8 +159,8 @@ static int shape_differs(const struct pj_projection *projection, const char *col
 {
     pj_error_set(error, PJ_ECONFIG, "the shape has changed: column %.60s of %s %s", column, projection->target_sql,
                  how);
-    return pj_error_hint(error, "a rebuild in place needs the same columns and types; building a new table beside and "
-                                "swapping it in (--fresh) is not there yet");
+    return pj_error_hint(error, "build a new table beside, and swap it in: pgprojector rebuild %s --fresh",
+                         projection->name);
 }
 
 /* Each column of the one must be one of the other, of the same type. */

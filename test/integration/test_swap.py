@@ -1,0 +1,290 @@
+"""Built beside and swapped in: what goes along with the name, who waits for whom, what an interruption leaves."""
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from harness.cluster import poll
+from harness.daemon import PROGRAM, ROOT, environment
+from harness.scenes import SEND
+
+NAME = "conversation_summary"
+FACTS = """
+    SELECT relname, pg_get_userbyid(relowner), (SELECT array_agg(a::text ORDER BY a::text) FROM aclexplode(relacl) a),
+           reloptions::text, obj_description(c.oid, 'pg_class'),
+           (SELECT array_agg((attname, attacl::text, col_description(c.oid, attnum), attstattarget) ORDER BY attname)::text
+            FROM pg_attribute a WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
+           (SELECT array_agg((indexrelid::regclass, pg_get_indexdef(indexrelid), obj_description(indexrelid, 'pg_class'))
+                             ORDER BY indexrelid::regclass::text)::text FROM pg_index WHERE indrelid = c.oid),
+           (SELECT array_agg((conname, pg_get_constraintdef(oid)) ORDER BY conname)::text FROM pg_constraint
+            WHERE conrelid = c.oid)
+    FROM pg_class c WHERE c.oid = 'conversation_summary'::regclass"""
+BY_HAND = """
+    DROP ROLE IF EXISTS swap_reader; CREATE ROLE swap_reader;
+    DROP ROLE IF EXISTS swap_owner; CREATE ROLE swap_owner; GRANT CREATE, USAGE ON SCHEMA public TO swap_owner;
+    ALTER TABLE conversation_summary OWNER TO swap_owner;
+    GRANT SELECT (id, title) ON conversation_summary TO swap_reader WITH GRANT OPTION;
+    GRANT SELECT, DELETE ON conversation_summary TO PUBLIC;
+    REVOKE TRUNCATE ON conversation_summary FROM swap_owner;
+    COMMENT ON TABLE conversation_summary IS 'it''s ours'; COMMENT ON COLUMN conversation_summary.title IS 'shown';
+    ALTER TABLE conversation_summary SET (autovacuum_vacuum_scale_factor = 0.07, fillfactor = 61);
+    ALTER TABLE conversation_summary ALTER COLUMN title SET STATISTICS 321;
+    ALTER TABLE conversation_summary ADD CONSTRAINT not_negative CHECK (message_count >= 0);
+    CREATE INDEX "by hand" ON conversation_summary (lower(title), message_count DESC) WHERE message_count > 1;
+    COMMENT ON INDEX "by hand" IS 'mine'; ALTER INDEX conversation_summary_pkey RENAME TO "the key";
+    CREATE VIEW titles WITH (security_barrier = true) AS SELECT id, title AS "Title" FROM conversation_summary;
+    CREATE VIEW counts AS SELECT c.id, s.message_count, t."Title" FROM conversations c
+        JOIN conversation_summary s USING (id) LEFT JOIN titles t USING (id);
+    CREATE VIEW upon AS SELECT count(*) AS n, max("Title") AS t FROM titles;
+    GRANT SELECT ON upon TO swap_reader; COMMENT ON VIEW titles IS 'the titles';
+"""
+
+
+def no_orphans(pair, kept=False):
+    assert pair.read_value("SELECT count(*) FROM pg_class WHERE relname LIKE '%\\_\\_next%'") == 0
+    assert pair.read_value("SELECT count(*) FROM pgprojector.projection WHERE name LIKE '%.next'") == 0
+    assert (pair.read_value("SELECT count(*) FROM pg_class WHERE relname LIKE '%\\_\\_kept%' AND relkind = 'r'") == 1) == kept
+    assert pair.read_value("SELECT count(*) FROM pgprojector.projection WHERE name LIKE '%.kept'") == kept
+    assert pair.read_value("SELECT count(*) FROM pgprojector.job") == 0
+    assert pair.read_value("SELECT count(*) FROM pgprojector.dirty_key") == 0
+
+
+def oid(pair, name=NAME):
+    return pair.read_value("SELECT to_regclass(%s)::oid::bigint", (name,))
+
+
+def start_command(pair, *words):
+    return subprocess.Popen([PROGRAM, *words], env=environment(pair.write_url, pair.read_url), stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def at_rest(streaming):
+    """Something in both databases, and no daemon."""
+    streaming.daemon.stop()
+    return streaming
+
+
+def test_what_goes_along(at_rest):
+    pair = at_rest
+    pair.read_query(BY_HAND)
+    before, former = pair.read_query(FACTS), oid(pair)
+    views = pair.read_query("SELECT oid::bigint, relname, reloptions::text, relacl::text FROM pg_class WHERE relkind = 'v'"
+                            " AND relnamespace = 'public'::regnamespace ORDER BY relname")
+    shown = pair.read_query("SELECT * FROM upon, counts ORDER BY id")
+    pair.read_query("UPDATE conversation_summary SET title = 'wrong', message_count = message_count + 1")
+    result = pair.command("rebuild", NAME, "--fresh")
+    assert result.code == 0 and "built anew and swapped in" in result.out, result
+    assert oid(pair) != former
+    for was, now in zip(before[0], pair.read_query(FACTS)[0]):
+        assert now == was
+    assert pair.read_query("SELECT oid::bigint, relname, reloptions::text, relacl::text FROM pg_class WHERE relkind = 'v'"
+                           " AND relnamespace = 'public'::regnamespace ORDER BY relname") == views
+    assert pair.read_query("SELECT * FROM upon, counts ORDER BY id") == shown
+    assert pair.read_value("SELECT obj_description('titles'::regclass, 'pg_class')") == "the titles"
+    no_orphans(pair)
+    pair.start()
+    pair.write_query(SEND, (5,))
+    pair.assert_same("the daemon goes on with the new table")
+
+
+REFUSED = [
+    ("CREATE MATERIALIZED VIEW m AS SELECT id FROM conversation_summary", "materialized view public.m"),
+    ("CREATE TABLE t (id uuid REFERENCES conversation_summary)", "constraint t_id_fkey on table public.t"),
+    ("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER touch AFTER INSERT ON"
+     " conversation_summary FOR EACH ROW EXECUTE FUNCTION f()", "trigger touch on table public.conversation_summary"),
+    ("CREATE RULE r AS ON DELETE TO conversation_summary DO ALSO NOTHING", "rule r on table public.conversation_summary"),
+    ("CREATE POLICY p ON conversation_summary USING (true)", "policy p on table public.conversation_summary"),
+    ("ALTER TABLE conversation_summary ENABLE ROW LEVEL SECURITY", "its row-level security"),
+    ("CREATE FUNCTION g() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM conversation_summary; END",
+     "function public.g()"),
+    ("CREATE FUNCTION h(conversation_summary) RETURNS text LANGUAGE sql AS 'SELECT $1.title'", "function public.h("),
+    ("CREATE PUBLICATION pub FOR TABLE conversation_summary", "publication"),
+    ("CREATE TABLE child () INHERITS (conversation_summary)", "table public.child"),
+    ("CREATE STATISTICS st ON title, message_count FROM conversation_summary", "statistics object public.st"),
+    ("ALTER TABLE conversation_summary ADD COLUMN mine integer", "column mine, which was added by hand"),
+]
+
+
+def test_what_cannot_go_along_is_refused(at_rest):
+    """Each by name, and with nothing changed; also all at once, and by a view upon a column that is no longer there."""
+    pair, former = at_rest, oid(at_rest)
+    for sql, _ in REFUSED:
+        pair.read_query(sql)
+    result = pair.command("rebuild", NAME, "--fresh")
+    assert result.code == 2 and "cannot go along" in result.err and "nothing has been swapped" in result.err, result
+    for _, what in REFUSED:
+        assert what in result.err, (what, result.err)
+    assert oid(pair) == former
+    no_orphans(pair)
+
+
+def test_a_reader_is_waited_for(at_rest):
+    """Nobody queues behind the swap while a reader has the table open, and the reader is named; cancelled, all is as before."""
+    pair, former = at_rest, oid(at_rest)
+    reader = pair.read_connection()
+    reader.autocommit = False
+    with reader.cursor() as cursor:
+        cursor.execute("SET application_name = 'slow report'; SELECT count(*) FROM conversation_summary")
+    process = start_command(pair, "rebuild", NAME, "--fresh")
+    job = poll(lambda: [j for j in pair.command("status", "--json").json["jobs"] if "waiting for pid" in j["phase"]],
+               what="the wait")[0]
+    assert "slow report" in job["phase"] and job["kind"] == "build" and job["running"], job
+    longest = 0
+    for _ in range(50):
+        began = time.monotonic()
+        pair.read_value("SELECT count(*) FROM conversation_summary")
+        longest = max(longest, time.monotonic() - began)
+    assert longest < 1, "other readers wait behind the swap"
+    assert pair.command("rebuild", NAME, "--cancel").code == 0
+    _, err = process.communicate(timeout=20)
+    assert process.returncode != 0 and "cancelled" in err, err
+    assert oid(pair) == former
+    no_orphans(pair)
+    process = start_command(pair, "rebuild", NAME, "--fresh")
+    poll(lambda: [j for j in pair.command("status", "--json").json["jobs"] if "waiting for pid" in j["phase"]], what="the wait")
+    reader.commit()
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, (out, err)
+    reader.close()
+    assert oid(pair) != former
+    no_orphans(pair)
+
+
+def test_readers_never_see_it_missing(at_rest):
+    """Readers of the table and of a view upon it poll through swaps one after the other."""
+    pair = at_rest
+    pair.read_query("CREATE VIEW titles AS SELECT id, title FROM conversation_summary")
+    wanted = pair.read_query("SELECT count(*), (SELECT count(*) FROM titles) FROM conversation_summary")
+    ending, faults, samples = threading.Event(), [], [0, 0]
+
+    def read(number, sql):
+        try:
+            conn = pair.read_connection()  # not by `with`, which would make one transaction of it
+            with conn.cursor() as cursor:
+                while not ending.is_set():
+                    cursor.execute(sql)
+                    samples[number] += 1
+                    if cursor.fetchall() != wanted:
+                        faults.append("other rows")
+            conn.close()
+        except Exception as error:  # pylint: disable=broad-except
+            faults.append(repr(error))
+    threads = [threading.Thread(target=read, args=job) for job in enumerate((
+        "SELECT count(*), (SELECT count(*) FROM titles) FROM conversation_summary",
+        "SELECT count(s.*), count(*) FROM titles t LEFT JOIN conversation_summary s USING (id)"))]
+    for thread in threads:
+        thread.start()
+    oids = {oid(pair)}
+    for _ in range(4):
+        result = pair.command("rebuild", NAME, "--fresh", "--no-verify")
+        assert result.code == 0, result
+        oids.add(oid(pair))
+    ending.set()
+    for thread in threads:
+        thread.join(20)
+    assert not faults and min(samples) > 10 and len(oids) == 5, (faults[:3], samples, oids)
+    no_orphans(pair)
+
+
+@pytest.mark.parametrize("phase", ["indexing", "waiting"])
+def test_killed_and_begun_again(at_rest, phase):
+    """SIGKILL while it makes indexes, and while it waits to swap: what served serves; beginning again leaves nothing behind."""
+    pair, former = at_rest, oid(at_rest)
+    pair.read_query("CREATE FUNCTION slow(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';"
+                    "CREATE INDEX by_hand ON conversation_summary (public.slow(title)); CREATE OR REPLACE FUNCTION slow(text)"
+                    " RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN $1; END'")
+    blocker = pair.read_connection()
+    blocker.autocommit = False
+    with blocker.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(7)" if phase == "indexing" else "SELECT FROM conversation_summary")
+    process = start_command(pair, "rebuild", NAME, "--fresh")
+    poll(lambda: [j for j in pair.command("status", "--json").json["jobs"]
+                  if j["phase"].split()[0] == phase and "mirrors" not in j["phase"]], what=phase)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+    blocker.close()
+    assert oid(pair) == former and oid(pair, f"{NAME}__next") is not None
+    poll(lambda: not any(j["running"] for j in pair.command("status", "--json").json["jobs"]), what="the backend's end")
+    assert pair.command("rebuild", NAME, "--fresh").code == 0
+    assert oid(pair) != former
+    no_orphans(pair)
+    pair.start()
+    pair.assert_same()
+
+
+# ------------------------------------------------------------------------------------------------------------ versions
+
+MODULE = """
+#include "pgprojector.h"
+static const struct pj_source sources[] = {{"conversations", "id", NULL}, {NULL, NULL, NULL}};
+static const char *const key[] = {"id", NULL};
+static const char *const indexes[] = {"(title)", NULL};
+static const struct pj_module module = {
+    .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "titles",
+    .version = VERSION, .description = "titles", .sources = sources, .target = TARGET, .key = key,
+    .target_indexes = indexes,
+    .definition = "SELECT c.id, " COLUMNS " FROM {conversations} AS c WHERE {keys(c.id)}",
+};
+const struct pj_module *pj_module(void)
+{
+    return &module;
+}
+"""
+LONG = "conversation_titles_under_a_name_as_long_as_the_server_admits__"
+
+
+def build_module(directory, version, columns, target=LONG):
+    source = directory / "titles.c"
+    source.write_text(MODULE)
+    subprocess.run(["cc", "-shared", "-fPIC", f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f'-DTARGET="{target}"',
+                    f"-I{ROOT}/engine/include", "-o", directory / "new.so", source], check=True)
+    (directory / "new.so").rename(directory / "titles.so")
+
+
+def names(pair):
+    return pair.read_query("SELECT c.relname FROM pg_class c WHERE relnamespace = 'public'::regnamespace AND relkind IN"
+                           " ('r', 'i') AND relname ~ '^conversation_titles|by hand' ORDER BY 1")
+
+
+def test_another_shape_kept_and_rolled_back(make_pair, tmp_path):
+    """With a table's name of 63 bytes: a version with another column, kept, back, forward again."""
+    assert len(LONG) == 63
+    build_module(tmp_path, 1, "c.title, c.type")
+    pair = make_pair(config=f"[pgprojector]\nmodule_dir = {tmp_path}\n")
+    pair.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'c', 'group' FROM generate_series(1, 5)")
+    pair.start().daemon.stop()
+    before = names(pair)
+    pair.read_query(f"CREATE VIEW types AS SELECT id, type FROM {LONG}; CREATE INDEX \"by hand\" ON {LONG} (type)")
+    build_module(tmp_path, 2, "c.title, length(c.title) AS size")
+    in_place = pair.command("rebuild", "titles")
+    assert in_place.code == 2 and "--fresh" in in_place.err, in_place
+    refused = pair.command("rebuild", "titles", "--fresh", "--keep-old")
+    assert refused.code == 2 and "view public.types, which uses column type: the new table has none" in refused.err, refused
+    no_orphans(pair)
+    pair.read_query("DROP VIEW types")
+    fresh = pair.command("rebuild", "titles", "--fresh", "--keep-old")
+    assert fresh.code == 0 and "is kept" in fresh.out and "by hand" in fresh.err, fresh
+    assert pair.read_query(f"SELECT DISTINCT size FROM {LONG}") == [(1,)]
+    no_orphans(pair, kept=True)
+    assert [name for name in before if name not in names(pair)] == [], names(pair)
+    wrong = pair.command("rebuild", "titles", "--rollback")
+    assert wrong.code == 2 and "built by version 1" in wrong.err and "install version 1" in wrong.err, wrong
+    pair.write_query("UPDATE conversations SET title = 'later'; INSERT INTO conversations SELECT gen_random_uuid(),"
+                     " gen_random_uuid(), 'c', 'group'")
+    pair.start().catch_up()
+    pair.daemon.stop()
+    build_module(tmp_path, 1, "c.title, c.type")
+    back = pair.command("rebuild", "titles", "--rollback", "--keep-old")
+    assert back.code == 0 and "rolled back" in back.out, back
+    assert pair.read_query(f"SELECT title, count(type) FROM {LONG} GROUP BY 1 ORDER BY 1") == [("c", 1), ("later", 5)]
+    assert [name for name in before if name not in names(pair)] == [], names(pair)
+    assert ("by hand",) in names(pair)
+    no_orphans(pair, kept=True)
+    assert "was dropped" in pair.command("rebuild", "titles", "--drop-kept").out
+    assert "no table was kept" in pair.command("rebuild", "titles", "--drop-kept").out
+    no_orphans(pair)
+    pair.start().catch_up()
+    assert pair.command("verify").code == 0
