@@ -36,7 +36,7 @@ struct pj_emptied {
 
 struct pj_table_rows {
     const struct pj_table *table;
-    struct pj_row **rows; /* in order of first appearance; pj_batch_sort sorts them by identity */
+    struct pj_row **rows; /* in order of first appearance; see pj_batch_sort */
     size_t count, capacity;
     struct pj_row **slots; /* open addressing, a power of two */
     size_t nslots;
@@ -87,7 +87,8 @@ int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error);
 /* After resolve: whether anything is to be done for the row (it changed; it was not both made and gone in here). */
 bool pj_row_changed(const struct pj_table *table, const struct pj_row *row);
 
-/* Sorts each table's rows by identity bytes, so that they are written in the order of the key (batch_sort.c). */
+/* Sorts each table's rows by identity bytes, so that they are written in the order of the key; many new rows, where the
+ * table has an insert_order, by that column's (batch_sort.c). */
 void pj_batch_sort(struct pj_batch *batch);
 
 #endif

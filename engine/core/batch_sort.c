@@ -1,6 +1,11 @@
 /*
  * Sorting a batch's rows by the bytes of their identity, so that the mirror's pages and its index are met in order.
  *
+ * Where most of the mirror's indexes begin with another column (messages: conversation_id), rows that are inserted are
+ * sorted by that one instead: each insert then finds its place in those indexes on pages that the one before has just
+ * brought into the processor's cache, and a conversation's messages come to lie together. Rows of one conversation keep the order
+ * in which they came.
+ *
  * By a radix sort over the first eight bytes, of which nearly every key needs no more (uuid, bigint), one byte a pass, from the
  * last to the first; bytes that are the same everywhere cost nothing. Rows that have those eight bytes in common are then
  * sorted among themselves by comparison. 32,768 uuids: 11 ns a row, where comparing all of them took 160.
@@ -90,16 +95,24 @@ static void sort_ties(struct entry *entries, size_t count, int nidentity)
     }
 }
 
-static void sort_many(struct pj_row **rows, size_t count, int nidentity)
+/* What a row is sorted by; updates and deletes find their rows by the identity. */
+static const struct pj_value *sort_value(const struct pj_table *table, const struct pj_row *row)
+{
+    bool inserted = row->old_state == PJ_OLD_NONE && row->new_row;
+    return inserted && table->insert_order ? &row->new_row[table->insert_order - 1] : &row->identity[0];
+}
+
+static void sort_many(const struct pj_table *table, struct pj_row **rows, size_t count)
 {
     struct entry *entries = pj_realloc(NULL, 2 * count * sizeof *entries);
     uint64_t varying = 0;
     for (size_t i = 0; i < count; i++) {
-        entries[i] = (struct entry){prefix_of(&rows[i]->identity[0]), rows[i]};
+        entries[i] = (struct entry){prefix_of(sort_value(table, rows[i])), rows[i]};
         varying |= entries[i].prefix ^ entries[0].prefix;
     }
     struct entry *sorted = sort_by_prefix(entries, entries + count, count, varying);
-    sort_ties(sorted, count, nidentity);
+    if (!table->insert_order)
+        sort_ties(sorted, count, table->nidentity);
     for (size_t i = 0; i < count; i++)
         rows[i] = sorted[i].row;
     pj_free(entries);
@@ -111,7 +124,7 @@ void pj_batch_sort(struct pj_batch *batch)
         struct pj_table_rows *rows = &batch->tables[t];
         int nidentity = rows->table->nidentity;
         if (rows->count >= FEW)
-            sort_many(rows->rows, rows->count, nidentity);
+            sort_many(rows->table, rows->rows, rows->count);
         else if (rows->count > 1)
             qsort_r(rows->rows, rows->count, sizeof *rows->rows, compare_places, &nidentity);
     }

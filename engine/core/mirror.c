@@ -127,6 +127,45 @@ int pj_mirror_add_keys(struct pj_session *read, const struct pj_table *table, st
 
 /* ---------------------------------------------------------------------------------------------------------- drop */
 
+/* -------------------------------------------------------------------------------------------------------- order */
+
+/* By column, how many indexes begin with it; the identity's first column ($3) wins a tie. */
+static const char leading_sql[] =
+    "SELECT a.attname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+    "JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisvalid "
+    "JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] "
+    "WHERE n.nspname = $1 AND c.relname = $2 GROUP BY a.attname "
+    "ORDER BY count(*) DESC, a.attname = $3 DESC, a.attname LIMIT 1";
+
+/* A batch is sorted by the first eight bytes, which of a text may say nothing. */
+static bool has_fixed_width(enum pj_type type)
+{
+    return type != PJ_ANY && type != PJ_TEXT && type != PJ_BYTEA;
+}
+
+static int learn_order(struct pj_session *read, struct pj_table *table, struct pj_error *error)
+{
+    const char *identity = table->columns[table->identity[0]].name;
+    const char *params[] = {table->schema, table->name, identity};
+    PGresult *leading;
+    int code = pj_session_query(read, &leading, leading_sql, 3, params, error);
+    const char *name = code == PJ_OK && PQntuples(leading) ? PQgetvalue(leading, 0, 0) : identity;
+    int column = strcmp(name, identity) == 0 ? -1 : pj_table_column_index(table, name, strlen(name));
+    table->insert_order = column >= 0 && has_fixed_width(table->columns[column].type) ? column + 1 : 0;
+    PQclear(leading);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
+}
+
+int pj_mirror_learn_order(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error)
+{
+    for (int i = 0; i < count; i++)
+        if (learn_order(read, &tables[i], error) != PJ_OK)
+            return error->code;
+    return PJ_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------- drop */
+
 static int drop_listed(struct pj_session *read, const PGresult *list, struct pj_error *error)
 {
     int code = PJ_OK;

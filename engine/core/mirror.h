@@ -39,6 +39,12 @@ int pj_mirror_check_shape(struct pj_session *read, const struct pj_table *tables
  */
 int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error);
 
+/*
+ * Finds for each table the order in which rows are best inserted: that of the column with which most of its mirror's
+ * indexes begin, where it is more than begin with the identity's first column, and of a type of a fixed width.
+ */
+int pj_mirror_learn_order(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error);
+
 /* Appends "a, b, c" of the columns, quoted; with a prefix such as "m." before each (NULL: none). */
 void pj_mirror_columns(struct pj_buf *sql, const struct pj_table *table, const char *prefix);
 

@@ -22,7 +22,8 @@ struct pj_setup {
 int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *write,
                   struct pj_session *read, struct pj_error *error);
 
-/* Once the read side's tables exist: checks mirrors and targets, builds what SQL needs their types. */
+/* Once the read side's tables exist: checks mirrors and targets, builds what SQL needs their types, and finds the order in
+ * which mirrors are best written. */
 int pj_setup_check_read(struct pj_setup *setup, struct pj_session *read, struct pj_error *error);
 
 /* The same before a resync, which does not mind what became of the source's rows meanwhile: columns and keys must fit. */

@@ -50,7 +50,8 @@ struct pj_table {
                                    REPLICA IDENTITY FULL the primary key, found in the whole old row */
     bool identity_is_key;            /* identity and key are the same columns */
     bool identity_full;
-    int nleaves; /* of a partitioned table, as of when it was read; filled, freed and used by core/source */
+    int insert_order; /* the column in whose order rows are inserted into the mirror, plus one; 0: the identity's */
+    int nleaves;      /* of a partitioned table, as of when it was read; filled, freed and used by core/source */
     struct pj_table_leaf *leaves;
     bool joining; /* its mirror is not exact yet: changed rows are only noted (core/joining.h) */
 };

@@ -122,3 +122,14 @@ def test_deltas_of_more_keys_than_can_be_held(make_pair):
             cursor.execute(send, (f"turn {turn} ", turn, turn))
         cursor.execute("DELETE FROM messages WHERE sequence_number = 4; COMMIT")
     pair.assert_same()
+
+
+def test_messages_of_a_conversation_are_written_together(make_pair):
+    """Most indexes of the mirror begin with conversation_id: in its order a batch's rows are inserted."""
+    pair = make_pair(Flavour(odd=False))
+    pair.start()
+    pair.write_query("INSERT INTO messages (id, conversation_id, sequence_number) SELECT gen_random_uuid(),"
+                     " md5((i % 10)::text)::uuid, i FROM generate_series(1, 1000) i")
+    pair.catch_up()
+    written = pair.read_query("SELECT conversation_id, sequence_number FROM messages ORDER BY ctid")
+    assert written == sorted(written)

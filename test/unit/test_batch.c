@@ -792,3 +792,30 @@ Test(batch, sorts_many_rows_as_it_sorts_few)
         }
     }
 }
+
+/* Only new rows, and only where they are many; those of one value keep the order in which they came. */
+Test(batch, sorts_new_rows_by_the_insert_order)
+{
+    enum { MANY = 1000 };
+    char row[64], identity[16];
+    tables[PLAIN].insert_order = 1 + 1;
+    for (int i = 0; i < MANY; i++) {
+        snprintf(row, sizeof row, "%d|g%d|b|%d", (i * 7919) % MANY, i % 3, i);
+        insert(PLAIN, row);
+        snprintf(identity, sizeof identity, "old%d", (i * 7919) % MANY);
+        delete (PLAIN, identity);
+    }
+    pj_batch_sort(batch);
+    const struct pj_row *last_new = NULL, *last_old = NULL;
+    for (size_t i = 0; i < batch->tables[PLAIN].count; i++) {
+        const struct pj_row *now = batch->tables[PLAIN].rows[i], **last = now->new_row ? &last_new : &last_old;
+        if (*last && now->new_row) {
+            int order = memcmp((*last)->new_row[1].data, now->new_row[1].data, 2);
+            cr_assert_leq(order, 0);
+            cr_assert(order || atoi(batch_text(&(*last)->new_row[3], 1)) < atoi(batch_text(&now->new_row[3], 1)));
+        } else if (*last) {
+            cr_assert_lt(strcmp(batch_text((*last)->identity, 1), batch_text(now->identity, 1)), 0);
+        }
+        *last = now;
+    }
+}
