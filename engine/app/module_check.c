@@ -124,7 +124,11 @@ static void check_loaded(struct check_run *run, const struct pj_loaded_module *l
     for (int i = 0; i < run->unreachable.count; i++)
         pj_fault_list_add(&report->notes, &run->unreachable.faults[i]);
     pj_deployment_bind(&run->app->config, loaded->path, &binding);
+    const char *slash = strrchr(loaded->path, '/');
+    run->databases.directories[1] = slash ? pj_strndup(loaded->path, (size_t)(slash - loaded->path)) : pj_strdup(".");
     pj_module_probe(loaded->module, &binding, &run->databases, report);
+    pj_free(run->databases.directories[1]);
+    run->databases.directories[1] = NULL;
     pj_binding_free(&binding);
 }
 
@@ -150,6 +154,7 @@ int pj_module_check_command(struct pj_app *app, struct pj_error *error)
     struct check_run run = {.app = app, .modules = json_array(), .seen = json_object()};
     int code = pj_module_configure(app, error);
     if (code == PJ_OK) {
+        run.databases.directories[0] = pj_deployment_module_dir(&app->config);
         open_side(&run, PJ_WRITE, &run.databases.write);
         open_side(&run, PJ_READ, &run.databases.read);
         for (int i = 1; i < app->noperands; i++)
@@ -158,6 +163,7 @@ int pj_module_check_command(struct pj_app *app, struct pj_error *error)
     }
     if (code == PJ_OK && run.faults)
         code = PJ_EFAIL; /* the list has said it all: no message */
+    pj_free(run.databases.directories[0]);
     pj_session_close(run.databases.write);
     pj_session_close(run.databases.read);
     pj_fault_list_free(&run.unreachable);

@@ -29,11 +29,19 @@ static int read_one(struct pj_probe *probe, struct pj_session *source, const str
         pj_source_tables_free(table, 1);
         return PJ_OK;
     }
-    if (probe->databases->write)
+    char *keeper =
+        pj_module_keeper(probe->databases->directories, probe->binding.default_schema, wanted->schema, wanted->name);
+    if (keeper)
+        pj_module_note(
+            probe->report,
+            "%s.%s is the table of projection %s: its columns, and the SQL, are looked at when both are started",
+            wanted->schema, wanted->name, keeper);
+    else if (probe->databases->write)
         pj_probe_found(probe, &error, "write database");
     else
         pj_module_note(probe->report, "%s.%s has no mirror on the read database yet: its columns were not looked at",
                        wanted->schema, wanted->name);
+    pj_free(keeper);
     return error.code;
 }
 
@@ -218,7 +226,7 @@ static void ask(struct pj_probe *probe)
     if (!probe->databases->read)
         pj_module_note(probe->report, "definition, merges and indexes were not looked at: that needs a read database");
     else if (!probe->complete)
-        pj_module_note(probe->report, "definition, merges and indexes were not looked at: a table is missing");
+        pj_module_note(probe->report, "definition, merges and indexes were not looked at: a table is not there");
     else
         pj_probe_sql(probe);
 }

@@ -79,7 +79,8 @@ static int bind_module(struct recording *recording, const struct pj_binding *bin
         code = pj_source_tables(recording->write, wanted, count, &recording->tables, error);
     free_wanted(wanted, count);
     if (code != PJ_OK)
-        return code;
+        return pj_error_hint(
+            error, "where it is another projection's table there is nothing to record: apply() never sees it");
     recording->ntables = count;
     recording->map = pj_relmap_new();
     code = pj_source_fill_relmap(recording->write, recording->tables, count, recording->map, error);

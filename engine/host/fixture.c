@@ -310,6 +310,11 @@ static int read_change(struct pj_fixture_case *fixture, const json_t *json, cons
     if (pj_fixture_members(json, where, known, error) != PJ_OK)
         return error->code;
     change->source = find_source(fixture, json_string_value(json_object_get(json, "table")), where, error);
+    if (change->source >= 0 && fixture->module->sources[change->source].columns && !fixture->module->apply)
+        return pj_error_set(error, PJ_ECONFIG,
+                            "%s: %s can only be another projection's table (it lists columns, and there is no "
+                            "apply()): no change of it comes to a module",
+                            where, fixture->module->sources[change->source].table);
     if (change->source < 0)
         return error->code;
     source_shape(fixture, &fixture->module->sources[change->source], &shape);

@@ -246,6 +246,18 @@ def test_the_shipped_modules_have_no_fault(pair):
     assert untouched(pair) == before
 
 
+def test_modules_that_read_other_projections_tables(pair, tmp_path):
+    entries = checked(pair, "user_unread", "messages_per_day")
+    for name, upstream in (("user_unread.so", "user_conversation_membership"), ("messages_per_day.so", "conversation_days")):
+        assert entries[name]["faults"] == [], entries
+        assert any(f"is the table of projection {upstream}" in note["message"] for note in entries[name]["notes"]), entries
+    result = pair.command("module", "record", "messages_per_day", "--seconds", "1")
+    assert result.code == 2 and "nothing to record" in result.err, result
+    case = fixture(tmp_path / "case.json", {"changes": [{"table": "conversation_days", "new": {}}]})
+    result = kit("test", "messages_per_day", case)
+    assert result.code == 2 and "another projection's table" in result.out, result
+
+
 def test_beside_a_running_daemon(streaming):
     before = untouched(streaming)
     assert not any(entry["faults"] for entry in checked(streaming, *SHIPPED).values())
