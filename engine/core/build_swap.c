@@ -197,8 +197,8 @@ static int enter(struct swap *swap, const char *kept_table, struct pj_error *err
         code = pj_build_run(swap->work, statements[i], second[i] ? 2 : 1, params, error);
     }
     if (code == PJ_OK)
-        code = pj_session_exec(swap->work, "UPDATE pgprojector.checkpoint SET roster = roster + 1", error);
-    return code == PJ_OK ? pj_keywork_changed(swap->work, error) : code;
+        code = pj_keywork_roster_changed(swap->work, error);
+    return code;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- attempt */
