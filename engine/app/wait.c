@@ -20,6 +20,22 @@ static int query_lsn(struct pj_session *session, const char *sql, pj_lsn *lsn, s
     return code;
 }
 
+/*
+ * What has not been flushed is not sent. Records that belong to no commit (pages pruned by a query of a transaction that was rolled
+ * back, say) are flushed with the next commit, which on an idle database may be 15 seconds away: then one of our own does it. A transaction without a
+ * record of its own would not, so it has a logical message, which concerns nobody. Where it is not permitted we wait longer.
+ */
+static void have_flushed(struct pj_session *write, pj_lsn lsn)
+{
+    struct pj_error ignored;
+    pj_lsn flushed;
+    if (query_lsn(write, "SELECT pg_catalog.pg_current_wal_flush_lsn()", &flushed, &ignored) == PJ_OK && flushed < lsn)
+        pj_session_exec(write,
+                        "BEGIN; SET LOCAL synchronous_commit = local; "
+                        "SELECT pg_catalog.pg_logical_emit_message(true, 'pgprojector', 'wait'); COMMIT",
+                        &ignored);
+}
+
 /* The insert position, not the flushed one: an asynchronous commit that returned may not have been written yet. */
 static int current_lsn(const struct pj_app *app, pj_lsn *lsn, struct pj_error *error)
 {
@@ -27,6 +43,8 @@ static int current_lsn(const struct pj_app *app, pj_lsn *lsn, struct pj_error *e
     int code = pj_app_connect(app, PJ_WRITE, "wait", ANSWER_MS, &write, error);
     if (code == PJ_OK)
         code = query_lsn(write, "SELECT pg_catalog.pg_current_wal_insert_lsn()", lsn, error);
+    if (code == PJ_OK)
+        have_flushed(write, *lsn);
     pj_session_close(write);
     return code;
 }

@@ -83,7 +83,11 @@ class Pair:
             return None
 
     def written(self):
-        return lsn(self.write_value("SELECT pg_current_wal_insert_lsn()::text"))
+        """The write database's end. What belongs to no commit (a pruned page) would be flushed, and sent, up to 15 s later."""
+        end, flushed = self.write_query("SELECT pg_current_wal_insert_lsn()::text, pg_current_wal_flush_lsn()::text")[0]
+        if lsn(flushed) < lsn(end):
+            self.write_query("SELECT pg_logical_emit_message(true, 'test', 'flush')")
+        return lsn(end)
 
     def command(self, *arguments, **more):
         """Runs `pgprojector ARGUMENTS` with this pair's environment and configuration."""

@@ -153,6 +153,16 @@ def test_wait(streaming):
 
 # --------------------------------------------------------------------------------------------------------- doctor
 
+def test_wait_for_what_nobody_has_flushed(streaming):
+    """A record that belongs to no commit is not sent before something else is flushed, on an idle server up to 15 s later."""
+    for _ in range(3):
+        with streaming.write_connection() as conn, conn.cursor() as cursor:
+            cursor.execute("BEGIN; SELECT pg_logical_emit_message(false, 'test', 'not flushed'); ROLLBACK")
+            cursor.execute("SELECT pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()")
+            assert cursor.fetchone()[0], "somebody has flushed it"
+        assert streaming.command("wait", "--timeout", "4").code == 0
+
+
 def test_doctor_finds_nothing_wrong(streaming):
     result = streaming.command("doctor")
     assert result.code == 0, result
