@@ -75,6 +75,8 @@ static const char verify_text[] =
     "Options:\n"
     "  --repair        mends what differs, at a second fence: mirrors from the source, projections from their\n"
     "                  definitions, by key, some thousands at a time, and verifies again until nothing differs\n"
+    "  --sample N      compares about N rows of each mirror and projection, drawn anew each time, instead of all;\n"
+    "                  with --repair, what was found is mended, and each verification draws other rows\n"
     "  --keys N        differing keys shown of each table (default 20); all are counted\n"
     "  --json          one JSON object\n"
     "\n"
@@ -239,8 +241,8 @@ const struct pj_verb pj_verbs[] = {
     {"init", "create slot, mirrors and projections, without streaming", "[--wait TIME]", init_text, pj_init, true, 0},
     {"status", "state, lag, slot, projections", "[--json] [--watch]", status_text, pj_status, true, 0},
     {"resync", "start anew from a snapshot, in place", "[--wait TIME]", resync_text, pj_resync, true, 0},
-    {"verify", "compare both databases at one commit", "[NAME ...] [--repair] [--keys N] [--json]", verify_text,
-     pj_verify, true, -1},
+    {"verify", "compare both databases at one commit", "[NAME ...] [--sample N] [--repair] [--keys N] [--json]",
+     verify_text, pj_verify, true, -1},
     {"rebuild", "make projections equal to their definitions, online", "NAME ...|--all [options]", rebuild_text,
      pj_rebuild_command, true, -1},
     {"pause", "hold a projection still", "NAME", pause_text, pj_pause_command, true, 1},

@@ -22,6 +22,7 @@ enum option_value {
     OPT_TIMEOUT,
     OPT_WAIT,
     OPT_REPAIR,
+    OPT_SAMPLE,
     OPT_ALL,
     OPT_FRESH,
     OPT_NO_VERIFY,
@@ -53,6 +54,7 @@ static const struct verb_option {
     {OPT_TIMEOUT, "timeout", {"wait", NULL}},
     {OPT_WAIT, "wait", {"init", "resync", NULL}},
     {OPT_REPAIR, "repair", {"verify", NULL}},
+    {OPT_SAMPLE, "sample", {"verify", NULL}},
     {OPT_ALL, "all", {"rebuild", "deadletters", NULL}},
     {OPT_FRESH, "fresh", {"rebuild", NULL}},
     {OPT_NO_VERIFY, "no-verify", {"rebuild", NULL}},
@@ -174,6 +176,10 @@ static int take_option(struct pj_app *app, int value, const char *argument, stru
         return pj_value_int(argument, 0, 1000000, &app->options.keys)
                    ? PJ_OK
                    : bad_value("keys", argument, "a number from 0 to 1000000", error);
+    case OPT_SAMPLE:
+        return pj_value_int(argument, 1, 1000000, &app->options.sample)
+                   ? PJ_OK
+                   : bad_value("sample", argument, "a number of rows from 1 to 1000000", error);
     case OPT_DIR:
         app->options.dir = argument;
         return PJ_OK;
@@ -216,6 +222,7 @@ static int fill_options(struct option *options)
                                           {"timeout", required_argument, NULL, OPT_TIMEOUT},
                                           {"wait", required_argument, NULL, OPT_WAIT},
                                           {"repair", no_argument, NULL, OPT_REPAIR},
+                                          {"sample", required_argument, NULL, OPT_SAMPLE},
                                           {"all", no_argument, NULL, OPT_ALL},
                                           {"fresh", no_argument, NULL, OPT_FRESH},
                                           {"chunk", required_argument, NULL, OPT_CHUNK},

@@ -26,9 +26,9 @@ struct verification {
     char **sources, **targets;       /* what is read on the write and on the read side: quoted names, NULL-ended */
     struct pj_session *write, *read; /* under the fence */
     pj_lsn lsn;
-    int64_t rows, differences, dead_letters;
-    json_t *tables, *keys;    /* with --json */
-    struct pj_repair *repair; /* with --repair */
+    int64_t rows, total, differences, dead_letters; /* total: with --sample, about how many rows there are */
+    json_t *tables, *keys;                          /* with --json */
+    struct pj_repair *repair;                       /* with --repair */
     struct pj_repaired repaired;
 };
 
@@ -109,43 +109,63 @@ static void differs(void *context, const struct pj_difference *difference)
     pj_repair_note(verification->repair, difference);
 }
 
-static void print_compared(const char *kind, const char *name, int64_t rows, int64_t differences)
+static void print_compared(const char *kind, const char *name, int64_t rows, int64_t of, int64_t differences)
 {
+    char total[40] = "";
+    if (of)
+        snprintf(total, sizeof total, "of about %lld ", (long long)of);
+    printf("%s %s: %lld %srows compared, ", kind, name, (long long)rows, total);
     if (differences)
-        printf("%s %s: %lld rows compared, %lld DIFFERENT\n", kind, name, (long long)rows, (long long)differences);
+        printf("%lld DIFFERENT\n", (long long)differences);
     else
-        printf("%s %s: %lld rows compared, no difference\n", kind, name, (long long)rows);
+        printf("no difference\n");
 }
 
-static void compared(void *context, const char *kind, const char *name, int64_t rows, int64_t differences)
+static void compared(void *context, const char *kind, const char *name, int64_t rows, int64_t of, int64_t differences)
 {
     struct verification *verification = context;
     verification->rows += rows;
+    verification->total += of ? of : rows;
     verification->differences += differences;
     if (!verification->app->options.json) {
-        print_compared(kind, name, rows, differences);
+        print_compared(kind, name, rows, of, differences);
         fflush(stdout);
         return;
     }
     json_t *table = json_pack("{s:s,s:s,s:I,s:I,s:o}", "kind", kind, "name", name, "rows", (json_int_t)rows,
                               "differences", (json_int_t)differences, "keys", verification->keys);
+    if (verification->app->options.sample)
+        json_object_set_new(table, "of", json_integer((json_int_t)(of ? of : rows)));
     json_array_append_new(verification->tables, table);
     verification->keys = json_array();
+}
+
+static void print_conclusion(const struct verification *verification)
+{
+    char sample[80] = "";
+    if (verification->app->options.sample)
+        snprintf(sample, sizeof sample, " (a sample, of about %lld)", (long long)verification->total);
+    printf("%lld rows compared%s, ", (long long)verification->rows, sample);
+    if (verification->differences)
+        printf("%lld differences at LSN %s\n", (long long)verification->differences, PJ_LSN(verification->lsn));
+    else
+        printf("no difference at LSN %s\n", PJ_LSN(verification->lsn));
 }
 
 static void conclude(const struct verification *verification)
 {
     long long rows = (long long)verification->rows, differences = (long long)verification->differences;
     if (!verification->app->options.json) {
-        if (differences)
-            printf("%lld rows compared, %lld differences at LSN %s\n", rows, differences, PJ_LSN(verification->lsn));
-        else
-            printf("%lld rows compared, no difference at LSN %s\n", rows, PJ_LSN(verification->lsn));
+        print_conclusion(verification);
         return;
     }
     json_t *json = json_pack("{s:s,s:I,s:I,s:I,s:O}", "lsn", PJ_LSN(verification->lsn), "rows", (json_int_t)rows,
                              "differences", (json_int_t)differences, "deadLetters",
                              (json_int_t)verification->dead_letters, "tables", verification->tables);
+    if (verification->app->options.sample) {
+        json_object_set_new(json, "sample", json_integer(verification->app->options.sample));
+        json_object_set_new(json, "of", json_integer((json_int_t)verification->total));
+    }
     if (verification->repair)
         json_object_set_new(json, "repaired",
                             json_pack("{s:I,s:I}", "mirrorRows", (json_int_t)verification->repaired.rows,
@@ -311,6 +331,7 @@ static int compare(struct verification *verification, struct pj_error *error)
 {
     const struct pj_setup *setup = &verification->setup;
     struct pj_verify_options options = {
+        .sample = verification->app->options.sample,
         .keys_shown = verification->app->options.keys,
         .report = report,
         .compared = compared,
@@ -337,7 +358,7 @@ static int compare(struct verification *verification, struct pj_error *error)
 
 static int compare_once(struct verification *verification, struct pj_error *error)
 {
-    verification->rows = verification->differences = verification->dead_letters = 0;
+    verification->rows = verification->total = verification->differences = verification->dead_letters = 0;
     json_array_clear(verification->tables);
     json_array_clear(verification->keys);
     int code = open_fence(verification, error);

@@ -239,38 +239,12 @@ int pj_difference_mend_table(struct pj_session *write, struct pj_session *read, 
 
 /* ---------------------------------------------------------------------------------------------------------- keys */
 
-/* "("id", "b") IN (SELECT u.k0::type, … FROM unnest(…) AS u(k0, …))", with the columns under a prefix. */
-static char *key_condition(const struct pj_table *table, const int *columns, int count, const char *const *keys,
-                           const char *prefix)
-{
-    struct pj_buf sql = {0};
-    pj_buf_puts(&sql, "(");
-    for (int i = 0; i < count; i++) {
-        pj_buf_printf(&sql, "%s%s", i ? ", " : "", prefix);
-        pj_quote_identifier(&sql, table->columns[columns[i]].name);
-    }
-    pj_buf_puts(&sql, ") IN (SELECT ");
-    for (int i = 0; i < count; i++)
-        pj_buf_printf(&sql, "%sCAST(u.k%d AS %s)", i ? ", " : "", i, table->columns[columns[i]].cast_sql);
-    pj_buf_puts(&sql, " FROM ROWS FROM (");
-    for (int i = 0; i < count; i++) {
-        pj_buf_puts(&sql, i ? ", pg_catalog.unnest(" : "pg_catalog.unnest(");
-        pj_quote_literal(&sql, keys[i]);
-        pj_buf_puts(&sql, "::pg_catalog.text[])");
-    }
-    pj_buf_puts(&sql, ") AS u(");
-    for (int i = 0; i < count; i++)
-        pj_buf_printf(&sql, "%sk%d", i ? ", " : "", i);
-    pj_buf_puts(&sql, "))");
-    return pj_buf_take(&sql);
-}
-
 int pj_difference_mend_keys(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                             const char *const *keys, struct pj_mended *mended, struct pj_error *error)
 {
     *mended = (struct pj_mended){0};
-    struct pj_scope scope = {.source = key_condition(table, table->key, table->nkey, keys, ""),
-                             .mirror = key_condition(table, table->key, table->nkey, keys, "m.")};
+    struct pj_scope scope = {.source = pj_mirror_key_condition(table, table->key, table->nkey, keys, ""),
+                             .mirror = pj_mirror_key_condition(table, table->key, table->nkey, keys, "m.")};
     int code = mend_scope(write, read, table, &scope, mended, error);
     scope_free(&scope);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mend mirror %s.%s", table->schema, table->name);
@@ -293,8 +267,8 @@ int pj_difference_mend_identities(struct pj_session *write, struct pj_session *r
                                   const char *const *keys, struct pj_mended *mended, struct pj_error *error)
 {
     *mended = (struct pj_mended){0};
-    struct pj_scope scope = {.source = key_condition(table, table->identity, table->nidentity, keys, ""),
-                             .mirror = key_condition(table, table->identity, table->nidentity, keys, "m.")};
+    struct pj_scope scope = {.source = pj_mirror_key_condition(table, table->identity, table->nidentity, keys, ""),
+                             .mirror = pj_mirror_key_condition(table, table->identity, table->nidentity, keys, "m.")};
     if (!table->identity_is_key)
         scope.mirror = or_same_key(table, scope.mirror);
     int code = mend_scope(write, read, table, &scope, mended, error);

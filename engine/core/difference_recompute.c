@@ -16,17 +16,6 @@
 /* Where keys are more than this, a pass over everything is not much slower, and bounded. */
 enum { MOST_KEYS = 20000 };
 
-/* The actual column that carries the routing key. */
-static const char *routing_column(const struct pj_projection *projection, int source)
-{
-    const char *key = projection->module->sources[source].key;
-    const struct pj_projection_source *bound = &projection->sources[source];
-    for (int i = 0; key && i < bound->nrenames; i++)
-        if (strcmp(bound->renames[2 * i], key) == 0)
-            return bound->renames[2 * i + 1];
-    return key;
-}
-
 static void put_keys_of(struct pj_buf *sql, const struct pj_table *table, const char *column, enum pj_rows_kept which)
 {
     pj_buf_puts(sql, sql->length ? " UNION SELECT " : "SELECT ");
@@ -48,7 +37,7 @@ static int gather(struct pj_session *read, const struct pj_projection *projectio
         int code = pj_difference_rows_exist(read, table, &mended, error);
         if (code != PJ_OK)
             return code;
-        const char *column = routing_column(projection, i);
+        const char *column = pj_projection_routing_column(projection, i);
         if (!mended)
             continue;
         *all = *all || !column;

@@ -198,3 +198,28 @@ int pj_mirror_drop_all(struct pj_session *read, struct pj_error *error)
             read, "DELETE FROM pgprojector.mirror WHERE (SELECT lsn FROM pgprojector.checkpoint) IS NULL", error);
     return code;
 }
+
+char *pj_mirror_key_condition(const struct pj_table *table, const int *columns, int count, const char *const *keys,
+                              const char *prefix)
+{
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "(");
+    for (int i = 0; i < count; i++) {
+        pj_buf_printf(&sql, "%s%s", i ? ", " : "", prefix);
+        pj_quote_identifier(&sql, table->columns[columns[i]].name);
+    }
+    pj_buf_puts(&sql, ") IN (SELECT ");
+    for (int i = 0; i < count; i++)
+        pj_buf_printf(&sql, "%sCAST(u.k%d AS %s)", i ? ", " : "", i, table->columns[columns[i]].cast_sql);
+    pj_buf_puts(&sql, " FROM ROWS FROM (");
+    for (int i = 0; i < count; i++) {
+        pj_buf_puts(&sql, i ? ", pg_catalog.unnest(" : "pg_catalog.unnest(");
+        pj_quote_literal(&sql, keys[i]);
+        pj_buf_puts(&sql, "::pg_catalog.text[])");
+    }
+    pj_buf_puts(&sql, ") AS u(");
+    for (int i = 0; i < count; i++)
+        pj_buf_printf(&sql, "%sk%d", i ? ", " : "", i);
+    pj_buf_puts(&sql, "))");
+    return pj_buf_take(&sql);
+}

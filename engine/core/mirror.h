@@ -45,6 +45,11 @@ int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count,
  */
 int pj_mirror_learn_order(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error);
 
+/* The condition on a row that some columns (the key's, the identity's) are among `keys`, one array literal of texts for each:
+ * "("id", "b") IN (SELECT u.k0::type, … FROM unnest(…) AS u(k0, …))", with the columns under a prefix. pj_free. */
+char *pj_mirror_key_condition(const struct pj_table *table, const int *columns, int count, const char *const *keys,
+                              const char *prefix);
+
 /* Appends "a, b, c" of the columns, quoted; with a prefix such as "m." before each (NULL: none). */
 void pj_mirror_columns(struct pj_buf *sql, const struct pj_table *table, const char *prefix);
 

@@ -409,6 +409,17 @@ void pj_projection_free(struct pj_projection *projection)
     pj_free(projection->recompute_routing_sql);
     pj_free(projection->recompute_full_sql);
     pj_free(projection->recompute_all_sql);
+    pj_free(projection->wanted_sql);
     pj_free(projection->definition_sql);
     memset(projection, 0, sizeof *projection);
+}
+
+const char *pj_projection_routing_column(const struct pj_projection *projection, int source)
+{
+    const char *key = projection->module->sources[source].key;
+    const struct pj_projection_source *bound = &projection->sources[source];
+    for (int i = 0; key && i < bound->nrenames; i++)
+        if (strcmp(bound->renames[2 * i], key) == 0)
+            return bound->renames[2 * i + 1];
+    return key;
 }

@@ -71,6 +71,7 @@ struct pj_projection {
     char *recompute_routing_sql; /* $1: array of routing keys */
     char *recompute_full_sql;    /* one array a key column; NULL where the key has one column */
     char *recompute_all_sql; /* no parameters; to be planned with the server's own planner settings (hash joins on) */
+    char *wanted_sql;        /* the definition's rows of some routing keys; $1: array of them */
     char *definition_sql;    /* the whole definition as a plain SELECT */
 
     /* chains (core/chain.h); all 0 or NULL where there are none */
@@ -101,6 +102,9 @@ int pj_projection_bind_chained(struct pj_projection *projection, const struct pj
                                const struct pj_binding *binding, const struct pj_table *tables, int count,
                                const struct pj_projection *others, int nothers, struct pj_error *error);
 void pj_projection_free(struct pj_projection *projection);
+
+/* The actual column of a source that carries the routing key; NULL: none does. */
+const char *pj_projection_routing_column(const struct pj_projection *projection, int source);
 
 /* Creates the empty target from the definition's result columns (no rows, no indexes), or PJ_ECONFIG where a table of
  * that name is there that pgprojector does not own, or the definition does not parse or lacks a key column. */

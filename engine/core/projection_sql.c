@@ -345,10 +345,21 @@ static int build_recompute(const struct pj_projection *projection, int nkeys, co
     return code;
 }
 
+static int build_wanted(struct pj_projection *projection, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    int code = put_wanted(projection, 1, &sql, error);
+    pj_free(projection->wanted_sql);
+    projection->wanted_sql = pj_buf_take(&sql);
+    return code;
+}
+
 int pj_projection_build_recompute(struct pj_projection *projection, const char *const *columns, int count,
                                   struct pj_error *error)
 {
     int code = build_recompute(projection, 0, columns, count, &projection->recompute_all_sql, error);
+    if (code == PJ_OK)
+        code = build_wanted(projection, error);
     if (code == PJ_OK)
         code = build_recompute(projection, 1, columns, count, &projection->recompute_routing_sql, error);
     if (code == PJ_OK && projection->nkey > 1)

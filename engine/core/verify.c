@@ -9,6 +9,7 @@
 #include "core/verify.h"
 
 #include "base/mem.h"
+#include "core/projection_sql.h"
 #include "core/verify_internal.h"
 
 #include <stdlib.h>
@@ -39,11 +40,11 @@ void pj_verify_tally_add_row(struct pj_verify_tally *tally, const char *fault, c
     pj_verify_tally_add(tally, fault, PQgetvalue(rows, row, field), values);
 }
 
-void pj_verify_tally_close(const struct pj_verify_tally *tally, int64_t rows)
+void pj_verify_tally_close(const struct pj_verify_tally *tally, int64_t rows, int64_t of)
 {
     const struct pj_verify_options *options = tally->options;
     if (options->compared)
-        options->compared(options->context, tally->kind, tally->name, rows, tally->differences);
+        options->compared(options->context, tally->kind, tally->name, rows, of, tally->differences);
 }
 
 void pj_verify_key_json(struct pj_buf *sql, const char *prefix, const char *const *names, int count)
@@ -99,12 +100,28 @@ static const char **column_names(const PGresult *result)
     return names;
 }
 
-static void put_join(struct pj_buf *sql, const struct pj_projection *projection)
+/* What stands behind FROM for the target, or for its rows of the keys drawn ($1). pj_free. */
+static char *target_from(const struct pj_projection *projection, bool sampled)
 {
+    struct pj_buf from = {0};
+    pj_buf_puts(&from, projection->target_sql);
+    if (sampled) {
+        pj_buf_puts(&from, " AS pj_t WHERE pj_t.");
+        pj_quote_identifier(&from, projection->module->key[0]);
+        pj_buf_printf(&from, " IN (SELECT pj_u.a1::%s FROM pg_catalog.unnest($1::%s[]) AS pj_u (a1))",
+                      projection->key_types[0], pj_kind_sql(projection->key_kinds[0]));
+    }
+    return pj_buf_take(&from);
+}
+
+static void put_join(struct pj_buf *sql, const struct pj_projection *projection, bool sampled)
+{
+    char *from = target_from(projection, sampled);
     pj_buf_printf(sql,
                   " FROM (SELECT true AS \"pgprojector here\", * FROM %s) AS t FULL JOIN "
                   "(SELECT true AS \"pgprojector here\", * FROM (%s) AS definition) AS d ON ",
-                  projection->target_sql, projection->definition_sql);
+                  from, sampled ? projection->wanted_sql : projection->definition_sql);
+    pj_free(from);
     for (int i = 0; i < projection->nkey; i++) {
         pj_buf_puts(sql, i ? " AND t." : "t.");
         pj_quote_identifier(sql, projection->module->key[i]);
@@ -130,7 +147,7 @@ static void put_not_parked(struct pj_buf *sql, const struct pj_projection *proje
  * of them, so that only as many come over as are shown.
  */
 static void put_comparison(struct pj_buf *sql, const struct pj_projection *projection, const char *const *names,
-                           int count, int limit)
+                           int count, int limit, bool sampled)
 {
     static const char missing[] = "t.\"pgprojector here\" IS NULL", extra[] = "d.\"pgprojector here\" IS NULL";
     const char *const *key = projection->module->key;
@@ -150,7 +167,7 @@ static void put_comparison(struct pj_buf *sql, const struct pj_projection *proje
         pj_quote_identifier(sql, key[i]);
         pj_buf_printf(sql, ")::pg_catalog.text AS key_%d", i);
     }
-    put_join(sql, projection);
+    put_join(sql, projection, sampled);
     pj_buf_printf(sql, " WHERE (%s OR %s OR ", missing, extra);
     pj_verify_row_text(sql, "t.", names, count);
     pj_buf_puts(sql, " <> ");
@@ -161,8 +178,9 @@ static void put_comparison(struct pj_buf *sql, const struct pj_projection *proje
     pj_buf_printf(sql, ") AS difference ORDER BY key COLLATE \"C\", fault LIMIT %d", limit);
 }
 
-static int compare(struct pj_session *read, const struct pj_projection *projection, struct pj_verify_tally *tally,
-                   int64_t *missing, struct pj_error *error)
+/* `keys`: those drawn, as an array literal; NULL: all. */
+static int compare(struct pj_session *read, const struct pj_projection *projection, const char *keys,
+                   struct pj_verify_tally *tally, int64_t *missing, struct pj_error *error)
 {
     PGresult *columns, *rows;
     int code = definition_columns(read, projection, &columns, error);
@@ -173,8 +191,8 @@ static int compare(struct pj_session *read, const struct pj_projection *projecti
     const struct pj_verify_options *options = tally->options;
     int limit = options->keys_shown > options->keys_wanted ? options->keys_shown : options->keys_wanted;
     limit = limit > 0 ? limit : 1;
-    put_comparison(&sql, projection, names, PQnfields(columns), limit);
-    code = pj_session_query(read, &rows, pj_buf_text(&sql), 0, NULL, error);
+    put_comparison(&sql, projection, names, PQnfields(columns), limit, keys != NULL);
+    code = pj_session_query(read, &rows, pj_buf_text(&sql), keys ? 1 : 0, &keys, error);
     pj_buf_free(&sql);
     pj_free(names);
     PQclear(columns);
@@ -188,13 +206,14 @@ static int compare(struct pj_session *read, const struct pj_projection *projecti
     return PJ_OK;
 }
 
-static int count_target(struct pj_session *read, const struct pj_projection *projection, int64_t *count,
-                        struct pj_error *error)
+static int count_target(struct pj_session *read, const struct pj_projection *projection, const char *keys,
+                        int64_t *count, struct pj_error *error)
 {
-    char *sql = pj_sprintf("SELECT pg_catalog.count(*) FROM %s", projection->target_sql);
+    char *from = target_from(projection, keys != NULL), *sql = pj_sprintf("SELECT pg_catalog.count(*) FROM %s", from);
     PGresult *result;
-    int code = pj_session_query_row(read, &result, sql, 0, NULL, error);
+    int code = pj_session_query_row(read, &result, sql, keys ? 1 : 0, &keys, error);
     pj_free(sql);
+    pj_free(from);
     if (code == PJ_OK)
         *count = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
     PQclear(result);
@@ -210,13 +229,18 @@ int pj_verify_projection(struct pj_session *read, const struct pj_projection *pr
         return PJ_OK;
     struct pj_verify_tally tally = {
         .options = options, .kind = "projection", .name = projection->name, .nvalues = projection->nkey};
-    int64_t rows = 0, missing = 0;
-    int code = compare(read, projection, &tally, &missing, error);
+    int64_t rows = 0, missing = 0, total = 0;
+    char *keys = NULL;
+    int code = options->sample ? pj_sample_projection(read, projection, options->sample, &keys, &total, error) : PJ_OK;
     if (code == PJ_OK)
-        code = count_target(read, projection, &rows, error);
+        code = compare(read, projection, keys, &tally, &missing, error);
+    if (code == PJ_OK)
+        code = count_target(read, projection, keys, &rows, error);
+    total = keys ? total : 0;
+    pj_free(keys);
     if (code != PJ_OK)
         return pj_error_wrap(error, "compare projection %s", projection->name);
     *differences = tally.differences;
-    pj_verify_tally_close(&tally, rows + missing);
+    pj_verify_tally_close(&tally, rows + missing, total);
     return PJ_OK;
 }

@@ -16,12 +16,13 @@ struct pj_difference {
 };
 
 struct pj_verify_options {
+    int sample;     /* about so many rows of each are compared, drawn at random; 0: all */
     int keys_shown; /* differing keys reported a table; all are counted */
     void (*report)(void *context, const struct pj_difference *difference);
     int keys_wanted;                                                        /* of each table so many go to `differs` */
     void (*differs)(void *context, const struct pj_difference *difference); /* may be NULL */
-    /* called once for each table when it is done: rows compared and differences found in all */
-    void (*compared)(void *context, const char *kind, const char *name, int64_t rows, int64_t differences);
+    /* called once for each table when it is done: rows compared, of how many (about; 0: all were) and differences found */
+    void (*compared)(void *context, const char *kind, const char *name, int64_t rows, int64_t of, int64_t differences);
     void *context;
 };
 

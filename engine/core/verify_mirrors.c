@@ -40,6 +40,8 @@ struct comparison {
     int nbuckets;
     struct pj_buf suspects; /* the buckets that disagree: "1,5,7" */
     int nsuspects;
+    char *sampled;       /* the condition on the rows drawn; NULL: all are compared */
+    int64_t rows, total; /* compared, and about how many there are; total 0: all were compared */
 };
 
 /* --------------------------------------------------------------------------------------------------- both at once */
@@ -212,17 +214,25 @@ static void find_suspects(struct comparison *comparison)
     }
 }
 
-/* The rows of the suspect buckets; of all, where most are suspect. */
+/* The rows drawn, or those of the suspect buckets; all, where most are suspect. */
+static char *condition_of(const struct comparison *comparison, const struct side *side)
+{
+    if (comparison->sampled)
+        return pj_strdup(comparison->sampled);
+    if (comparison->nsuspects > comparison->nbuckets / 2)
+        return pj_strdup("true");
+    char *bucket = bucket_sql(side, comparison->nbuckets);
+    char *condition = pj_sprintf("%s = ANY ('{%s}'::bigint[])", bucket, pj_buf_text(&comparison->suspects));
+    pj_free(bucket);
+    return condition;
+}
+
 static char *rows_sql(const struct comparison *comparison, const struct side *side)
 {
-    char *bucket = bucket_sql(side, comparison->nbuckets);
-    char *condition = comparison->nsuspects > comparison->nbuckets / 2
-                          ? pj_strdup("true")
-                          : pj_sprintf("%s = ANY ('{%s}'::bigint[])", bucket, pj_buf_text(&comparison->suspects));
+    char *condition = condition_of(comparison, side);
     char *sql = pj_sprintf("SELECT %s, %s, %s FROM %s WHERE %s ORDER BY %s COLLATE \"C\"", side->key_digest,
                            side->row_digest, side->key_fields, side->from, condition, side->key_digest);
     pj_free(condition);
-    pj_free(bucket);
     return sql;
 }
 
@@ -237,11 +247,24 @@ static int merge_rows(const struct comparison *comparison, struct pj_verify_tall
     return code;
 }
 
+static int compare_sample(struct comparison *comparison, struct pj_verify_tally *tally, struct pj_error *error)
+{
+    PGresult *result;
+    char *sql = pj_sprintf("SELECT pg_catalog.count(*) FROM %s WHERE %s", comparison->source.from, comparison->sampled);
+    int code = pj_session_query_row(comparison->source.session, &result, sql, 0, NULL, error);
+    pj_free(sql);
+    if (code == PJ_OK)
+        comparison->rows = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    return code == PJ_OK ? merge_rows(comparison, tally, error) : code;
+}
+
 static int compare(struct comparison *comparison, struct pj_verify_tally *tally, struct pj_error *error)
 {
     int code = count_rows(comparison, error);
     if (code != PJ_OK)
         return code;
+    comparison->rows = comparison->source.rows;
     choose_buckets(comparison);
     code = sum_buckets(comparison, error);
     if (code != PJ_OK)
@@ -258,15 +281,20 @@ static int verify_table(struct pj_session *write, struct pj_session *read, const
     side_init(&comparison.mirror, read, pj_strdup(table->mirror_sql), table);
     char *name = pj_sprintf("%s.%s", table->schema, table->name);
     struct pj_verify_tally tally = {.options = options, .kind = "mirror", .name = name, .nvalues = table->nkey};
-    int code = compare(&comparison, &tally, error);
+    int code = PJ_OK;
+    if (options->sample)
+        code = pj_sample_mirror(write, read, table, options->sample, &comparison.sampled, &comparison.total, error);
     if (code == PJ_OK)
-        pj_verify_tally_close(&tally, comparison.source.rows);
+        code = comparison.sampled ? compare_sample(&comparison, &tally, error) : compare(&comparison, &tally, error);
+    if (code == PJ_OK)
+        pj_verify_tally_close(&tally, comparison.rows, comparison.sampled ? comparison.total : 0);
     else
         pj_error_wrap(error, "compare mirror %s", name);
     *differences += tally.differences;
     side_free(&comparison.source);
     side_free(&comparison.mirror);
     pj_buf_free(&comparison.suspects);
+    pj_free(comparison.sampled);
     pj_free(name);
     return code;
 }

@@ -98,3 +98,79 @@ def test_without_a_daemon(streaming):
     pair = streaming
     pair.daemon.stop()
     assert pair.command("verify", "--repair").code == 4
+
+
+def tables(result):
+    return {table["name"].rpartition(".")[2]: table for table in result.json["tables"]}
+
+
+def test_a_sample(streaming):
+    """Half of all rows wrong: a sample of a tenth finds some, compares about as many as asked, and says so; a sample that covers
+    everything finds all; what a sample found is mended."""
+    pair = streaming
+    fill(pair, 20000, 9000)
+    pair.catch_up()
+    pair.read_query("ANALYZE")
+    pair.write_query("ANALYZE")
+    clean = pair.command("verify", "--sample", "1000", "--json")
+    assert clean.code == 0, f"false alarm: {clean}"
+    assert clean.json["sample"] == 1000 and clean.json["of"] > 25000 > 7000 > clean.json["rows"]
+    for table in tables(clean).values():
+        assert table["rows"] <= 1300 and table["of"] >= table["rows"], table
+    assert tables(clean)["messages"]["rows"] >= 500 and 15000 < tables(clean)["messages"]["of"] < 25000
+    assert tables(clean)["user_conversation_membership"]["rows"] >= 500
+    pair.read_query("UPDATE messages SET content = 'forged' WHERE sequence_number % 2 = 0 AND content LIKE 'm%';"
+                    " UPDATE user_conversation_membership SET unread_count = -1 WHERE hashtext(user_id::text) % 2 = 0")
+    found = pair.command("verify", "--sample", "1000", "--json")
+    assert found.code == 5, found
+    for name in ("messages", "user_conversation_membership"):
+        assert 100 < tables(found)[name]["differences"] < tables(found)[name]["rows"], tables(found)[name]
+    text = pair.command("verify", "--sample", "1000", "messages")
+    assert text.code == 5 and "of about 2" in text.out and "a sample" in text.out, text
+    wrong = "SELECT count(*) FROM messages WHERE content = 'forged'"
+    before = pair.read_value(wrong)
+    pair.command("verify", "--sample", "1000", "--repair", "--keys", "0")
+    assert before / 2 < pair.read_value(wrong) < before - 100, "what was found is mended, and nothing else"
+    whole = pair.command("verify", "--sample", "1000000", "--json")
+    assert whole.code == 5 and tables(whole)["messages"]["differences"] == pair.read_value(wrong)
+    assert pair.command("verify", "--sample", "1000000", "--repair").code == 0
+    assert pair.command("verify").code == 0
+
+
+def test_a_sample_finds_missing_and_extra_rows(streaming):
+    pair = streaming
+    fill(pair, 9000, 5000)
+    pair.catch_up()
+    pair.read_query("DELETE FROM messages WHERE sequence_number % 3 = 0 AND content LIKE 'm%'; INSERT INTO user_conversations"
+                    " SELECT gen_random_uuid(), conversation_id FROM user_conversations;"
+                    " DELETE FROM user_conversation_membership WHERE hashtext(user_id::text) % 3 = 0; ANALYZE")
+    found = pair.command("verify", "--sample", "500", "--json")
+    faults = {name: {key["fault"] for key in table.get("keys", [])} for name, table in tables(found).items()}
+    assert "missing" in faults["messages"] and "extra" in faults["user_conversations"], faults
+    assert "missing" in faults["user_conversation_membership"], faults
+
+
+def test_the_cost_of_a_sample_follows_the_sample(streaming):
+    """The pages of the mirror that are read: of four times the rows not four times as many."""
+    pair = streaming
+    read = "SELECT pg_stat_force_next_flush(), heap_blks_read + heap_blks_hit FROM pg_statio_user_tables WHERE relname = 'messages'"
+
+    def cost():
+        pair.read_query("ANALYZE messages")
+        pair.write_query("ANALYZE messages")
+        before = pair.read_query(read)[0][1]
+        assert pair.command("verify", "--sample", "200", "messages").code == 0
+        return pair.read_query(read)[0][1] - before
+    fill(pair, 10000, 30)
+    pair.catch_up()
+    small = cost()
+    pair.write_query("INSERT INTO messages (id, conversation_id, content) SELECT gen_random_uuid(), conversation_id, content"
+                     " FROM messages, generate_series(1, 3) WHERE sequence_number IS NOT NULL")
+    pair.catch_up()
+    assert cost() < 2 * small + 200
+
+
+def test_a_sample_is_a_number_of_rows(streaming):
+    for word in ("0", "-1", "many", "1.5", "99999999"):
+        result = streaming.command("verify", "--sample", word)
+        assert result.code == 2 and "--sample" in result.err, result

@@ -8,7 +8,7 @@
 struct seen {
     int reports, tables;
     char last[200];
-    int64_t rows, differences;
+    int64_t rows, of, differences;
 };
 
 static void report(void *context, const struct pj_difference *difference)
@@ -19,11 +19,12 @@ static void report(void *context, const struct pj_difference *difference)
              difference->key);
 }
 
-static void compared(void *context, const char *kind, const char *name, int64_t rows, int64_t differences)
+static void compared(void *context, const char *kind, const char *name, int64_t rows, int64_t of, int64_t differences)
 {
     struct seen *seen = context;
     seen->tables++;
     seen->rows = rows;
+    seen->of = of;
     seen->differences = differences;
     snprintf(seen->last, sizeof seen->last, "%s %s", kind, name);
 }
@@ -38,9 +39,10 @@ Test(verify, counts_all_differences_and_shows_the_first_few)
     pj_verify_tally_add(&tally, "extra", "{\"id\" : 2}", NULL);
     pj_verify_tally_add(&tally, "differs", "{\"id\" : 3}", NULL);
     cr_assert_eq(seen.reports, 2);
-    pj_verify_tally_close(&tally, 10);
+    pj_verify_tally_close(&tally, 10, 40);
     cr_assert_eq(seen.tables, 1);
     cr_assert_eq(seen.rows, 10);
+    cr_assert_eq(seen.of, 40);
     cr_assert_eq(seen.differences, 3);
     cr_assert_str_eq(seen.last, "mirror public.t");
 }
@@ -57,7 +59,7 @@ Test(verify, shows_nothing_where_no_keys_are_wanted_or_nobody_listens)
     struct pj_verify_options deaf = {.keys_shown = 5};
     struct pj_verify_tally silent = {.options = &deaf, .kind = "mirror", .name = "t"};
     pj_verify_tally_add(&silent, "extra", "{}", NULL);
-    pj_verify_tally_close(&silent, 1);
+    pj_verify_tally_close(&silent, 1, 0);
     cr_assert_eq(silent.differences, 1);
 }
 
