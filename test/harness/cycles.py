@@ -266,6 +266,9 @@ def run_scene(pair, act, cycles, seed, writers=4, progress=None):
         else:
             cycle_through(stage, act, cycles, progress)
         workload.stop()
+    except SystemExit:  # the time is over
+        workload.stopping = True
+        raise
     except BaseException as error:
         workload.stopping = True
         raise AssertionError(f"scene {act.__name__}, seed {seed}: {error}\n{keep(workload, pair)}") from error
