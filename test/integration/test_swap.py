@@ -60,6 +60,12 @@ def start_command(pair, *words):
                             stderr=subprocess.PIPE, text=True)
 
 
+def waiting(pair):
+    """The job of a swap that waits for somebody."""
+    return poll(lambda: [job for job in pair.command("status", "--json").json["jobs"] if "waiting for pid" in job["phase"]],
+                what="the wait")[0]
+
+
 @pytest.fixture
 def at_rest(streaming):
     """Something in both databases, and no daemon."""
@@ -129,8 +135,7 @@ def test_a_reader_is_waited_for(at_rest):
     with reader.cursor() as cursor:
         cursor.execute("SET application_name = 'slow report'; SELECT count(*) FROM conversation_summary")
     process = start_command(pair, "rebuild", NAME, "--fresh")
-    job = poll(lambda: [j for j in pair.command("status", "--json").json["jobs"] if "waiting for pid" in j["phase"]],
-               what="the wait")[0]
+    job = waiting(pair)
     assert "slow report" in job["phase"] and job["kind"] == "build" and job["running"], job
     longest = 0
     for _ in range(50):
@@ -144,12 +149,21 @@ def test_a_reader_is_waited_for(at_rest):
     assert oid(pair) == former
     no_orphans(pair)
     process = start_command(pair, "rebuild", NAME, "--fresh")
-    poll(lambda: [j for j in pair.command("status", "--json").json["jobs"] if "waiting for pid" in j["phase"]], what="the wait")
+    waiting(pair)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode != 0 and oid(pair) == former
+    no_orphans(pair)
+    process = start_command(pair, "rebuild", NAME, "--fresh")
+    waiting(pair)
+    pair.read_query("WITH changed AS (UPDATE conversations SET title = 'noted' RETURNING id) INSERT INTO pgprojector.dirty_key"
+                    " (projection, key) SELECT 'conversation_summary.next', ARRAY[id::text] FROM changed")
     reader.commit()
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0, (out, err)
     reader.close()
     assert oid(pair) != former
+    assert pair.read_query("SELECT DISTINCT title FROM conversation_summary") == [("noted",)], "what the stream noted is in it"
     no_orphans(pair)
 
 
