@@ -232,8 +232,10 @@ int pj_mend_open_cursor(struct pj_mend *mend, const char *cursor, const char *qu
 {
     struct pj_session *look = mend->job.session;
     struct pj_error ignored;
-    int code =
-        pj_session_exec(look, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '128MB'", error);
+    int code = pj_session_exec(look,
+                               "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '128MB'; "
+                               "SET LOCAL jit = off",
+                               error);
     if (code == PJ_OK)
         code = pj_session_execf(look, error, "DECLARE %s SCROLL CURSOR WITH HOLD FOR %s", cursor, query);
     if (code == PJ_OK)

@@ -107,22 +107,52 @@ int pj_mirror_create(struct pj_session *read, const struct pj_table *table, stru
     return pj_error_wrap(error, "create mirror %s", table->mirror_sql);
 }
 
+bool pj_mirror_index(struct pj_buf *sql, const struct pj_table *table, enum pj_mirror_index which)
+{
+    bool key = which == PJ_INDEX_KEY;
+    if (!key && (table->identity_is_key || table->identity_full))
+        return false;
+    pj_buf_printf(sql, "CREATE %sINDEX ON %s (", key ? "UNIQUE " : "", table->mirror_sql);
+    if (key)
+        column_list(sql, table, table->key, table->nkey);
+    else
+        column_list(sql, table, table->identity, table->nidentity);
+    pj_buf_puts(sql, ")");
+    return true;
+}
+
+int pj_mirror_attach_key(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    const char *params[] = {table->mirror_sql};
+    PGresult *result;
+    int code = pj_session_query_row(read, &result, pj_sql_mirror_attach_key, 1, params, error);
+    if (code == PJ_OK)
+        code = pj_session_exec(read, PQgetvalue(result, 0, 0), error);
+    PQclear(result);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "primary key of mirror %s", table->mirror_sql);
+}
+
 int pj_mirror_add_keys(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
 {
-    struct pj_buf sql = {0};
-    pj_buf_printf(&sql, "ALTER TABLE %s ADD PRIMARY KEY (", table->mirror_sql);
-    column_list(&sql, table, table->key, table->nkey);
-    pj_buf_puts(&sql, ")");
-    int code = pj_session_exec(read, pj_buf_text(&sql), error);
-    if (code == PJ_OK && !table->identity_is_key && !table->identity_full) {
-        pj_buf_clear(&sql);
-        pj_buf_printf(&sql, "CREATE INDEX ON %s (", table->mirror_sql);
-        column_list(&sql, table, table->identity, table->nidentity);
-        pj_buf_puts(&sql, ")");
-        code = pj_session_exec(read, pj_buf_text(&sql), error);
+    int code = PJ_OK;
+    for (enum pj_mirror_index which = PJ_INDEX_KEY; code == PJ_OK && which <= PJ_INDEX_IDENTITY; which++) {
+        struct pj_buf sql = {0};
+        if (pj_mirror_index(&sql, table, which))
+            code = pj_session_exec(read, pj_buf_text(&sql), error);
+        pj_buf_free(&sql);
     }
-    pj_buf_free(&sql);
-    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "index mirror %s", table->mirror_sql);
+    if (code != PJ_OK)
+        return pj_error_wrap(error, "index mirror %s", table->mirror_sql);
+    return pj_mirror_attach_key(read, table, error);
+}
+
+int pj_mirror_autovacuum(struct pj_session *read, const struct pj_table *table, bool on, struct pj_error *error)
+{
+    char *sql = pj_sprintf("ALTER TABLE %s %s", table->mirror_sql,
+                           on ? "RESET (autovacuum_enabled)" : "SET (autovacuum_enabled = off)");
+    int code = pj_session_exec(read, sql, error);
+    pj_free(sql);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- drop */

@@ -6,6 +6,8 @@
 #include "pg/session.h"
 #include "wire/table.h"
 
+#include <stdbool.h>
+
 /*
  * Creates the schemas, enum types and domains that the tables' columns need on the read database, where they are missing,
  * after the source's (labels in order; a domain's base type, checks and default left out: the source has checked). A type
@@ -21,8 +23,21 @@ int pj_mirror_create_types(struct pj_session *write, struct pj_session *read, co
  */
 int pj_mirror_create(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
 
-/* Adds the primary key, and the identity index where it is another. */
+/*
+ * The indexes that a mirror itself carries, as statements that may run beside each other: the unique one on the primary key, and
+ * the identity's, where that is another (false: it is not, and nothing was appended).
+ */
+enum pj_mirror_index { PJ_INDEX_KEY, PJ_INDEX_IDENTITY };
+bool pj_mirror_index(struct pj_buf *sql, const struct pj_table *table, enum pj_mirror_index which);
+
+/* Makes the unique index the primary key, which takes no time but an exclusive lock. */
+int pj_mirror_attach_key(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
+
+/* Adds the primary key, and the identity index where it is another: the above, one after the other. */
 int pj_mirror_add_keys(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
+
+/* Whether the server vacuums the mirror by itself (it does, from the start). */
+int pj_mirror_autovacuum(struct pj_session *read, const struct pj_table *table, bool on, struct pj_error *error);
 
 /* Drops the mirrors that the catalog lists (of a first start that did not complete). */
 int pj_mirror_drop_all(struct pj_session *read, struct pj_error *error);

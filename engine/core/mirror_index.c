@@ -106,3 +106,27 @@ int pj_projection_add_mirror_indexes(struct pj_session *read, const struct pj_pr
 {
     return create_indexes(read, projection, true, error);
 }
+
+int pj_projection_mirror_index(const struct pj_projection *projection, int index, char **sql,
+                               const struct pj_table **table, struct pj_error *error)
+{
+    struct pj_buf text = {0}, statement = {0};
+    int source = 0;
+    int code = pj_projection_index_sql(projection, projection->module->mirror_indexes[index], &text, &source, error);
+    if (code == PJ_OK) {
+        char name[64];
+        *table = projection->sources[source].table;
+        index_name(*table, pj_buf_text(&text), name);
+        pj_buf_puts(&statement, "CREATE INDEX ");
+        pj_quote_identifier(&statement, name);
+        pj_buf_printf(&statement, " ON %s", pj_buf_text(&text));
+    }
+    pj_buf_free(&text);
+    *sql = pj_buf_take(&statement);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "module %s: mirror index", projection->module->name);
+}
+
+int pj_projection_run_index(struct pj_session *read, const char *sql, struct pj_error *error)
+{
+    return pj_session_exec(read, sql, error) == PJ_OK ? PJ_OK : bad_sql(error, sql);
+}

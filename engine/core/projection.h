@@ -129,6 +129,13 @@ int pj_projection_describe_target(struct pj_session *read, struct pj_projection 
 /* Reads the target's key types from the catalog and builds the SQL texts that need them. To be called at each start. */
 int pj_projection_check_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
+/* The statement that creates the module's mirror index number `index` on a new mirror (the caller frees it), and the table it is on. The same index wanted by two modules gives the same text. */
+int pj_projection_mirror_index(const struct pj_projection *projection, int index, char **sql,
+                               const struct pj_table **table, struct pj_error *error);
+
+/* Runs such a statement; a fault of the module's text is PJ_ECONFIG. */
+int pj_projection_run_index(struct pj_session *read, const char *sql, struct pj_error *error);
+
 /* Creates the module's mirror indexes where they are missing (names derived from their text). */
 int pj_projection_create_mirror_indexes(struct pj_session *read, const struct pj_projection *projection,
                                         struct pj_error *error);

@@ -283,7 +283,9 @@ static int verify_again(struct pj_mend *mend, struct pj_rebuild_result *result, 
     struct pj_session *look = mend->job.session;
     int code = pj_job_phase(&mend->job, "verifying", -1, error);
     if (code == PJ_OK)
-        code = pj_session_exec(look, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '128MB'",
+        code = pj_session_exec(look,
+                               "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '128MB'; "
+                               "SET LOCAL jit = off",
                                error);
     if (code == PJ_OK)
         code = pj_verify_projection(look, mend->projection, &options, &found, error);

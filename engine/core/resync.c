@@ -193,13 +193,14 @@ static int begin(struct resync *resync, struct pj_error *error)
 {
     int code = pj_session_execf(resync->write, error,
                                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'; "
-                                "SET LOCAL row_security = off; SET LOCAL work_mem = '64MB'",
+                                "SET LOCAL row_security = off; SET LOCAL work_mem = '64MB'; SET LOCAL jit = off",
                                 resync->exported);
     if (code == PJ_OK)
         code = pj_session_exec(resync->read,
                                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
                                "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; "
                                "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL work_mem = '64MB'; "
+                               "SET LOCAL jit = off; "
                                "SELECT FROM pgprojector.checkpoint FOR UPDATE",
                                error);
     return code;

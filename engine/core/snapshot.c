@@ -2,13 +2,15 @@
  * The first start.
  *
  *     1  read side    remove what an unfinished attempt left: our orphan slot, targets, mirrors        (committed)
- *     2  read side    types, empty mirrors, empty targets, and their entries in the catalog            (one
- * transaction) 3  read side    the intent to create the slot (committed) 4  write side   the tables are locked against
- * being rewritten (ACCESS SHARE, as a dump does) 5  write side   the slot, with an exported snapshot: what is committed
- * before its consistent point is in the snapshot, what comes after is in the stream 6  both         the tables as the
- * snapshot shows them into the mirrors 7  read side    keys, indexes, statistics; targets from their definitions 8
- * write side   the tables are looked at again: are they still what was read at the start? 9  read side    checkpoint =
- * the consistent point                                                (one transaction)
+ *     2  read side    types, empty mirrors, empty targets, and their entries in the catalog            (one transaction)
+ *     3  read side    the intent to create the slot                                                    (committed)
+ *     4  write side   the tables are locked against being rewritten (ACCESS SHARE, as a dump does)
+ *     5  write side   the slot, with an exported snapshot: what is committed before its consistent point is in the
+ *                     snapshot, what comes after is in the stream
+ *     6  both         the tables as the snapshot shows them into the mirrors
+ *     7  read side    statistics, keys, indexes; targets from their definitions (core/snapshot_plan)
+ *     8  write side   the tables are looked at again: are they still what was read at the start?
+ *     9  read side    checkpoint = the consistent point                                                (one transaction)
  *
  * Killed in between, the same call starts again at 1. What is there then, by the step that was last finished:
  *     1        nothing
@@ -52,7 +54,6 @@ struct snapshot {
     struct pj_session *write;       /* looks things up */
     struct pj_session *guard;       /* holds the lock on the tables */
     struct pj_session *replication; /* made the slot; keeps the snapshot alive by doing nothing */
-    struct pj_session *build;       /* makes indexes */
 
     struct pj_source_identity identity;
     char slot[64];
@@ -124,7 +125,6 @@ static int open_sessions(struct snapshot *snapshot, struct pj_error *error)
 
 static void close_sessions(struct snapshot *snapshot)
 {
-    pj_session_close(snapshot->build);
     pj_session_close(snapshot->replication);
     pj_session_close(snapshot->guard);
     pj_session_close(snapshot->write);
@@ -132,11 +132,18 @@ static void close_sessions(struct snapshot *snapshot)
 
 /* --------------------------------------------------------------------------------------------- empty tables (2, 3) */
 
+/* The server's own vacuum would come in between, and keep ours from seeing that nobody needs to look at the rows' age. */
+static int create_mirror(struct snapshot *snapshot, const struct pj_table *table, struct pj_error *error)
+{
+    int code = pj_mirror_create(snapshot->read, table, error);
+    return code == PJ_OK ? pj_mirror_autovacuum(snapshot->read, table, false, error) : code;
+}
+
 static int create_tables(struct snapshot *snapshot, struct pj_error *error)
 {
     int code = pj_mirror_create_types(snapshot->write, snapshot->read, snapshot->tables, snapshot->ntables, error);
     for (int i = 0; code == PJ_OK && i < snapshot->ntables; i++)
-        code = pj_mirror_create(snapshot->read, &snapshot->tables[i], error);
+        code = create_mirror(snapshot, &snapshot->tables[i], error);
     if (code == PJ_OK)
         code = pj_catalog_enter_mirrors(snapshot->read, snapshot->tables, snapshot->ntables, error);
     for (int i = 0; code == PJ_OK && i < snapshot->nprojections; i++)
@@ -244,27 +251,29 @@ static int copy_tables(struct snapshot *snapshot, struct pj_error *error)
     return pj_copy_tables(snapshot->write, &options, snapshot->tables, snapshot->ntables, error);
 }
 
-static int index_mirrors(struct snapshot *snapshot, struct pj_error *error)
+static void built(void *context, const char *text)
 {
-    int code = pj_snapshot_build_open(&snapshot->build, snapshot->options->read_url, snapshot->options->stop, error);
-    for (int i = 0; code == PJ_OK && i < snapshot->ntables; i++) {
-        enter_phase(snapshot, "indexing", snapshot->tables[i].mirror_sql);
-        code = pj_mirror_add_keys(snapshot->build, &snapshot->tables[i], error);
-    }
-    for (int i = 0; code == PJ_OK && i < snapshot->nprojections; i++) {
-        enter_phase(snapshot, "indexing", snapshot->projections[i].name);
-        code = pj_projection_create_mirror_indexes(snapshot->build, &snapshot->projections[i], error);
-    }
-    for (int i = 0; code == PJ_OK && i < snapshot->ntables; i++)
-        code = pj_session_execf(snapshot->build, error, "ANALYZE %s", snapshot->tables[i].mirror_sql);
-    return code;
+    struct snapshot *snapshot = context;
+    snprintf(snapshot->progress.detail, sizeof snapshot->progress.detail, "%s", text);
+    report(snapshot, false);
 }
 
-static int build_targets(struct snapshot *snapshot, struct pj_error *error)
+static int build(struct snapshot *snapshot, struct pj_error *error)
 {
     enter_phase(snapshot, "building", "");
-    return pj_snapshot_build_targets(snapshot->options->read_url, snapshot->options->jobs, snapshot->options->stop,
-                                     snapshot->projections, snapshot->nprojections, error);
+    struct pj_snapshot_build build = {
+        .read_url = snapshot->options->read_url,
+        .jobs = snapshot->options->jobs,
+        .stop = snapshot->options->stop,
+        .log = snapshot->options->log,
+        .tables = snapshot->tables,
+        .ntables = snapshot->ntables,
+        .projections = snapshot->projections,
+        .nprojections = snapshot->nprojections,
+        .progress = built,
+        .context = snapshot,
+    };
+    return pj_snapshot_build_run(&build, error);
 }
 
 /* --------------------------------------------------------------------------------------------------- the end (8, 9) */
@@ -312,8 +321,8 @@ static int look_again(struct snapshot *snapshot, struct pj_error *error)
 static int run(struct snapshot *snapshot, struct pj_error *error)
 {
     static int (*const steps[])(struct snapshot *, struct pj_error *) = {
-        open_sessions, clean,         prepare_read_side, intend_slot, lock_tables, create_slot,
-        copy_tables,   index_mirrors, build_targets,     look_again,  complete,
+        open_sessions, clean, prepare_read_side, intend_slot, lock_tables, create_slot,
+        copy_tables,   build, look_again,        complete,
     };
     int code = PJ_OK;
     for (size_t i = 0; code == PJ_OK && i < sizeof steps / sizeof *steps; i++)

@@ -10,8 +10,8 @@
 #include "core/projection.h"
 
 struct pj_snapshot_progress {
-    const char *phase;           /* "waiting for a consistent point", "copying", "indexing", "building", "done" */
-    char detail[128];            /* the table or projection */
+    const char *phase;           /* "waiting for a consistent point", "copying", "building", "done" */
+    char detail[128];            /* the table or projection, for "building" after "7 of 15, " */
     int64_t rows, rows_expected; /* of the phase; expected 0: unknown (from reltuples: an estimate) */
     int64_t bytes;
 };

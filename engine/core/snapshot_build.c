@@ -1,66 +1,131 @@
 /*
- * See snapshot_build.h. An INSERT … SELECT runs on one core, and definitions of one level do not depend on each other, so a
- * few threads, each with a session of its own, take one projection after the other; then comes the next level.
+ * See snapshot_build.h. A few threads, each with a session of its own, take one task of the plan after the other.
  *
  * The threads watch a stop of their own: the caller's is passed on to it, and so is the first error.
  */
 #include "core/snapshot_build.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "core/mirror.h"
+#include "core/snapshot_plan.h"
+#include "core/textarray.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+enum { PROGRESS_MS = 200 };
+
 struct crew {
-    const char *read_url;
-    struct pj_projection *projections;
-    int count;
+    const struct pj_snapshot_build *build;
     struct pj_stop cancel; /* asked by the first who fails, and when the caller is asked to stop */
     struct pj_stop over;   /* asked by the last who leaves */
     pthread_mutex_t mutex; /* guards what follows */
-    int next, at_work;
+    pthread_cond_t done;   /* a task is done, or somebody has failed */
+    struct pj_snapshot_plan plan;
+    int at_work;
     struct pj_error first; /* the first error */
 };
 
 /* ------------------------------------------------------------------------------------------------------- session */
 
-int pj_snapshot_build_open(struct pj_session **session, const char *read_url, const struct pj_stop *stop,
-                           struct pj_error *error)
+/* A commit not awaited would spoil what copy.c does for VACUUM. */
+static int tune(struct pj_session *session, struct pj_error *error)
 {
-    static const char settings[] = "SET statement_timeout = 0; SET lock_timeout = 0; SET synchronous_commit = off; "
-                                   "SET maintenance_work_mem = '128MB'; SET work_mem = '64MB'";
-    struct pj_session_options options = {.side = PJ_READ, .url = read_url, .purpose = "snapshot build", .stop = stop};
+    return pj_session_exec(session,
+                           "SET statement_timeout = 0; SET lock_timeout = 0; SET synchronous_commit = local; "
+                           "SET maintenance_work_mem = '128MB'",
+                           error);
+}
+
+static int open_session(struct pj_session **session, const struct crew *crew, const struct pj_stop *stop,
+                        struct pj_error *error)
+{
+    struct pj_session_options options = {
+        .side = PJ_READ, .url = crew->build->read_url, .purpose = "snapshot build", .stop = stop};
     int code = pj_session_open(session, &options, error);
-    return code == PJ_OK ? pj_session_exec(*session, settings, error) : code;
+    return code == PJ_OK ? tune(*session, error) : code;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- tasks */
+
+static const char *name_of(const struct pj_task *task)
+{
+    return task->kind == PJ_TASK_FILL ? task->projection->name : task->table->mirror_sql;
+}
+
+/* VACUUM, for then definitions and readers need not look whether rows are visible; ANALYZE, for their plans. */
+static int settle(struct pj_session *session, const struct pj_table *table, struct pj_error *error)
+{
+    char *sql = pj_sprintf("VACUUM (ANALYZE) %s", table->mirror_sql);
+    int code = pj_session_exec(session, sql, error);
+    pj_free(sql);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "vacuum mirror %s", table->mirror_sql);
+}
+
+static int perform(struct pj_session *session, const struct pj_task *task, struct pj_error *error)
+{
+    switch (task->kind) {
+    case PJ_TASK_SETTLE:
+        return settle(session, task->table, error);
+    case PJ_TASK_INDEX:
+        if (pj_projection_run_index(session, task->sql, error) != PJ_OK)
+            return pj_error_wrap(error, "index mirror %s", task->table->mirror_sql);
+        return PJ_OK;
+    default:
+        if (pj_projection_fill_target(session, task->projection, error) != PJ_OK)
+            return pj_error_wrap(error, "build projection %s", task->projection->name);
+        return tune(session, error);
+    }
+}
+
+static int perform_timed(struct crew *crew, struct pj_session *session, const struct pj_task *task,
+                         struct pj_error *error)
+{
+    static const char *const words[] = {"vacuum", "index", "fill"};
+    uint64_t begun = pj_clock_monotonic_us();
+    int code = perform(session, task, error);
+    if (code == PJ_OK)
+        pj_log(crew->build->log, PJ_LOG_DEBUG, "%s %s: %.2f s%s%s", words[task->kind], name_of(task),
+               (double)(pj_clock_monotonic_us() - begun) / 1e6, task->sql ? ": " : "", task->sql ? task->sql : "");
+    return code;
 }
 
 /* -------------------------------------------------------------------------------------------------------- threads */
 
-/* The next projection with a target; NULL where there is none left, or somebody has failed. */
-static struct pj_projection *take(struct crew *crew)
+/* The next task, waited for where all that is left waits for one that runs; NULL at the end, or where somebody has failed. */
+static struct pj_task *take(struct crew *crew)
 {
-    struct pj_projection *taken = NULL;
+    struct pj_task *taken = NULL;
     pthread_mutex_lock(&crew->mutex);
-    while (!taken && crew->first.code == PJ_OK && crew->next < crew->count) {
-        taken = &crew->projections[crew->next++];
-        if (!taken->target_sql)
-            taken = NULL;
-    }
+    while (crew->first.code == PJ_OK && !(taken = pj_snapshot_plan_take(&crew->plan)) &&
+           !pj_snapshot_plan_taken(&crew->plan))
+        pthread_cond_wait(&crew->done, &crew->mutex);
     pthread_mutex_unlock(&crew->mutex);
     return taken;
+}
+
+static void finish(struct crew *crew, struct pj_task *task)
+{
+    pthread_mutex_lock(&crew->mutex);
+    task->state = PJ_TASK_DONE;
+    pthread_cond_broadcast(&crew->done);
+    pthread_mutex_unlock(&crew->mutex);
 }
 
 static int work(struct crew *crew, struct pj_error *error)
 {
     struct pj_session *session;
-    struct pj_projection *projection;
-    int code = pj_snapshot_build_open(&session, crew->read_url, &crew->cancel, error);
-    while (code == PJ_OK && (projection = take(crew))) {
-        code = pj_projection_fill_target(session, projection, error);
-        if (code != PJ_OK)
-            pj_error_wrap(error, "build projection %s", projection->name);
+    struct pj_task *task;
+    int code = open_session(&session, crew, &crew->cancel, error);
+    while (code == PJ_OK && (task = take(crew))) {
+        code = perform_timed(crew, session, task, error);
+        if (code == PJ_OK)
+            finish(crew, task);
     }
     pj_session_close(session);
     return code;
@@ -74,6 +139,7 @@ static void *work_thread(void *argument)
     pthread_mutex_lock(&crew->mutex);
     if (code != PJ_OK && crew->first.code == PJ_OK)
         crew->first = error;
+    pthread_cond_broadcast(&crew->done);
     bool last = --crew->at_work == 0;
     pthread_mutex_unlock(&crew->mutex);
     if (code != PJ_OK)
@@ -83,18 +149,42 @@ static void *work_thread(void *argument)
     return NULL;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- all */
+/* ------------------------------------------------------------------------------------------------------- watching */
 
-static void pass_on_stop(struct crew *crew, const struct pj_stop *stop)
+/* "7 of 15, "public"."messages"": how far it has come, and the first of what runs. */
+static void report(struct crew *crew)
 {
+    char text[128] = "";
+    int done = 0;
+    const struct pj_task *running = NULL;
+    if (!crew->build->progress)
+        return;
+    pthread_mutex_lock(&crew->mutex);
+    for (int i = 0; i < crew->plan.count; i++) {
+        done += crew->plan.tasks[i].state == PJ_TASK_DONE;
+        if (!running && crew->plan.tasks[i].state == PJ_TASK_RUNNING)
+            running = &crew->plan.tasks[i];
+    }
+    snprintf(text, sizeof text, "%d of %d%s%s", done, crew->plan.count, running ? ", " : "",
+             running ? name_of(running) : "");
+    pthread_mutex_unlock(&crew->mutex);
+    crew->build->progress(crew->build->context, text);
+}
+
+/* Until the last of the crew leaves; a stop is passed on. */
+static void watch(struct crew *crew)
+{
+    const struct pj_stop *stop = crew->build->stop;
     struct pollfd fds[2] = {{.fd = crew->over.fd, .events = POLLIN}, {.fd = stop ? stop->fd : -1, .events = POLLIN}};
-    while (poll(fds, 2, -1) < 0 && errno == EINTR)
-        ;
+    for (int ready = 0; ready == 0 || (ready < 0 && errno == EINTR);) {
+        report(crew);
+        ready = poll(fds, 2, PROGRESS_MS);
+    }
     if (!pj_stop_asked(&crew->over))
         pj_stop_ask(&crew->cancel);
 }
 
-static int run(struct crew *crew, int jobs, const struct pj_stop *stop, struct pj_error *error)
+static int run(struct crew *crew, int jobs, struct pj_error *error)
 {
     pthread_t *threads = pj_alloc((size_t)jobs * sizeof *threads);
     int started = 0;
@@ -106,7 +196,7 @@ static int run(struct crew *crew, int jobs, const struct pj_stop *stop, struct p
     bool over = crew->at_work == 0;
     pthread_mutex_unlock(&crew->mutex);
     if (!over)
-        pass_on_stop(crew, stop);
+        watch(crew);
     for (int i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     pj_free(threads);
@@ -117,36 +207,76 @@ static int run(struct crew *crew, int jobs, const struct pj_stop *stop, struct p
     return crew->first.code;
 }
 
-static int build_level(const char *read_url, int jobs, const struct pj_stop *stop, struct pj_projection *projections,
-                       int count, struct pj_error *error)
+static int run_crew(struct crew *crew, struct pj_error *error)
 {
-    struct crew crew = {.read_url = read_url, .projections = projections, .count = count, .cancel = {-1}, .over = {-1}};
-    int targets = 0;
-    for (int i = 0; i < count; i++)
-        targets += projections[i].target_sql != NULL;
-    if (!targets)
-        return PJ_OK;
-    int threads = jobs < 1 ? 1 : jobs < targets ? jobs : targets;
-    pthread_mutex_init(&crew.mutex, NULL);
-    int code = pj_stop_init(&crew.cancel, error);
+    int jobs = crew->build->jobs < 1 ? 1 : crew->build->jobs;
+    pthread_mutex_init(&crew->mutex, NULL);
+    pthread_cond_init(&crew->done, NULL);
+    int code = pj_stop_init(&crew->cancel, error);
     if (code == PJ_OK)
-        code = pj_stop_init(&crew.over, error);
+        code = pj_stop_init(&crew->over, error);
     if (code == PJ_OK)
-        code = run(&crew, threads, stop, error);
-    pj_stop_close(&crew.cancel);
-    pj_stop_close(&crew.over);
-    pthread_mutex_destroy(&crew.mutex);
+        code = run(crew, jobs < crew->plan.count ? jobs : crew->plan.count, error);
+    pj_stop_close(&crew->cancel);
+    pj_stop_close(&crew->over);
+    pthread_cond_destroy(&crew->done);
+    pthread_mutex_destroy(&crew->mutex);
     return code;
 }
 
-int pj_snapshot_build_targets(const char *read_url, int jobs, const struct pj_stop *stop,
-                              struct pj_projection *projections, int count, struct pj_error *error)
+/* ----------------------------------------------------------------------------------------------------------- all */
+
+static int read_sizes(struct pj_session *session, const struct pj_snapshot_build *build, int64_t *bytes,
+                      struct pj_error *error)
+{
+    struct pj_buf names = {0};
+    PGresult *result;
+    pj_textarray_begin(&names);
+    for (int i = 0; i < build->ntables; i++)
+        pj_textarray_add(&names, build->tables[i].mirror_sql);
+    pj_textarray_end(&names);
+    const char *params[] = {pj_buf_text(&names)};
+    int code = pj_session_query(session, &result,
+                                "SELECT pg_catalog.pg_relation_size(pg_catalog.to_regclass(name)) "
+                                "FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS mirror (name, place) "
+                                "ORDER BY place",
+                                1, params, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(result) && i < build->ntables; i++)
+        bytes[i] = strtoll(PQgetvalue(result, i, 0), NULL, 10);
+    PQclear(result);
+    pj_buf_free(&names);
+    return code;
+}
+
+/* The unique indexes become the keys last: that takes an exclusive lock, for which nothing is to queue. */
+static int finish_mirrors(struct pj_session *session, const struct pj_snapshot_build *build, struct pj_error *error)
 {
     int code = PJ_OK;
-    for (int first = 0, end; code == PJ_OK && first < count; first = end) {
-        for (end = first + 1; end < count && projections[end].level == projections[first].level;)
-            end++;
-        code = build_level(read_url, jobs, stop, projections + first, end - first, error);
+    for (int i = 0; code == PJ_OK && i < build->ntables; i++) {
+        code = pj_mirror_attach_key(session, &build->tables[i], error);
+        if (code == PJ_OK)
+            code = pj_mirror_autovacuum(session, &build->tables[i], true, error);
     }
+    return code;
+}
+
+int pj_snapshot_build_run(const struct pj_snapshot_build *build, struct pj_error *error)
+{
+    struct crew crew = {.build = build, .cancel = {-1}, .over = {-1}};
+    struct pj_session *session;
+    int64_t *bytes = pj_alloc((size_t)(build->ntables + 1) * sizeof *bytes);
+    int code = open_session(&session, &crew, build->stop, error);
+    if (code == PJ_OK)
+        code = read_sizes(session, build, bytes, error);
+    if (code == PJ_OK)
+        code = pj_snapshot_plan_make(&crew.plan, build->tables, bytes, build->ntables, build->projections,
+                                     build->nprojections, error);
+    if (code == PJ_OK && crew.plan.count)
+        code = run_crew(&crew, error);
+    if (code == PJ_OK)
+        code = finish_mirrors(session, build, error);
+    pj_session_close(session);
+    pj_snapshot_plan_free(&crew.plan);
+    pj_free(bytes);
     return code;
 }

@@ -1,18 +1,27 @@
-/* Filling the targets from their definitions, several at a time. */
+/* From copied tables to a complete read side: statistics, keys, indexes, targets; several at a time. */
 #ifndef PJ_CORE_SNAPSHOT_BUILD_H
 #define PJ_CORE_SNAPSHOT_BUILD_H
 
+#include "base/log.h"
 #include "core/projection.h"
 
-/* The read side's session for indexes and targets: no statement timeout, more memory, commits not awaited. */
-int pj_snapshot_build_open(struct pj_session **session, const char *read_url, const struct pj_stop *stop,
-                           struct pj_error *error);
+struct pj_snapshot_build {
+    const char *read_url;
+    int jobs; /* connections at once */
+    const struct pj_stop *stop;
+    const struct pj_log *log;
+    const struct pj_table *tables; /* their mirrors are copied, and have no index yet */
+    int ntables;
+    struct pj_projection *projections; /* their targets are there, and empty */
+    int nprojections;
+    void (*progress)(void *context, const char *text); /* a few times a second, from the calling thread; or NULL */
+    void *context;
+};
 
 /*
- * Fills the empty targets of all projections that have one (given by level, core/chain.h), on up to `jobs` connections at once. The first error, or a
- * stop, cancels what the others are doing. Returns when all are done.
+ * Gives the mirrors statistics, keys and indexes, and fills the targets, which get theirs, too (core/snapshot_plan.h). The first
+ * error, or a stop, cancels what the others are doing. Returns when all are done.
  */
-int pj_snapshot_build_targets(const char *read_url, int jobs, const struct pj_stop *stop,
-                              struct pj_projection *projections, int count, struct pj_error *error);
+int pj_snapshot_build_run(const struct pj_snapshot_build *build, struct pj_error *error);
 
 #endif

@@ -211,20 +211,21 @@ int pj_projection_finish_target(struct pj_session *read, const struct pj_project
     return code;
 }
 
-/* Grouping and sorting a whole table wants more memory than a server's default. */
+/* Grouping and sorting a whole table wants more memory than a server's default; machine code takes longer to make than it saves. */
 int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
 {
     pj_error_clear(error);
     if (!projection->target_sql)
         return PJ_OK;
     int64_t rows;
-    int code = pj_session_exec(read, "SET work_mem = '128MB'; SET maintenance_work_mem = '256MB'", error);
+    int code =
+        pj_session_exec(read, "SET work_mem = '128MB'; SET maintenance_work_mem = '256MB'; SET jit = off", error);
     if (code == PJ_OK)
         code = pj_projection_fill_rows(read, projection, &rows, error);
     if (code == PJ_OK)
         code = pj_projection_finish_target(read, projection, error);
     if (code == PJ_OK)
-        code = pj_session_exec(read, "RESET work_mem; RESET maintenance_work_mem", error);
+        code = pj_session_exec(read, "RESET work_mem; RESET maintenance_work_mem; RESET jit", error);
     return code == PJ_OK ? PJ_OK : failed(projection, error);
 }
 

@@ -94,8 +94,9 @@ def run_group(rig):
 @with_rig
 def run_snapshot(rig):
     history = setting("HISTORY", 3_000_000)
-    rig.load_base(10_000, 5_000, history)
-    report.publish(report.snapshot_table(snapshot(rig, setting("REPEAT", 3)), history))
+    conversations = max(history // 60, 100)
+    rig.load_base(2 * conversations, conversations, history)
+    report.publish(report.snapshot_table(snapshot(rig, setting("REPEAT", 3)), history, conversations))
 
 
 RUNS = {"catchup": run_catchup, "mixed": run_mixed, "bigtx": run_bigtx, "latency": run_latency, "group": run_group,

@@ -16,6 +16,13 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def server_seconds(cluster):
+    """User and system time of a server so far: its postmaster, the processes that it has and those that it has had."""
+    main = cluster.process.pid
+    fields = pathlib.Path(f"/proc/{main}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:15])) / TICK + sum(cpu_seconds(pid) or 0 for pid in children(main))
+
+
 def peak_memory_mib(pid):
     match = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())
     return int(match.group(1)) / 1024

@@ -94,15 +94,16 @@ def group_table(results, contenders):
                  ["", "group p50", "group p99", "others p50", "others p99"], rows)
 
 
-def snapshot_table(runs, history):
+def snapshot_table(runs, history, conversations):
     rows = []
     for name, results in runs.items():
-        details = results[0][1]
-        finish = [run[1]["finish_by_sql"] for run in results] if "finish_by_sql" in details else None
+        figures = {key: statistics.median(run[1][key] for run in results) for key in results[0][1]}
         rows.append([name, number(statistics.median(run[0] for run in results), 1),
-                     number(statistics.median(finish), 1) if finish else "",
-                     number(details.get("memory_mib"), 0)])
-    return Table("snapshot", f"From scratch: {history:,} messages", ["", "s", "then indexes and targets by SQL, s", "daemon MiB"],
+                     *[number(figures.get(key), 1) for key in ("finish_by_sql", "targets_by_sql", "rebuild", "resync", "cpu")],
+                     number(figures.get("memory_mib"), 0)])
+    return Table("snapshot", f"From scratch: {history:,} messages, {conversations:,} conversations of 10",
+                 ["", "s", "then indexes and targets by SQL, s", "of it the targets", "rebuild --all, s", "resync of 1 %, s",
+                  "CPU s of both servers", "daemon MiB"],
                  rows, [], {name: statistics.median(run[0] for run in results) for name, results in runs.items()}, "s")
 
 

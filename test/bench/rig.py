@@ -163,7 +163,14 @@ class Rig:
 
     def write_sql(self, sql):
         """A script, or a CALL that commits as it goes; outside of any transaction block."""
-        process = subprocess.run([PG_BIN / "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", self.write_url, "-o", "/dev/null"],
+        self.run_sql(self.write_url, sql)
+
+    def read_sql(self, sql):
+        self.run_sql(self.read_url, sql)
+
+    @staticmethod
+    def run_sql(url, sql):
+        process = subprocess.run([PG_BIN / "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", url, "-o", "/dev/null"],
                                  input=sql, text=True, stderr=subprocess.PIPE, check=False)
         if process.returncode != 0:
             raise RuntimeError(f"{sql[:200]}: {process.stderr}")

@@ -1,13 +1,15 @@
-"""From scratch: a large write database, an empty read database; how long until the read side is complete?"""
+"""From scratch: a large write database, an empty read database; how long until the read side is complete? And then: how long does
+a rebuild take where nothing is wrong, and a resync where 1 % of all rows differ?"""
 import concurrent.futures
 import shutil
 import subprocess
 import time
 
 from harness.cluster import PG_BIN, poll
+from harness.daemon import command
 
 from definitions import COLUMNS, MIRRORS, TARGETS
-from measure import cpu_seconds, peak_memory_mib
+from measure import cpu_seconds, peak_memory_mib, server_seconds
 from rig import DATABASE, HERE, say
 
 KEYS = {"users": "id", "conversations": "id", "messages": "id", "user_conversations": "user_id, conversation_id"}
@@ -43,6 +45,7 @@ def bare_tables(rig):
 def pgprojector(rig):
     """The daemon's first start: mirrors, read indexes, both targets, checkpoint."""
     daemon = rig.daemon()
+    before = server_seconds(rig.write) + server_seconds(rig.read)
     start = time.monotonic()
     daemon.start()
     look = rig.read.connect(DATABASE)
@@ -60,18 +63,43 @@ def pgprojector(rig):
 
     poll(complete, timeout=900, what="the first start")
     seconds = time.monotonic() - start
-    details = {"daemon": cpu_seconds(daemon.process.pid), "memory_mib": peak_memory_mib(daemon.process.pid)}
+    details = {"daemon": cpu_seconds(daemon.process.pid), "memory_mib": peak_memory_mib(daemon.process.pid),
+               "cpu": server_seconds(rig.write) + server_seconds(rig.read) - before}
     look.close()
     daemon.stop()
-    slot = rig.read_value("SELECT slot FROM pgprojector.checkpoint")
     rig.check(rig.sums, True)
-    rig.drop_slot(slot)
+    details["rebuild"] = timed(rig, "rebuild", "--all")
+    details["resync"] = resync(rig)
+    rig.drop_slot(rig.read_value("SELECT slot FROM pgprojector.checkpoint"))
     return seconds, details
+
+
+def timed(rig, *words):
+    result = command(words, rig.write_url, rig.read_url, timeout=900)
+    if result.code != 0:
+        raise RuntimeError(result)
+    return result.seconds
+
+
+def resync(rig):
+    """Of each table the read side lacks or has otherwise 1 % of the rows, evenly spread. The source is as it was all the time."""
+    rig.drop_slot(rig.read_value("SELECT slot FROM pgprojector.checkpoint"))
+    rig.read_query("UPDATE messages SET content = content || '!' WHERE sequence_number % 200 = 0;"
+                   " DELETE FROM messages WHERE sequence_number % 200 = 100;"
+                   " UPDATE conversations SET title = '' WHERE hashtext(id::text) % 100 = 0;"
+                   " UPDATE users SET display_name = '' WHERE hashtext(id::text) % 100 = 0;"
+                   " UPDATE user_conversations SET last_read_at = now() WHERE hashtext(user_id::text || conversation_id) % 100 = 0")
+    rig.read_sql("VACUUM")
+    rig.read_sql("CHECKPOINT")
+    seconds = timed(rig, "resync")
+    rig.check(rig.sums, True)
+    return seconds
 
 
 def copy_pipe(rig):
     """Binary COPY from one psql into another, two tables at a time, then the primary keys. As plain as it gets."""
     bare_tables(rig)
+    before = server_seconds(rig.write) + server_seconds(rig.read)
 
     def copy(table):
         subprocess.run(
@@ -83,22 +111,24 @@ def copy_pipe(rig):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         list(pool.map(copy, ("messages", "user_conversations", "users", "conversations")))
     parallel(rig, 2, [f"ALTER TABLE public.{table} ADD PRIMARY KEY ({key})" for table, key in KEYS.items()])
-    return time.monotonic() - start, finish_by_sql(rig)
+    return time.monotonic() - start, finish_by_sql(rig, before)
 
 
-def finish_by_sql(rig):
+def finish_by_sql(rig, before):
     """What a first start does beyond copying: read indexes, ANALYZE, both targets with their keys."""
     start = time.monotonic()
     parallel(rig, 2, READ_INDEXES)
     rig.read_query("VACUUM ANALYZE")
+    targets = time.monotonic()
     parallel(rig, 2, [f"CREATE TABLE public.{name} AS SELECT {COLUMNS[name]} FROM ({query}) q"
                       for name, query in TARGETS.items()])
     rig.read_query("ALTER TABLE public.conversation_summary ADD PRIMARY KEY (id)")
     rig.read_query("ALTER TABLE public.user_conversation_membership ADD PRIMARY KEY (user_id, conversation_id)")
     rig.read_query("CREATE INDEX ON public.user_conversation_membership (conversation_id)")
-    seconds = time.monotonic() - start
+    seconds, targets = time.monotonic() - start, time.monotonic() - targets
+    cpu = server_seconds(rig.write) + server_seconds(rig.read) - before
     rig.check(rig.sums, True)
-    return {"finish_by_sql": seconds}
+    return {"finish_by_sql": seconds, "targets_by_sql": targets, "cpu": cpu}
 
 
 def dump_restore(rig):
@@ -144,6 +174,14 @@ WAYS = {
 }
 
 
+def with_cpu(rig, way):
+    """A way's seconds and details, and what it cost both servers in all: also what came after the seconds that count."""
+    before = server_seconds(rig.write) + server_seconds(rig.read)
+    seconds, details = way(rig)
+    details.setdefault("cpu", server_seconds(rig.write) + server_seconds(rig.read) - before)
+    return seconds, details
+
+
 def snapshot(rig, repeat):
     """Way -> list of (seconds, details). The rig has base data only."""
     rig.sums = rig.expected()
@@ -153,6 +191,6 @@ def snapshot(rig, repeat):
         for name, way in ways.items():
             new_read_side(rig)
             rig.write_sql("CHECKPOINT")
-            runs[name].append(way(rig))
+            runs[name].append(with_cpu(rig, way))
             say(f"  snapshot: {name}: {runs[name][-1][0]:.2f} s {runs[name][-1][1]}")
     return runs
