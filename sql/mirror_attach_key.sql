@@ -1,6 +1,6 @@
 -- The statement that makes a mirror's unique index its primary key, under the name that the server would have given it. $1: the
 -- mirror, quoted and qualified.
-SELECT pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY USING INDEX %I', $1::text,
+SELECT pg_catalog.format('SET LOCAL client_min_messages = warning; ALTER TABLE %s ADD CONSTRAINT %I PRIMARY KEY USING INDEX %I', $1::text,
                          CASE WHEN taken.oid IS NULL THEN wanted.name ELSE i.relname::text END, i.relname)
 FROM pg_catalog.pg_index x
 JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid

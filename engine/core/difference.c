@@ -3,8 +3,9 @@
  *
  *      scope      the buckets that disagree (difference_find.c), or given keys
  *      fetch      the source's rows of the scope into a temporary table
- *      delete     the mirror's rows of the scope that are not among them, image for image
- *      insert     those whose key is not in the mirror (any more)
+ *      join       them with the mirror's rows of the scope, in one pass over the mirror: what differs, into a second one
+ *      delete     the mirror's rows that differ, by their place
+ *      insert     the source's
  *
  * All set-based, by the server; what passes through here are the rows of the scope, a few at a time. What was deleted and
  * inserted is kept in two further temporary tables: the projections' keys that depend on it are read from them
@@ -25,7 +26,10 @@
 
 void pj_difference_rows_name(struct pj_buf *sql, const struct pj_table *table, enum pj_rows_kept which)
 {
-    static const char *const names[] = {[PJ_ROWS_SOURCE] = "source", [PJ_ROWS_GONE] = "gone", [PJ_ROWS_COME] = "come"};
+    static const char *const names[] = {[PJ_ROWS_SOURCE] = "source",
+                                        [PJ_ROWS_GONE] = "gone",
+                                        [PJ_ROWS_COME] = "come",
+                                        [PJ_ROWS_DIFFERING] = "differing"};
     pj_buf_printf(sql, "pg_temp.pgprojector_%s_%d", names[which], table->index);
 }
 
@@ -142,19 +146,39 @@ static int keep(struct pj_session *read, const struct pj_table *table, enum pj_r
     return code;
 }
 
-static int delete_rows(struct pj_session *read, const struct pj_table *table, const struct pj_scope *scope,
-                       int64_t *rows, struct pj_error *error)
+/* The mirror's rows of the scope beside the source's: of each pair that is not alike, the former's place and the latter's values. */
+static int join_rows(struct pj_session *read, const struct pj_table *table, const struct pj_scope *scope,
+                     struct pj_error *error)
 {
     struct pj_buf sql = {0};
-    pj_buf_printf(&sql, "DELETE FROM %s AS m WHERE %s AND NOT EXISTS (SELECT FROM ", table->mirror_sql, scope->mirror);
+    char *differing = rows_name(table, PJ_ROWS_DIFFERING);
+    pj_buf_printf(&sql,
+                  "CREATE TEMPORARY TABLE %s ON COMMIT DROP AS SELECT m.pgprojector_at, s.* "
+                  "FROM (SELECT m.ctid AS pgprojector_at, m.* FROM %s AS m WHERE %s) AS m "
+                  "FULL JOIN (SELECT true AS pgprojector_here, * FROM ",
+                  differing + strlen("pg_temp."), table->mirror_sql, scope->mirror);
     pj_difference_rows_name(&sql, table, PJ_ROWS_SOURCE);
-    pj_buf_puts(&sql, " AS s WHERE ");
+    pj_buf_puts(&sql, ") AS s ON ");
     put_same_key(&sql, table, "s", "m");
-    pj_buf_puts(&sql, " AND ROW(");
+    pj_buf_puts(&sql, " WHERE m.pgprojector_at IS NULL OR s.pgprojector_here IS NULL OR ROW(");
     pj_mirror_columns(&sql, table, "s.");
-    pj_buf_puts(&sql, ")::record OPERATOR(pg_catalog.*=) ROW(");
+    pj_buf_puts(&sql, ")::record OPERATOR(pg_catalog.*<>) ROW(");
     pj_mirror_columns(&sql, table, "m.");
-    pj_buf_puts(&sql, ")::record)");
+    pj_buf_puts(&sql, ")::record");
+    int code = pj_session_exec(read, pj_buf_text(&sql), error);
+    if (code == PJ_OK)
+        code = pj_session_execf(read, error, "ANALYZE %s", differing);
+    pj_buf_free(&sql);
+    pj_free(differing);
+    return code;
+}
+
+static int delete_rows(struct pj_session *read, const struct pj_table *table, int64_t *rows, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "DELETE FROM %s AS m USING ", table->mirror_sql);
+    pj_difference_rows_name(&sql, table, PJ_ROWS_DIFFERING);
+    pj_buf_puts(&sql, " AS d WHERE m.ctid = d.pgprojector_at");
     int code = keep(read, table, PJ_ROWS_GONE, pj_buf_text(&sql), rows, error);
     pj_buf_free(&sql);
     return code;
@@ -166,14 +190,21 @@ static int insert_rows(struct pj_session *read, const struct pj_table *table, in
     pj_buf_printf(&sql, "INSERT INTO %s AS m (", table->mirror_sql);
     pj_mirror_columns(&sql, table, NULL);
     pj_buf_puts(&sql, ") SELECT ");
-    pj_mirror_columns(&sql, table, "s.");
+    pj_mirror_columns(&sql, table, "d.");
     pj_buf_puts(&sql, " FROM ");
-    pj_difference_rows_name(&sql, table, PJ_ROWS_SOURCE);
-    pj_buf_printf(&sql, " AS s WHERE NOT EXISTS (SELECT FROM %s AS o WHERE ", table->mirror_sql);
-    put_same_key(&sql, table, "o", "s");
-    pj_buf_puts(&sql, ")");
+    pj_difference_rows_name(&sql, table, PJ_ROWS_DIFFERING);
+    pj_buf_puts(&sql, " AS d WHERE d.pgprojector_here");
     int code = keep(read, table, PJ_ROWS_COME, pj_buf_text(&sql), rows, error);
     pj_buf_free(&sql);
+    return code;
+}
+
+/* What was kept stays; a second call for the table begins anew with the others. */
+static int drop_differing(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    char *name = rows_name(table, PJ_ROWS_DIFFERING);
+    int code = pj_session_execf(read, error, "DROP TABLE %s", name);
+    pj_free(name);
     return code;
 }
 
@@ -208,11 +239,15 @@ static int mend_scope(struct pj_session *write, struct pj_session *read, const s
     if (code == PJ_OK)
         code = fetch(write, read, table, scope, error);
     if (code == PJ_OK)
-        code = delete_rows(read, table, scope, &gone, error);
+        code = join_rows(read, table, scope, error);
+    if (code == PJ_OK)
+        code = delete_rows(read, table, &gone, error);
     if (code == PJ_OK)
         code = insert_rows(read, table, &come, error);
     if (code == PJ_OK)
         code = count_changed(read, table, gone, come, mended, error);
+    if (code == PJ_OK)
+        code = drop_differing(read, table, error);
     return code;
 }
 

@@ -94,20 +94,25 @@ static void put_bucket(struct pj_buf *sql, const struct finding *finding, const 
     pj_buf_printf(sql, " & %" PRId64 ")", finding->nbuckets - 1);
 }
 
+/*
+ * OFFSET 0 keeps the two apart: the planner, which knows nothing of how many buckets there are, would else sort whole rows by
+ * their bucket. The hash's halves are summed, for a sum of int4 is a plain number and not a numeric in the making.
+ */
 static char *sums_sql(const struct finding *finding, const char *from)
 {
     struct pj_buf sql = {0};
-    pj_buf_puts(&sql, "COPY (SELECT bucket, pg_catalog.count(*), pg_catalog.sum(hash) FROM (SELECT ");
+    pj_buf_puts(&sql, "COPY (SELECT bucket, pg_catalog.count(*), pg_catalog.sum((hash >> 32)::pg_catalog.int4), "
+                      "pg_catalog.sum((hash << 32 >> 32)::pg_catalog.int4) FROM (SELECT ");
     put_bucket(&sql, finding, "");
     pj_buf_puts(&sql, " AS bucket, ");
     put_hash(&sql, finding, "", NULL, finding->table->ncolumns, 3);
-    pj_buf_printf(&sql, " AS hash FROM %s) AS hashes GROUP BY bucket) TO STDOUT", from);
+    pj_buf_printf(&sql, " AS hash FROM %s OFFSET 0) AS hashes GROUP BY bucket) TO STDOUT", from);
     return pj_buf_take(&sql);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- sums */
 
-/* A line "bucket <tab> rows <tab> sum <newline>". */
+/* A line "bucket <tab> rows <tab> sum <tab> sum <newline>". */
 static void take_sum(void *context, const char *row, size_t length)
 {
     struct finding *finding = context;

@@ -6,7 +6,7 @@
  * which {keys(a)} is the plain condition "a = the key": each part of the definition then finds its rows by index,
  * whatever the planner believes about the number of keys. (Restricted by "a = ANY ($1)" instead, a definition that
  * joins two grouped parts became a nested loop over both: quadratic, minutes for 150,000 keys.) A definition without
- * {keys(…)} cannot profit from that; it is run once, and its result filtered.
+ * {keys(…)} cannot profit from that; it is run once, and its result filtered. The whole table is another statement: one full join.
  *
  * Rows to delete are found by EXCEPT, not by NOT EXISTS: that stays linear where the session has hash joins switched
  * off, as the applying one has. Values are compared as record images (*=, *<>), never by "=" (1.0 = 1.00).
@@ -233,16 +233,14 @@ static void put_key_condition(const struct pj_projection *projection, int nkeys,
     }
 }
 
-/* What the rows in question ought to be. nkeys 0: all of the table. */
+/* What the rows in question ought to be. */
 static int put_wanted(const struct pj_projection *projection, int nkeys, struct pj_buf *sql, struct pj_error *error)
 {
-    struct expansion expansion = {.projection = projection, .mode = nkeys ? KEYS_EACH : KEYS_ALL, .nkeys = nkeys};
+    struct expansion expansion = {.projection = projection, .mode = KEYS_EACH, .nkeys = nkeys};
     struct pj_buf definition = {0};
     int code = expand(&expansion, projection->module->definition, &definition, error);
     const char *text = pj_buf_text(&definition);
-    if (!nkeys) {
-        pj_buf_puts(sql, text);
-    } else if (expansion.keys_seen) {
+    if (expansion.keys_seen) {
         pj_buf_puts(sql, "SELECT pj_d.* FROM ");
         put_keys(projection, nkeys, sql);
         pj_buf_printf(sql, " AS pj_key CROSS JOIN LATERAL (\n%s\n) AS pj_d", text);
@@ -265,17 +263,22 @@ static void put_delete(const struct pj_projection *projection, int nkeys, struct
     pj_buf_printf(sql, "DELETE FROM %s AS pj_t USING (SELECT ", projection->target_sql);
     put_columns(sql, key, projection->nkey, ", ", "pj_o.%");
     pj_buf_puts(sql, " FROM ");
-    if (nkeys) {
-        put_keys(projection, nkeys, sql);
-        pj_buf_printf(sql, " AS pj_key JOIN %s AS pj_o ON ", projection->target_sql);
-        put_key_condition(projection, nkeys, "pj_o", sql);
-    } else {
-        pj_buf_printf(sql, "%s AS pj_o", projection->target_sql);
-    }
+    put_keys(projection, nkeys, sql);
+    pj_buf_printf(sql, " AS pj_key JOIN %s AS pj_o ON ", projection->target_sql);
+    put_key_condition(projection, nkeys, "pj_o", sql);
     pj_buf_puts(sql, " EXCEPT SELECT ");
     put_columns(sql, key, projection->nkey, ", ", "pj_w.%");
     pj_buf_puts(sql, " FROM pj_wanted AS pj_w) AS pj_g WHERE ");
     put_columns(sql, key, projection->nkey, " AND ", "pj_t.% = pj_g.%");
+}
+
+static void put_on_conflict(const struct pj_projection *projection, const char *const *columns, int count,
+                            struct pj_buf *sql)
+{
+    pj_buf_puts(sql, "\nON CONFLICT (");
+    put_columns(sql, projection->module->key, projection->nkey, ", ", "%");
+    pj_buf_puts(sql, ") DO UPDATE SET ");
+    put_columns(sql, columns, count, ", ", "% = excluded.%");
 }
 
 /* Rows that are missing or differ. The condition keeps equal rows from even being locked. */
@@ -294,10 +297,8 @@ static void put_upsert(const struct pj_projection *projection, const char *const
     put_columns(sql, columns, count, ", ", "pj_t.%");
     pj_buf_puts(sql, ")::record OPERATOR(pg_catalog.*=) ROW(");
     put_columns(sql, columns, count, ", ", "pj_w.%");
-    pj_buf_puts(sql, ")::record)\nON CONFLICT (");
-    put_columns(sql, key, projection->nkey, ", ", "%");
-    pj_buf_puts(sql, ") DO UPDATE SET ");
-    put_columns(sql, columns, count, ", ", "% = excluded.%");
+    pj_buf_puts(sql, ")::record)");
+    put_on_conflict(projection, columns, count, sql);
 }
 
 /* The columns of touched rows that those downstream want to know, called t1, t2 …, in the form in which keys are held. */
@@ -322,7 +323,7 @@ static int build_recompute(const struct pj_projection *projection, int nkeys, co
                            char **out, struct pj_error *error)
 {
     struct pj_buf sql = {0};
-    bool touched = nkeys && projection->nchained;
+    bool touched = projection->nchained;
     pj_buf_puts(&sql, "WITH pj_wanted AS MATERIALIZED (\n");
     int code = put_wanted(projection, nkeys, &sql, error);
     pj_buf_puts(&sql, "\n), pj_gone AS (\n");
@@ -354,12 +355,53 @@ static int build_wanted(struct pj_projection *projection, struct pj_error *error
     return code;
 }
 
+/*
+ * All of the table: definition and table are joined once, and what differs is kept, which usually is little. A row that is only
+ * in the table has no "pj_here" of the definition's.
+ */
+static void build_recompute_all(struct pj_projection *projection, const char *const *columns, int count)
+{
+    const char *const *key = projection->module->key;
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "WITH pj_differing AS MATERIALIZED (SELECT pj_w.*");
+    for (int i = 0; i < projection->nkey; i++) {
+        pj_buf_puts(&sql, ", pj_t.");
+        pj_quote_identifier(&sql, key[i]);
+        pj_buf_printf(&sql, " AS pj_k%d", i + 1);
+    }
+    pj_buf_printf(&sql,
+                  " FROM (SELECT true AS pj_here, * FROM (\n%s\n) AS pj_d) AS pj_w FULL JOIN "
+                  "(SELECT true AS pj_here, * FROM %s) AS pj_t ON ",
+                  projection->definition_sql, projection->target_sql);
+    put_columns(&sql, key, projection->nkey, " AND ", "pj_t.% = pj_w.%");
+    pj_buf_puts(&sql, " WHERE pj_t.pj_here IS NULL OR pj_w.pj_here IS NULL OR ROW(");
+    put_columns(&sql, columns, count, ", ", "pj_t.%");
+    pj_buf_puts(&sql, ")::record OPERATOR(pg_catalog.*<>) ROW(");
+    put_columns(&sql, columns, count, ", ", "pj_w.%");
+    pj_buf_printf(&sql,
+                  ")::record), pj_gone AS (DELETE FROM %s AS pj_t USING pj_differing AS pj_g WHERE "
+                  "pj_g.pj_here IS NULL",
+                  projection->target_sql);
+    for (int i = 0; i < projection->nkey; i++) {
+        pj_buf_puts(&sql, " AND pj_t.");
+        pj_quote_identifier(&sql, key[i]);
+        pj_buf_printf(&sql, " = pj_g.pj_k%d", i + 1);
+    }
+    pj_buf_printf(&sql, ")\nINSERT INTO %s (", projection->target_sql);
+    put_columns(&sql, columns, count, ", ", "%");
+    pj_buf_puts(&sql, ")\nSELECT ");
+    put_columns(&sql, columns, count, ", ", "pj_w.%");
+    pj_buf_puts(&sql, " FROM pj_differing AS pj_w WHERE pj_w.pj_here");
+    put_on_conflict(projection, columns, count, &sql);
+    pj_free(projection->recompute_all_sql);
+    projection->recompute_all_sql = pj_buf_take(&sql);
+}
+
 int pj_projection_build_recompute(struct pj_projection *projection, const char *const *columns, int count,
                                   struct pj_error *error)
 {
-    int code = build_recompute(projection, 0, columns, count, &projection->recompute_all_sql, error);
-    if (code == PJ_OK)
-        code = build_wanted(projection, error);
+    build_recompute_all(projection, columns, count);
+    int code = build_wanted(projection, error);
     if (code == PJ_OK)
         code = build_recompute(projection, 1, columns, count, &projection->recompute_routing_sql, error);
     if (code == PJ_OK && projection->nkey > 1)
