@@ -4,6 +4,7 @@
 
 #include "app/config.h"
 #include "core/deployment.h"
+#include "core/waker.h"
 #include "pg/session.h"
 
 /* Options of single verbs; see options.c for which verb takes which. */
@@ -22,6 +23,7 @@ struct pj_verb_options {
     const char *key, *sqlstate;                 /* deadletters; NULL: any */
     bool record;                                /* module test */
     const char *dir;                            /* module new: where */
+    bool no_wait, drop_table;                   /* module add, remove */
     int changes, seconds;                       /* module record: when to end; 0: not given */
 };
 
@@ -29,6 +31,7 @@ struct pj_app {
     struct pj_config config;
     struct pj_log log;
     struct pj_stop stop;
+    struct pj_waker hup; /* SIGHUP */
     struct pj_verb_options options;
     char **argv; /* the whole command line */
     int noperands;

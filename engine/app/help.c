@@ -202,7 +202,7 @@ static const char doctor_text[] =
     "  pgprojector -c chat.ini doctor\n";
 
 static const char module_text[] =
-    "For authors of projection modules:\n"
+    "For authors of projection modules, and for whoever deploys them:\n"
     "\n"
     "  new NAME [--dir DIR]\n"
     "      makes the directory NAME (in DIR, which must exist) with a module that builds, a fixture and a Makefile.\n"
@@ -221,9 +221,29 @@ static const char module_text[] =
     "The\n"
     "      fixture holds real values of the columns that the module declares.\n"
     "\n"
-    "Exit codes: 0 no fault, all as expected; 1 faults found, or cases failed; 2 usage, or a file that cannot be "
-    "read;\n"
-    "3 a database is unreachable (record).\n"
+    "\n"
+    "Registering, with a running daemon or without one. The module's file must be in the module directory (a daemon "
+    "does "
+    "the\n"
+    "same when it is told to look: SIGHUP, or when it is started):\n"
+    "\n"
+    "  add NAME|FILE.so ... [--no-wait] [--no-verify]\n"
+    "      checks the module, builds its table beside while all goes on, and puts it live. A new version, or another "
+    "option, is\n"
+    "      built beside the former one, which serves until the swap. What failed has changed nothing.\n"
+    "  remove NAME [--drop-table] [--no-wait]\n"
+    "      the projection is not maintained any more, also not after a restart, until it is added again. Its table "
+    "stays "
+    "as\n"
+    "      it is, or is dropped, and with it the mirrors that nobody else asks for.\n"
+    "  list [--json]\n"
+    "      what is in the directory, and what is registered.\n"
+    "\n"
+    "Exit codes: 0 no fault, all as expected, done; 1 faults found, cases failed, or given up; 2 usage, configuration, "
+    "a "
+    "file\n"
+    "that cannot be read, a module that cannot be registered; 3 a database is unreachable; 4 the first start is not "
+    "complete.\n"
     "\n"
     "Example:\n"
     "  pgprojector module new top_senders && make -C top_senders test\n";
@@ -252,8 +272,8 @@ const struct pj_verb pj_verbs[] = {
     {"wait", "wait until the read database has caught up", "[--lsn LSN] [--timeout TIME] [--json]", wait_text, pj_wait,
      true, 0},
     {"doctor", "check servers, roles, tables, modules", "[--json]", doctor_text, pj_doctor, false, 0},
-    {"module", "make, check and test projection modules", "new|check|test|record ...", module_text, pj_module_verb,
-     false, -1},
+    {"module", "make, check, test, add and remove modules", "new|check|test|record|add|remove|list ...", module_text,
+     pj_module_verb, false, -1},
     {"version", "show versions", "[--json]", version_text, pj_version, false, 0},
     {0},
 };

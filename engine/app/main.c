@@ -58,7 +58,7 @@ static int run_verb(struct pj_app *app, const struct pj_verb *verb, struct pj_er
     if (code != PJ_OK)
         return code;
     struct pj_signals signals;
-    code = pj_signals_start(&signals, &app->stop, &app->log, error);
+    code = pj_signals_start(&signals, &app->stop, &app->log, &app->hup, error);
     if (code != PJ_OK)
         return code;
     code = verb->run(app, error);
@@ -73,6 +73,7 @@ int main(int argc, char **argv)
     pj_error_clear(&error);
     const struct pj_verb *verb;
     pj_config_init(&app.config);
+    pj_waker_init(&app.hup);
     int code = pj_stop_init(&app.stop, &error);
     if (code == PJ_OK)
         code = pj_options_read(&app, argc, argv, &verb, &error);

@@ -13,14 +13,18 @@ static const struct sub_command {
     const char *name;
     int (*run)(struct pj_app *app, struct pj_error *error);
     int least, most; /* operands; most -1: any number */
-    bool dir, json, record, limits;
+    bool dir, json, record, limits, wait, drop;
     const char *usage;
 } commands[] = {
-    {"new", pj_module_new_command, 1, 1, true, false, false, false, "new NAME [--dir DIR]"},
-    {"check", pj_module_check_command, 1, -1, false, true, false, false, "check FILE ... [--json]"},
-    {"test", pj_module_test_command, 1, -1, false, false, true, false, "test DIR|FILE.so [FIXTURE ...] [--record]"},
-    {"record", pj_module_record_command, 1, 1, false, false, false, true,
-     "record NAME|FILE.so [--changes N] [--seconds S]"},
+    {"new", pj_module_new_command, 1, 1, .dir = true, .usage = "new NAME [--dir DIR]"},
+    {"check", pj_module_check_command, 1, -1, .json = true, .usage = "check FILE ... [--json]"},
+    {"test", pj_module_test_command, 1, -1, .record = true, .usage = "test DIR|FILE.so [FIXTURE ...] [--record]"},
+    {"record", pj_module_record_command, 1, 1, .limits = true,
+     .usage = "record NAME|FILE.so [--changes N] [--seconds S]"},
+    {"add", pj_module_add_command, 1, -1, .wait = true, .usage = "add NAME|FILE.so ... [--no-wait] [--no-verify]"},
+    {"remove", pj_module_remove_command, 1, 1, .wait = true, .drop = true,
+     .usage = "remove NAME [--drop-table] [--no-wait]"},
+    {"list", pj_module_list_command, 0, 0, .json = true, .usage = "list [--json]"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -28,7 +32,7 @@ static int wrong(struct pj_error *error, const struct sub_command *command)
 {
     if (command)
         return pj_error_hint(error, "usage: pgprojector module %s; see pgprojector module --help", command->usage);
-    return pj_error_hint(error, "one of new, check, test, record; see pgprojector module --help");
+    return pj_error_hint(error, "one of new, check, test, record, add, remove, list; see pgprojector module --help");
 }
 
 static int unknown(const char *word, struct pj_error *error)
@@ -52,7 +56,13 @@ static const char *misplaced(const struct pj_verb_options *options, const struct
         return "record";
     if (options->changes && !command->limits)
         return "changes";
-    return options->seconds && !command->limits ? "seconds" : NULL;
+    if (options->seconds && !command->limits)
+        return "seconds";
+    if (options->no_wait && !command->wait)
+        return "no-wait";
+    if (options->no_verify && command->run != pj_module_add_command)
+        return "no-verify";
+    return options->drop_table && !command->drop ? "drop-table" : NULL;
 }
 
 static int check_usage(const struct pj_app *app, const struct sub_command *command, struct pj_error *error)

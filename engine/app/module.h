@@ -1,4 +1,4 @@
-/* The module author's kit: `pgprojector module new|check|test|record`. */
+/* `pgprojector module`: the author's kit (new, check, test, record) and registering (add, remove, list). */
 #ifndef PJ_APP_MODULE_H
 #define PJ_APP_MODULE_H
 
@@ -10,6 +10,12 @@ int pj_module_new_command(struct pj_app *app, struct pj_error *error);
 int pj_module_check_command(struct pj_app *app, struct pj_error *error);
 int pj_module_test_command(struct pj_app *app, struct pj_error *error);
 int pj_module_record_command(struct pj_app *app, struct pj_error *error);
+int pj_module_add_command(struct pj_app *app, struct pj_error *error);
+int pj_module_remove_command(struct pj_app *app, struct pj_error *error);
+int pj_module_list_command(struct pj_app *app, struct pj_error *error);
+
+/* `module check` of the operands' files, as far as they are here, which says something only where there are faults: then PJ_ECONFIG. */
+int pj_module_check_quietly(struct pj_app *app, struct pj_error *error);
 
 /* The file of a module: as given where it is a path (has a slash or ends with .so), else NAME.so in the module directory,
  * or among the examples beside it. To be freed. */

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { STEP_TIMEOUT_MS = 60000 };
 
@@ -17,6 +18,7 @@ struct check_run {
     json_t *modules;                  /* with --json */
     json_t *seen;                     /* "module NAME" and "table NAME" to the file that has it */
     int count, faulty, faults;
+    bool quiet; /* only faults are worth a word */
 };
 
 void pj_module_note(struct pj_module_report *report, const char *format, ...)
@@ -87,6 +89,8 @@ static void report_module(struct check_run *run, const struct pj_module_report *
     run->count++;
     run->faulty += report->faults.count > 0;
     run->faults += report->faults.count;
+    if (run->quiet && !report->faults.count)
+        return;
     if (run->app->options.json) {
         json_array_append_new(run->modules, json_pack("{s:s,s:o,s:o}", "file", report->path, "faults",
                                                       list_json(&report->faults), "notes", list_json(&report->notes)));
@@ -147,6 +151,29 @@ static void check_file(struct check_run *run, const char *name)
     pj_fault_list_free(&report.faults);
     pj_fault_list_free(&report.notes);
     pj_free(path);
+}
+
+int pj_module_check_quietly(struct pj_app *app, struct pj_error *error)
+{
+    struct check_run run = {.app = app, .modules = json_array(), .seen = json_object(), .quiet = true};
+    open_side(&run, PJ_WRITE, &run.databases.write);
+    open_side(&run, PJ_READ, &run.databases.read);
+    for (int i = 1; i < app->noperands; i++) {
+        char *path = pj_module_file(app, app->operands[i]);
+        if (access(path, F_OK) == 0) /* the daemon may be on another machine */
+            check_file(&run, app->operands[i]);
+        pj_free(path);
+    }
+    pj_session_close(run.databases.write);
+    pj_session_close(run.databases.read);
+    pj_fault_list_free(&run.unreachable);
+    json_decref(run.modules);
+    json_decref(run.seen);
+    if (!run.faults)
+        return PJ_OK;
+    pj_error_set(error, PJ_ECONFIG, "%d module%s with faults: nothing was added", run.faulty,
+                 run.faulty == 1 ? "" : "s");
+    return pj_error_hint(error, "mend them; `pgprojector module check` names them again");
 }
 
 int pj_module_check_command(struct pj_app *app, struct pj_error *error)

@@ -36,6 +36,8 @@ enum option_value {
     OPT_SQLSTATE,
     OPT_DIR,
     OPT_RECORD,
+    OPT_NO_WAIT,
+    OPT_DROP_TABLE,
     OPT_CHANGES,
     OPT_SECONDS,
     OPT_SETTING /* + enum pj_setting_id */
@@ -57,7 +59,7 @@ static const struct verb_option {
     {OPT_SAMPLE, "sample", {"verify", NULL}},
     {OPT_ALL, "all", {"rebuild", "deadletters", NULL}},
     {OPT_FRESH, "fresh", {"rebuild", NULL}},
-    {OPT_NO_VERIFY, "no-verify", {"rebuild", NULL}},
+    {OPT_NO_VERIFY, "no-verify", {"rebuild", "module", NULL}},
     {OPT_KEEP_OLD, "keep-old", {"rebuild", NULL}},
     {OPT_ROLLBACK, "rollback", {"rebuild", NULL}},
     {OPT_DROP_KEPT, "drop-kept", {"rebuild", NULL}},
@@ -68,6 +70,8 @@ static const struct verb_option {
     {OPT_SQLSTATE, "sqlstate", {"deadletters", NULL}},
     {OPT_DIR, "dir", {"module", NULL}},
     {OPT_RECORD, "record", {"module", NULL}},
+    {OPT_NO_WAIT, "no-wait", {"module", NULL}},
+    {OPT_DROP_TABLE, "drop-table", {"module", NULL}},
     {OPT_CHANGES, "changes", {"module", NULL}},
     {OPT_SECONDS, "seconds", {"module", NULL}},
 };
@@ -186,6 +190,12 @@ static int take_option(struct pj_app *app, int value, const char *argument, stru
     case OPT_RECORD:
         app->options.record = true;
         return PJ_OK;
+    case OPT_NO_WAIT:
+        app->options.no_wait = true;
+        return PJ_OK;
+    case OPT_DROP_TABLE:
+        app->options.drop_table = true;
+        return PJ_OK;
     case OPT_CHANGES:
         return pj_value_int(argument, 1, 1000000, &app->options.changes)
                    ? PJ_OK
@@ -236,6 +246,8 @@ static int fill_options(struct option *options)
                                           {"cancel", no_argument, NULL, OPT_CANCEL},
                                           {"dir", required_argument, NULL, OPT_DIR},
                                           {"record", no_argument, NULL, OPT_RECORD},
+                                          {"no-wait", no_argument, NULL, OPT_NO_WAIT},
+                                          {"drop-table", no_argument, NULL, OPT_DROP_TABLE},
                                           {"changes", required_argument, NULL, OPT_CHANGES},
                                           {"seconds", required_argument, NULL, OPT_SECONDS}};
     int count = sizeof fixed / sizeof *fixed;

@@ -2,11 +2,13 @@
  * `run` and `init`: get ready (start.c); then the one streams until it is asked to stop, the other is done.
  */
 #include "app/app.h"
+#include "app/reload.h"
 #include "app/start.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/deadletter.h"
 #include "core/pipeline.h"
+#include "core/registrar.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -23,6 +25,8 @@ struct run {
     struct pj_connect_epoch epoch;
     struct pj_handover *handover; /* NULL until the first outfit is ready */
     struct pj_outfit *outfit;     /* in use; the handover's */
+    struct pj_reload reload;
+    struct pj_registrar *registrar; /* NULL until there is a handover */
 
     /* Dead letters are retried by the control thread, perhaps at this very moment: the next retrier takes over with its next turn. */
     pthread_mutex_t retrier_lock;
@@ -88,6 +92,18 @@ static void end_retries(struct run *run)
     run->retrier = run->next_retrier = NULL;
 }
 
+static void serve_requests(void *context)
+{
+    const struct run *run = context;
+    pj_registrar_wake(run->registrar, false);
+}
+
+static void look_again(void *context)
+{
+    const struct run *run = context;
+    pj_registrar_wake(run->registrar, true);
+}
+
 /* Streams, with one outfit after the other, until something else is to be done. PJ_ERELOAD: there is none to go on with. */
 static int stream(struct run *run, struct pj_error *error)
 {
@@ -103,6 +119,8 @@ static int stream(struct run *run, struct pj_error *error)
     };
     run->epoch = (struct pj_connect_epoch){.believed = start->checkpoint.epoch};
     pj_control_set_chore(start->control, retry_turn, run);
+    pj_control_set_listener(start->control, serve_requests, run);
+    serve_requests(run); /* what was entered meanwhile */
     int code;
     do {
         options.outfit = run->outfit;
@@ -110,6 +128,7 @@ static int stream(struct run *run, struct pj_error *error)
         code = pj_pipeline_run(&options, error);
     } while (code == PJ_ERELOAD && take_next(run, error));
     end_retries(run);
+    pj_control_set_listener(start->control, NULL, NULL);
     return code == PJ_ERELOAD && pj_stop_asked(&start->app->stop) ? PJ_ESTOPPED : code;
 }
 
@@ -181,6 +200,18 @@ static void put_on(struct run *run)
         run->handover = pj_handover_new(run->outfit);
 }
 
+static int start_registrar(struct run *run, struct pj_error *error)
+{
+    struct pj_registrar_options options = {
+        .handover = run->handover, .deploy = pj_reload_deploy, .context = &run->reload, .log = &run->start.app->log};
+    if (run->registrar)
+        return PJ_OK;
+    int code = pj_registrar_start(&run->registrar, &options, error);
+    if (code == PJ_OK)
+        pj_waker_set(&run->start.app->hup, look_again, run);
+    return code;
+}
+
 static int stream_on(struct run *run, struct pj_error *error)
 {
     struct pj_start *start = &run->start;
@@ -188,6 +219,9 @@ static int stream_on(struct run *run, struct pj_error *error)
     int code = PJ_OK;
     do {
         put_on(run);
+        code = start_registrar(run, error);
+        if (code != PJ_OK)
+            return code;
         code = stream(run, error);
         if (code == PJ_EGAP && run->outfit->deployment.resync_on_gap) {
             code = close_gap(start, &resynced_us, error);
@@ -223,6 +257,9 @@ int pj_run(struct pj_app *app, struct pj_error *error)
     run.start.guilty = pj_guard_guilty(&run.start.guilt);
     if (code == PJ_OK)
         code = watch_modules(&run.start, &guard, error);
+    pj_reload_init(&run.reload, app);
+    run.start.deploy = pj_reload_deploy_anyhow;
+    run.start.deploy_context = &run.reload;
     if (code == PJ_OK) {
         say_hello(&run.start);
         code = pj_start_make_ready(&run.start, error);
@@ -231,10 +268,15 @@ int pj_run(struct pj_app *app, struct pj_error *error)
         code = stream_on(&run, error);
     if (code == PJ_ESTALE)
         return superseded(&run.start, error);
+    pj_waker_set(&app->hup, NULL, NULL);
+    bool left_behind = !pj_registrar_stop(run.registrar);
     code = logged(&run.start, code, error);
     pj_guard_stop(guard);
     pj_start_close(&run.start);
+    if (left_behind) /* it still uses what is here, so all goes with the process */
+        _exit(pj_code_exit(code));
     pj_handover_free(run.handover);
+    pj_reload_free(&run.reload);
     pthread_mutex_destroy(&run.retrier_lock);
     return code;
 }

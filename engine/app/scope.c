@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/catalog.h"
+#include "core/roster.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -70,6 +71,8 @@ int pj_scope_open_beside(struct pj_scope *scope, struct pj_app *app, const char 
         code = pj_app_connect(app, PJ_WRITE, purpose, STEP_TIMEOUT_MS, &write, error);
     if (code == PJ_OK)
         code = pj_setup_open(&scope->setup, &scope->deployment, write, scope->look, error);
+    if (code == PJ_ECONFIG) /* a new module's fault is nobody else's */
+        code = pj_roster_open(&scope->setup, &scope->deployment, write, scope->look, NULL, error);
     pj_session_close(write);
     return code;
 }

@@ -32,7 +32,8 @@ static sigset_t handled(void)
 static void take(struct pj_signals *signals, int number)
 {
     if (number == SIGHUP) {
-        pj_log(signals->log, PJ_LOG_INFO, "SIGHUP: nothing is reloaded yet; restart to change the configuration");
+        pj_log(signals->log, PJ_LOG_INFO, "SIGHUP: looking at the configuration and the module directory");
+        pj_waker_call(signals->hup);
         return;
     }
     uint64_t now = pj_clock_monotonic_us();
@@ -61,10 +62,12 @@ static void *watch(void *context)
     }
 }
 
-int pj_signals_start(struct pj_signals *signals, struct pj_stop *stop, const struct pj_log *log, struct pj_error *error)
+int pj_signals_start(struct pj_signals *signals, struct pj_stop *stop, const struct pj_log *log, struct pj_waker *hup,
+                     struct pj_error *error)
 {
     signals->stop = stop;
     signals->log = log;
+    signals->hup = hup;
     signals->asked_us = 0;
     signal(SIGPIPE, SIG_IGN);
     sigset_t set = handled();

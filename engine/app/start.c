@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/pause.h"
+#include "core/roster.h"
 #include "core/source.h"
 #include "core/standing.h"
 
@@ -31,7 +32,9 @@ static int make_outfit(struct pj_start *start, struct pj_error *error)
 {
     pj_outfit_free(start->outfit);
     start->outfit = pj_alloc(sizeof *start->outfit);
-    return pj_deployment_make(&start->outfit->deployment, &start->app->config, error);
+    struct pj_deployment *deployment = &start->outfit->deployment;
+    return start->deploy ? start->deploy(start->deploy_context, deployment, error)
+                         : pj_deployment_make(deployment, &start->app->config, error);
 }
 
 int pj_start_open(struct pj_start *start, struct pj_app *app, bool daemon, struct pj_error *error)
@@ -236,7 +239,7 @@ static int open_setup(struct pj_start *start, struct pj_error *error)
     if (code == PJ_OK)
         code = pj_standing_roster(start->read, &outfit->roster, error);
     if (code == PJ_OK)
-        code = pj_setup_open(&outfit->setup, &outfit->deployment, write, start->read, error);
+        code = pj_roster_open(&outfit->setup, &outfit->deployment, write, start->read, &start->app->log, error);
     pj_session_close(write);
     return code;
 }
@@ -317,6 +320,8 @@ static int try_write_side(struct pj_start *start, struct pj_error *error)
         code = pj_setup_check_read(&start->outfit->setup, start->read, error);
     if (code == PJ_OK && start->guilty)
         code = pause_guilty(start, error);
+    if (code == PJ_OK && start->daemon)
+        code = pj_roster_stand_still(&start->outfit->setup, start->read, &start->app->log, error);
     if (code == PJ_OK)
         code = pj_catalog_note_leaves(start->read, start->outfit->setup.tables, start->outfit->setup.ntables, error);
     return code;

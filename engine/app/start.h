@@ -18,6 +18,8 @@ struct pj_start {
     bool daemon;    /* `run`: stands by, waits without end, keeps the daemon's row; `init`: none of these */
     bool keeps_row; /* `run`, and `resync` while it works */
     bool resync;    /* the read side is to be made anew from a snapshot, once, when both databases are there */
+    int (*deploy)(void *context, struct pj_deployment *deployment, struct pj_error *error); /* NULL: as configured */
+    void *deploy_context;
     struct pj_outfit *outfit; /* the setup is open once ready; who takes it sets this to NULL */
     struct pj_state *state;
     struct pj_gate *gate;

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "core/catalog.h"
 #include "core/repair.h"
+#include "core/roster.h"
 #include "core/setup.h"
 
 #include <jansson.h>
@@ -241,7 +242,7 @@ static int read_setup(struct verification *verification, struct pj_session *writ
                       struct pj_error *error)
 {
     pj_setup_close(&verification->setup);
-    int code = pj_setup_open(&verification->setup, &verification->deployment, write, read, error);
+    int code = pj_roster_open(&verification->setup, &verification->deployment, write, read, NULL, error);
     if (code == PJ_OK)
         code = check_names(verification, error);
     return code == PJ_OK ? pj_setup_check_read(&verification->setup, read, error) : code;

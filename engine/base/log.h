@@ -10,8 +10,8 @@
 enum pj_log_level { PJ_LOG_DEBUG, PJ_LOG_INFO, PJ_LOG_WARNING, PJ_LOG_ERROR };
 
 struct pj_log {
-    enum pj_log_level least; /* lines below it are not written */
-    int fd;                  /* where to, normally 2 */
+    _Atomic enum pj_log_level least; /* lines below it are not written; may be changed at any time */
+    int fd;                          /* where to, normally 2 */
 };
 
 void pj_log(const struct pj_log *log, enum pj_log_level level, const char *format, ...)

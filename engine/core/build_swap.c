@@ -57,6 +57,10 @@ static int read_tables(struct swap *swap, struct pj_error *error)
         code = pj_build_read_row(swap->work, swap->build->name, PJ_NEXT_NAME, &swap->next, error);
     if (code == PJ_OK && strcmp(swap->next.oid, "0") == 0)
         code = pj_error_set(error, PJ_EFAIL, "the table %s is gone", swap->build->next->target_sql);
+    if (code == PJ_OK && strcmp(swap->next.state, "building") != 0) {
+        code = pj_error_set(error, PJ_EFAIL, "the daemon has begun anew meanwhile, and noted nothing for it");
+        error->retryable = true;
+    }
     return code;
 }
 

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/fence_service.h"
+#include "core/waker.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -66,6 +67,7 @@ struct pj_control {
     pthread_mutex_t chore_lock; /* held during its calls */
     pj_control_chore chore;
     void *chore_context;
+    struct pj_waker listener; /* of requests */
 
     /* all below: the thread's own */
     struct pj_session *session; /* NULL between connections */
@@ -220,7 +222,9 @@ static int connect_session(struct pj_control *control, struct pj_error *error)
         return code;
     pj_session_set_timeout(control->session, ANSWER_MS);
     control->written_at_us = 0;
-    return pj_session_exec(control->session, "LISTEN pgprojector", error);
+    code = pj_session_exec(control->session, "LISTEN pgprojector", error);
+    pj_waker_call(&control->listener); /* what was said while we were away is missed */
+    return code;
 }
 
 static void lose_session(struct pj_control *control)
@@ -262,8 +266,11 @@ static int wait_for_news(struct pj_control *control, int milliseconds, struct pj
         return PJ_OK;
     if (!PQconsumeInput(conn))
         return pj_pg_error(error, conn, NULL, PJ_READ);
-    for (PGnotify *notice; (notice = PQnotifies(conn));)
+    for (PGnotify *notice; (notice = PQnotifies(conn));) {
+        if (strcmp(notice->extra, "request") == 0)
+            pj_waker_call(&control->listener);
         PQfreemem(notice);
+    }
     return PJ_OK;
 }
 
@@ -290,6 +297,12 @@ static int do_chore(struct pj_control *control, enum pj_phase phase, struct pj_e
     int code = control->chore ? control->chore(control->chore_context, control->session, error) : PJ_OK;
     pthread_mutex_unlock(&control->chore_lock);
     return code;
+}
+
+void pj_control_set_listener(struct pj_control *control, void (*listener)(void *context), void *context)
+{
+    if (control)
+        pj_waker_set(&control->listener, listener, context);
 }
 
 bool pj_control_set_chore(struct pj_control *control, pj_control_chore chore, void *context)
@@ -390,6 +403,7 @@ static void dispose(struct pj_control *control)
     pj_stop_close(&control->cut_off);
     pj_stop_close(&control->ended);
     pthread_mutex_destroy(&control->chore_lock);
+    pj_waker_destroy(&control->listener);
     pj_free(control->read_url);
     pj_free(control);
 }
@@ -402,6 +416,7 @@ int pj_control_start(struct pj_control **out, const char *read_url, struct pj_st
     struct pj_control *control = pj_alloc(sizeof *control);
     control->read_url = pj_strdup(read_url);
     pthread_mutex_init(&control->chore_lock, NULL);
+    pj_waker_init(&control->listener);
     control->state = state;
     control->log = log;
     control->fence.gate = gate;

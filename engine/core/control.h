@@ -25,6 +25,12 @@ int pj_control_start(struct pj_control **control, const char *read_url, struct p
 typedef int (*pj_control_chore)(void *context, struct pj_session *session, struct pj_error *error);
 bool pj_control_set_chore(struct pj_control *control, pj_control_chore chore, void *context);
 
+/*
+ * Called on the control thread when a request may have been entered (NOTIFY pgprojector, 'request'), or news of it missed; NULL: nobody is.
+ * When this returns no call of the former listener is under way.
+ */
+void pj_control_set_listener(struct pj_control *control, void (*listener)(void *context), void *context);
+
 /* Writes the last state once more, ends the thread, frees. NULL is fine. Takes at most 3 s. */
 void pj_control_stop(struct pj_control *control);
 

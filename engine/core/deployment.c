@@ -49,7 +49,8 @@ static bool same_pairs(const pair *a, const pair *b)
 
 bool pj_binding_same(const struct pj_binding *a, const struct pj_binding *b)
 {
-    return same_pairs(a->tables, b->tables) && same_pairs(a->columns, b->columns) && same_pairs(a->options, b->options);
+    return a->halt_on_error == b->halt_on_error && same_pairs(a->tables, b->tables) &&
+           same_pairs(a->columns, b->columns) && same_pairs(a->options, b->options);
 }
 
 void pj_binding_free(struct pj_binding *binding)
@@ -85,7 +86,8 @@ struct pj_deployed_module *pj_deployment_add(struct pj_deployment *deployment, c
                     .columns = copy_pairs(module->binding.columns),
                     .options = copy_pairs(module->binding.options),
                     .default_schema = deployment->default_schema,
-                    .beside = module->binding.beside},
+                    .beside = module->binding.beside,
+                    .halt_on_error = module->binding.halt_on_error},
     };
     return copy;
 }

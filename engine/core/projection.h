@@ -126,6 +126,10 @@ int pj_projection_check_recorded(struct pj_session *read, const struct pj_projec
 /* pj_projection_check_target without pj_projection_check_recorded: for what makes the table what the module says. */
 int pj_projection_describe_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
+/* The same by another table of the same shape (quoted), which is to take the target's name. */
+int pj_projection_describe_as(struct pj_session *read, struct pj_projection *projection, const char *table,
+                              struct pj_error *error);
+
 /* Reads the target's key types from the catalog and builds the SQL texts that need them. To be called at each start. */
 int pj_projection_check_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 

@@ -250,7 +250,8 @@ static int state_of(struct pj_mend *mend, char state[16], struct pj_error *error
     int code = pj_session_query(mend->job.session, &result, "SELECT state FROM pgprojector.projection WHERE name = $1",
                                 1, &name, error);
     if (code == PJ_OK && PQntuples(result) == 0)
-        code = pj_error_set(error, PJ_EFAIL, "it has not been built on this read database");
+        code = pj_error_set(error, PJ_EFAIL,
+                            "it has not been built on this read database: pgprojector module add builds it");
     snprintf(state, 16, "%s", code == PJ_OK ? PQgetvalue(result, 0, 0) : "");
     PQclear(result);
     return code;

@@ -222,15 +222,23 @@ static int wants_more(const struct pj_projection *projection, struct pj_session 
     return code;
 }
 
-/* *why: NULL where it can serve. */
+/* *why: NULL where it can serve. What reads the table of one that cannot, cannot either. */
 static int judge(const struct pj_projection *projection, struct pj_session *read, const char **why,
                  struct pj_error *error)
 {
+    int upstream_code = PJ_OK;
+    *why = NULL;
+    for (int i = 0; upstream_code == PJ_OK && !*why && i < projection->nsources; i++)
+        if (projection->sources[i].upstream)
+            upstream_code = judge(projection->sources[i].upstream, read, why, error);
+    if (*why)
+        *why = "reads the table of a module that cannot serve yet";
+    if (*why || upstream_code != PJ_OK)
+        return upstream_code;
     enum pj_roster_row row = PJ_ROW_SAME;
     bool more = false;
     int code = projection->target_sql ? pj_roster_row(read, projection, &row, error)
                                       : wants_more(projection, read, &more, error);
-    *why = NULL;
     if (more)
         *why = "asks for mirrors that are yet to be made";
     else if (row != PJ_ROW_SAME)
@@ -335,6 +343,11 @@ static int stand_still_all(const struct pj_setup *setup, struct pj_session *read
     pj_lsn lsn;
     PGresult *rows = NULL;
     int code = pj_keywork_begin(read, &lsn, error);
+    if (code == PJ_OK) /* what is being built is not noted by what begins now: it must not be swapped in */
+        code = pj_session_exec(read,
+                               "UPDATE pgprojector.projection SET state = 'retired' WHERE state = 'building' "
+                               "AND pg_catalog.strpos(name, '.') > 0",
+                               error);
     if (code == PJ_OK) /* names with a dot are tables beside others */
         code = pj_session_query(read, &rows,
                                 "SELECT name, state FROM pgprojector.projection WHERE state IN ('live', 'failing', "

@@ -260,13 +260,13 @@ int pj_projection_check_recorded(struct pj_session *read, const struct pj_projec
         return code;
     if (PQntuples(result) == 0) {
         pj_error_set(error, PJ_ECONFIG, "it has not been built on this read database");
-        pj_error_hint(error, "without a daemon, run `pgprojector rebuild %s`: it creates and fills the table",
-                      projection->name);
+        pj_error_hint(error, "`pgprojector module add %s` builds it, with or without a daemon", projection->name);
     } else if (strtoul(PQgetvalue(result, 0, 0), NULL, 10) != projection->module->version) {
         pj_error_set(error, PJ_ECONFIG,
                      "rebuild needed: its table was built by version %s of the module, this is version %u",
                      PQgetvalue(result, 0, 0), projection->module->version);
-        pj_error_hint(error, "install version %s of the module, or, without a daemon, run `pgprojector rebuild %s`",
+        pj_error_hint(error,
+                      "install version %s of the module, or build the new one's table: pgprojector module add %s",
                       PQgetvalue(result, 0, 0), projection->name);
     } else if (PQgetvalue(result, 0, 1)[0] != 't') {
         pj_error_set(error, PJ_ECONFIG,
@@ -275,7 +275,7 @@ int pj_projection_check_recorded(struct pj_session *read, const struct pj_projec
                      projection->module->version);
         pj_error_hint(error,
                       "an option, a table or a column name has changed, or the definition without its version: "
-                      "put it back, or, without a daemon, run `pgprojector rebuild %s`",
+                      "put it back, or have its table built anew: pgprojector module add %s",
                       projection->name);
     }
     PQclear(result);
@@ -283,10 +283,10 @@ int pj_projection_check_recorded(struct pj_session *read, const struct pj_projec
 }
 
 /* The target's columns and, for each, its place in the key (0: none), type name and base type. */
-static int read_columns(struct pj_session *read, const struct pj_projection *projection, PGresult **result,
-                        struct pj_error *error)
+static int read_columns(struct pj_session *read, const struct pj_projection *projection, const char *table,
+                        PGresult **result, struct pj_error *error)
 {
-    const char *params[] = {projection->target_sql};
+    const char *params[] = {table};
     int code = pj_session_query(
         read, result,
         "SELECT a.attname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname), "
@@ -301,8 +301,8 @@ static int read_columns(struct pj_session *read, const struct pj_projection *pro
     if (code == PJ_OK && PQntuples(*result) == 0) {
         PQclear(*result);
         *result = NULL;
-        pj_error_set(error, PJ_ECONFIG, "its table %s is gone", projection->target_sql);
-        code = pj_error_hint(error, "without a daemon, run `pgprojector rebuild %s`: it creates and fills the table",
+        pj_error_set(error, PJ_ECONFIG, "its table %s is gone", table);
+        code = pj_error_hint(error, "`pgprojector module add %s` builds it anew, with or without a daemon",
                              projection->name);
     }
     return code;
@@ -370,11 +370,17 @@ static int build(struct pj_projection *projection, const PGresult *columns, stru
 
 int pj_projection_describe_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
 {
+    return pj_projection_describe_as(read, projection, projection->target_sql, error);
+}
+
+int pj_projection_describe_as(struct pj_session *read, struct pj_projection *projection, const char *table,
+                              struct pj_error *error)
+{
     pj_error_clear(error);
     if (!projection->target_sql)
         return PJ_OK;
     PGresult *columns = NULL;
-    int code = read_columns(read, projection, &columns, error);
+    int code = read_columns(read, projection, table, &columns, error);
     if (code == PJ_OK)
         code = fill_key(projection, columns, error);
     if (code == PJ_OK)

@@ -90,7 +90,7 @@ def mirror_differences(write, read, table):
 def target_names(read):
     with read.cursor() as cursor:
         cursor.execute("SELECT name FROM pgprojector.projection WHERE state IN ('live', 'failing')")
-        return {name for (name,) in cursor} | set(REQUIRED)
+        return {name for (name,) in cursor if name in DEFINITIONS} | set(REQUIRED)
 
 
 def differences(pair, mirrors=None):

@@ -1,0 +1,166 @@
+/*
+ * `module add`, `module remove`: asked of the daemon, where one runs (core/request.h), else done here, with its lock held
+ * (core/registering.h).
+ */
+#include "app/deployment.h"
+#include "app/module.h"
+#include "app/scope.h"
+#include "base/mem.h"
+#include "core/build.h"
+#include "core/catalog.h"
+#include "core/registering.h"
+#include "core/roster.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STEP_TIMEOUT_MS = 60000 };
+
+/* ---------------------------------------------------------------------------------------------------- with a daemon */
+
+static int ask_daemon(struct pj_scope *scope, struct pj_session *read, struct pj_request *request,
+                      struct pj_error *error)
+{
+    int code = pj_request_enter(read, request, error);
+    if (code != PJ_OK || scope->app->options.no_wait)
+        return code;
+    code = pj_request_follow(read, request, pj_scope_show, scope, &scope->app->stop, error);
+    pj_scope_end_line(scope);
+    return code;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- without */
+
+static int deploy(void *context, struct pj_deployment *deployment, struct pj_error *error)
+{
+    const struct pj_scope *scope = context;
+    return pj_deployment_make(deployment, &scope->app->config, error);
+}
+
+/* What a daemon would run. */
+static int put_on(struct pj_scope *scope, struct pj_registering *r, struct pj_session *read, struct pj_error *error)
+{
+    struct pj_session *write = NULL;
+    r->alone = pj_alloc(sizeof *r->alone);
+    int code = deploy(scope, &r->alone->deployment, error);
+    if (code == PJ_OK)
+        code = pj_app_connect(scope->app, PJ_WRITE, "module", STEP_TIMEOUT_MS, &write, error);
+    if (code == PJ_OK)
+        code = pj_roster_open(&r->alone->setup, &r->alone->deployment, write, read, NULL, error);
+    pj_session_close(write);
+    return code;
+}
+
+static int do_it_here(struct pj_scope *scope, struct pj_session *read, const struct pj_request *request,
+                      struct pj_error *error)
+{
+    struct pj_log quiet = {PJ_LOG_WARNING, scope->app->log.fd};
+    struct pj_registering r = {
+        .deploy = deploy, .show = pj_scope_show, .context = scope, .log = &quiet, .stop = &scope->app->stop};
+    struct pj_error ignored;
+    bool there;
+    int code = put_on(scope, &r, read, error);
+    if (code == PJ_OK)
+        code = pj_registering_serve(&r, request, error);
+    pj_registering_close(&r);
+    pj_outfit_free(r.alone);
+    pj_scope_end_line(scope);
+    if (code == PJ_ESTOPPED)
+        pj_build_clear(read, request->name, &there, &ignored);
+    return code;
+}
+
+/* `read` is not ended by a stop: a request has to be cancelled then. */
+static int carry_out(struct pj_app *app, struct pj_request *request, bool *daemon, struct pj_error *error)
+{
+    struct pj_app unstoppable = *app;
+    unstoppable.stop.fd = -1;
+    struct pj_scope scope = {.app = app}; /* for showing progress alone */
+    struct pj_session *read = NULL;
+    bool mine = false;
+    int code = pj_scope_connect(&unstoppable, "module", &read, error);
+    if (code == PJ_OK)
+        code = pj_catalog_install(read, error);
+    if (code == PJ_OK)
+        code = pj_catalog_lock(read, &mine, NULL, error);
+    *daemon = !mine;
+    if (code == PJ_OK)
+        code = mine ? do_it_here(&scope, read, request, error) : ask_daemon(&scope, read, request, error);
+    pj_session_close(read);
+    return code;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- add */
+
+/* A file elsewhere is not what a daemon would load. */
+static int check_place(const struct pj_app *app, const char *file, const char *name, struct pj_error *error)
+{
+    char *directory = pj_deployment_module_dir(&app->config);
+    char *place = pj_sprintf("%s/%s.so", directory, name);
+    char *wanted = realpath(place, NULL), *given = realpath(file, NULL);
+    bool fits = wanted && given && strcmp(wanted, given) == 0;
+    if (!fits && !app->config.settings[PJ_SET_MODULES].value) {
+        pj_error_set(error, PJ_ECONFIG,
+                     wanted ? "%s is not the file that is deployed" : "%s is not in the module directory", file);
+        pj_error_hint(error, "the daemon loads %s: copy it there (cp %s %s/), then add it", place, file, directory);
+    }
+    free(wanted);
+    free(given);
+    pj_free(directory);
+    pj_free(place);
+    return error->code;
+}
+
+static void name_of(const char *operand, struct pj_module_name *name)
+{
+    struct pj_deployed_module module = {.path = (char *)(uintptr_t)operand};
+    *name = pj_deployed_name(&module);
+}
+
+static int add_one(struct pj_app *app, const char *operand, struct pj_error *error)
+{
+    struct pj_module_name name;
+    name_of(operand, &name);
+    bool daemon, is_file = strcmp(operand, name.text) != 0;
+    int code = is_file ? check_place(app, operand, name.text, error) : PJ_OK;
+    struct pj_request request = {.kind = PJ_REQUEST_BUILD, .name = name.text, .verify = !app->options.no_verify};
+    if (code == PJ_OK)
+        code = carry_out(app, &request, &daemon, error);
+    if (code == PJ_OK && daemon && app->options.no_wait)
+        printf("%s: asked for; see pgprojector module list\n", name.text);
+    else if (code == PJ_OK)
+        printf("%s is registered\n", name.text);
+    fflush(stdout);
+    return code;
+}
+
+int pj_module_add_command(struct pj_app *app, struct pj_error *error)
+{
+    int code = pj_app_configure(app, error);
+    if (code == PJ_OK)
+        code = pj_module_check_quietly(app, error);
+    for (int i = 1; code == PJ_OK && i < app->noperands; i++)
+        code = add_one(app, app->operands[i], error);
+    return code;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- remove */
+
+int pj_module_remove_command(struct pj_app *app, struct pj_error *error)
+{
+    struct pj_request request = {
+        .kind = PJ_REQUEST_REMOVE, .name = app->operands[1], .drop_table = app->options.drop_table};
+    bool daemon = false;
+    int code = pj_app_configure(app, error);
+    if (code == PJ_OK)
+        code = carry_out(app, &request, &daemon, error);
+    if (code != PJ_OK)
+        return code;
+    printf(daemon && app->options.no_wait ? "%s: asked for; see pgprojector module list\n"
+           : request.drop_table           ? "%s is removed, with its table\n"
+                                          : "%s is removed; its table stays as it is\n",
+           request.name);
+    return PJ_OK;
+}

@@ -1,0 +1,315 @@
+/* See registering.h. What is to be done with a module is decided by core/roster.h; building and removing are files of their own. */
+#include "core/registering_internal.h"
+
+#include "base/mem.h"
+#include "core/build.h"
+#include "core/pause.h"
+
+#include <string.h>
+
+/* -------------------------------------------------------------------------------------------------------- sessions */
+
+static int open_session(struct pj_registering *r, enum pj_side side, struct pj_session **session,
+                        struct pj_error *error)
+{
+    const struct pj_deployment *deployment = &pj_outfit_in_use(r)->deployment;
+    struct pj_session_options options = {.side = side,
+                                         .url = side == PJ_WRITE ? deployment->write_url : deployment->read_url,
+                                         .purpose = "registrar",
+                                         .stop = r->stop};
+    return *session ? PJ_OK : pj_session_open(session, &options, error);
+}
+
+int pj_registering_open(struct pj_registering *r, struct pj_error *error)
+{
+    int code = open_session(r, PJ_READ, &r->look, error);
+    if (code == PJ_OK)
+        code = open_session(r, PJ_READ, &r->work, error);
+    if (code == PJ_OK)
+        code = open_session(r, PJ_WRITE, &r->write, error);
+    return code;
+}
+
+void pj_registering_close(struct pj_registering *r)
+{
+    pj_session_close(r->look);
+    pj_session_close(r->work);
+    pj_session_close(r->write);
+    r->look = r->work = r->write = NULL;
+    for (struct pj_outfit *outfit; r->handover && (outfit = pj_handover_retired(r->handover));)
+        pj_outfit_free(outfit);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ facts */
+
+static int load(struct pj_deployed_module *module, bool *target, struct pj_error *error)
+{
+    struct pj_loaded_module loaded;
+    if (pj_module_load(&loaded, module->path, error) != PJ_OK)
+        return error->code;
+    module->image = pj_module_image_share(loaded.image);
+    *target = loaded.module->target != NULL;
+    pj_module_unload(&loaded);
+    return PJ_OK;
+}
+
+static enum pj_roster_memory in_memory(const struct pj_outfit *outfit, const struct pj_deployed_module *module)
+{
+    const struct pj_deployed_module *former =
+        pj_deployment_find(&outfit->deployment, pj_deployed_name(module).text, false);
+    if (!former)
+        return PJ_MEMORY_NONE;
+    return pj_module_image_same(former->image, module->image) && pj_binding_same(&former->binding, &module->binding)
+               ? PJ_MEMORY_SAME
+               : PJ_MEMORY_OTHER;
+}
+
+/* A table that is in the way is found before anything is begun. */
+static int check_name_is_free(struct pj_registering *r, const struct pj_projection *projection, struct pj_error *error)
+{
+    const char *table = projection->target_sql;
+    PGresult *result;
+    int code =
+        pj_session_query_row(r->look, &result, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", 1, &table, error);
+    bool taken = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    if (!taken)
+        return code;
+    pj_error_set(error, PJ_ECONFIG,
+                 "module %s: there is already a table %s on the read database, and pgprojector did not make it",
+                 projection->module->name, table);
+    return pj_error_hint(error, "drop or rename it; it is not touched");
+}
+
+/*
+ * The place for mirrors that are yet to be made (joining): copied here, before anything is built on them.
+ */
+static int prepare_mirrors(struct pj_registering *r, const struct pj_setup *setup, const char *module,
+                           struct pj_error *error)
+{
+    char *missing;
+    int code = pj_roster_missing_mirrors(setup, r->look, &missing, error);
+    if (code == PJ_OK && missing) {
+        code = pj_error_set(error, PJ_ECONFIG, "module %s reads %s, not mirrored so far", module, missing);
+        pj_error_hint(error, "tables cannot be added to a running deployment yet; start anew with the module in place "
+                             "(README, \"Starting anew\")");
+    }
+    pj_free(missing);
+    return code;
+}
+
+/* -------------------------------------------------------------------------------------------------------- one module */
+
+struct candidate {
+    struct pj_deployed_module *module;
+    struct pj_module_name name;
+    struct pj_roster_fact fact;
+    struct pj_roster_role role;
+    struct pj_outfit *outfit; /* with it in the former's place; not checked against the read side; NULL: given away */
+};
+
+static int decide(struct pj_registering *r, struct candidate *c, struct pj_error *error)
+{
+    c->outfit = pj_outfit_make(r, c->name.text, c->module, false, error);
+    if (!c->outfit)
+        return error->code;
+    struct pj_projection *projection = pj_outfit_projection(c->outfit, c->name.text);
+    int code = prepare_mirrors(r, &c->outfit->setup, c->name.text, error);
+    if (code == PJ_OK && c->fact.target)
+        code = pj_roster_row(r->look, projection, &c->fact.row, error);
+    if (code == PJ_OK && c->fact.target && c->fact.row == PJ_ROW_NONE)
+        code = check_name_is_free(r, projection, error);
+    c->fact.file = PJ_FILE_THERE;
+    c->fact.memory = in_memory(pj_outfit_in_use(r), c->module);
+    c->role = pj_roster_decide(&c->fact);
+    return code;
+}
+
+/* The same version and definition from another file, or a module without a table: taken as it is. */
+static int take(struct pj_registering *r, struct candidate *c, struct pj_error *error)
+{
+    struct pj_outfit *outfit = c->outfit;
+    int code = pj_projection_add_mirror_indexes(r->look, pj_outfit_projection(outfit, c->name.text), error);
+    if (code == PJ_OK)
+        code = pj_outfit_check(r, outfit, NULL, error);
+    if (code != PJ_OK)
+        return code;
+    c->outfit = NULL;
+    code = pj_outfit_hand_over(r, outfit, error);
+    if (code == PJ_OK)
+        pj_log(r->log, PJ_LOG_INFO, "module %s: its file is in use now", c->name.text);
+    return code;
+}
+
+/* It stood still, and has its module again. */
+static int wake_up(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(r->look, &result,
+                                "SELECT FROM pgprojector.projection WHERE name = $1 AND state = 'paused' "
+                                "AND pg_catalog.starts_with(reason, '" PJ_STANDS_STILL "')",
+                                1, &name, error);
+    bool still = code == PJ_OK && PQntuples(result) == 1, changed;
+    PQclear(result);
+    const struct pj_projection *projection = still ? pj_outfit_projection(pj_outfit_in_use(r), name) : NULL;
+    if (!projection)
+        return code;
+    pj_log(r->log, PJ_LOG_INFO, "projection %s has its module again: it is made right", name);
+    struct pj_mend mend = pj_registering_mend(r, projection, NULL);
+    return pj_resume(&mend, &changed, error);
+}
+
+static int build(struct pj_registering *r, struct candidate *c, const struct pj_request *request,
+                 struct pj_error *error)
+{
+    pj_outfit_free(c->outfit);
+    c->outfit = NULL;
+    pj_log(r->log, PJ_LOG_INFO, "module %s: its table is being built beside", c->name.text);
+    int code = pj_registering_build(r, c->module, request, error);
+    if (code == PJ_OK)
+        pj_log(r->log, PJ_LOG_INFO, "module %s: its table is in place, and live", c->name.text);
+    return code;
+}
+
+static int act(struct pj_registering *r, struct candidate *c, const struct pj_request *request, struct pj_error *error)
+{
+    if (c->role.build)
+        return build(r, c, request, error);
+    int code = c->role.serve == PJ_SERVE_FILE ? take(r, c, error) : PJ_OK;
+    return code == PJ_OK ? wake_up(r, c->name.text, error) : code;
+}
+
+static int no_file(const struct pj_deployment *deployment, const char *name, struct pj_error *error)
+{
+    (void)deployment;
+    pj_error_set(error, PJ_ECONFIG, "there is no module %s in the module directory of the daemon", name);
+    return pj_error_hint(error, "put %s.so there (with a list `modules =` in the configuration, name it there, too)",
+                         name);
+}
+
+static int serve_build(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
+{
+    struct pj_deployment found = {0};
+    struct candidate c = {.fact.wish =
+                              request->fresh || request->kind == PJ_REQUEST_ROLLBACK ? PJ_WISH_FRESH : PJ_WISH_ADD};
+    snprintf(c.name.text, sizeof c.name.text, "%s", request->name);
+    int code = r->deploy(r->context, &found, error);
+    if (code == PJ_OK) {
+        c.module = pj_deployment_find(&found, request->name, false);
+        code = c.module ? load(c.module, &c.fact.target, error) : no_file(&found, request->name, error);
+    }
+    if (code == PJ_OK)
+        code = decide(r, &c, error);
+    if (code == PJ_OK)
+        code = act(r, &c, request, error);
+    pj_outfit_free(c.outfit);
+    pj_deployment_free(&found);
+    return code;
+}
+
+int pj_registering_serve(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
+{
+    pj_error_clear(error);
+    int code = pj_registering_open(r, error);
+    r->request = request->id;
+    if (code == PJ_OK && request->kind == PJ_REQUEST_REMOVE)
+        code = pj_registering_remove(r, request, error);
+    else if (code == PJ_OK)
+        code = serve_build(r, request, error);
+    r->request = 0;
+    return code;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- survey */
+
+static int ask_for_build(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    struct pj_request request = {.kind = PJ_REQUEST_BUILD, .name = name, .verify = true};
+    int code = pj_request_enter(r->look, &request, error);
+    if (code == PJ_EFAIL && !*error->sqlstate) { /* somebody has asked for it already */
+        pj_error_clear(error);
+        code = PJ_OK;
+    }
+    return code;
+}
+
+static int survey_module(struct pj_registering *r, struct pj_deployed_module *module, struct pj_error *error)
+{
+    struct candidate c = {.module = module, .name = pj_deployed_name(module)};
+    bool known, retired;
+    int code = pj_roster_known(r->look, c.name.text, &known, &retired, error);
+    if (code != PJ_OK || retired)
+        return code;
+    code = load(module, &c.fact.target, error);
+    if (code == PJ_OK && in_memory(pj_outfit_in_use(r), module) == PJ_MEMORY_SAME)
+        return wake_up(r, c.name.text, error);
+    if (code == PJ_OK)
+        code = decide(r, &c, error);
+    if (code == PJ_OK)
+        code = c.role.build ? ask_for_build(r, c.name.text, error) : act(r, &c, NULL, error);
+    pj_outfit_free(c.outfit);
+    return code;
+}
+
+/* A file that is gone retires nothing. */
+static void note_gone(struct pj_registering *r, const struct pj_deployment *found)
+{
+    const struct pj_deployment *used = &pj_outfit_in_use(r)->deployment;
+    for (int i = 0; i < used->nmodules; i++) {
+        struct pj_module_name name = pj_deployed_name(&used->modules[i]);
+        if (!pj_deployment_find(found, name.text, false))
+            pj_log(
+                r->log, PJ_LOG_WARNING,
+                "module %s: its file is gone; it goes on as it is in memory until the daemon is restarted, and stands "
+                "still then. To be rid of it: pgprojector module remove %s",
+                name.text, name.text);
+    }
+}
+
+/* What a daemon that was killed was building, and nobody asks for any more. */
+static int clear_leftovers(struct pj_registering *r, struct pj_error *error)
+{
+    PGresult *names;
+    int code = pj_session_query(r->look, &names,
+                                "SELECT pg_catalog.left(p.name, -5) FROM pgprojector.projection p "
+                                "WHERE p.name LIKE '%.next' AND NOT EXISTS (SELECT FROM pgprojector.request r WHERE "
+                                "r.state IN ('waiting', 'running') AND r.name || '.next' = p.name)",
+                                0, NULL, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(names); i++) {
+        bool there;
+        code = pj_build_clear(r->work, PQgetvalue(names, i, 0), &there, error);
+    }
+    PQclear(names);
+    return code;
+}
+
+/* A module's own fault concerns nobody else; a database that is gone does. */
+static int go_on_after(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    if (error->retryable || error->code == PJ_ESTOPPED || error->code == PJ_EUNREACHABLE)
+        return error->code;
+    bool serves = pj_deployment_find(&pj_outfit_in_use(r)->deployment, name, false);
+    pj_log(r->log, PJ_LOG_WARNING, "module %s: %s", name,
+           serves ? "its file cannot be taken; it goes on as it is in memory" : "it is left out");
+    pj_log_error(r->log, PJ_LOG_WARNING, error);
+    pj_error_clear(error);
+    return PJ_OK;
+}
+
+int pj_registering_survey(struct pj_registering *r, struct pj_error *error)
+{
+    struct pj_deployment found = {0};
+    pj_error_clear(error);
+    int code = pj_registering_open(r, error);
+    if (code == PJ_OK)
+        code = r->deploy(r->context, &found, error);
+    if (code == PJ_OK)
+        note_gone(r, &found);
+    for (int i = 0; code == PJ_OK && i < found.nmodules; i++)
+        if (survey_module(r, &found.modules[i], error) != PJ_OK)
+            code = go_on_after(r, pj_deployed_name(&found.modules[i]).text, error);
+    if (code == PJ_OK)
+        code = clear_leftovers(r, error);
+    pj_deployment_free(&found);
+    return code;
+}

@@ -1,0 +1,186 @@
+/*
+ * A projection's table built beside and swapped in, from the registrar's side. Two outfits after the one in use:
+ *
+ *      in use ------------------- with the next one beside ---------------- with the next one in the former's place
+ *             prepare   hand over                          fill   open, swap   hand over             drop the former
+ *
+ * The pipeline stands still from the swap's commit until it has the second outfit; so that is made ready before, as far as it can be:
+ * only its number is read afterwards. What fails before the swap's commit is undone; whether an error is from before or from
+ * after it, the catalog's roster number says.
+ */
+#include "core/build.h"
+#include "core/registering_internal.h"
+
+#include "base/mem.h"
+#include "core/standing.h"
+
+#include <stdio.h>
+
+struct stage {
+    struct pj_registering *r;
+    const struct pj_deployed_module *module;
+    struct pj_module_name name;
+    struct pj_mend mend;
+    struct pj_build build;
+    struct pj_outfit *beside; /* the handover's once offered */
+    struct pj_outfit *after;  /* NULL: not opened, or given away */
+};
+
+/* ------------------------------------------------------------------------------------------------------- up to the swap */
+
+static void set_up(struct stage *stage, const struct pj_request *request)
+{
+    char beside[80];
+    snprintf(beside, sizeof beside, "%s%s", stage->name.text, PJ_NEXT_NAME);
+    struct pj_projection *next = pj_outfit_projection(stage->beside, beside);
+    stage->mend = pj_registering_mend(stage->r, next, request);
+    stage->build = (struct pj_build){.mend = &stage->mend,
+                                     .next = next,
+                                     .name = stage->name.text,
+                                     .keep_old = true, /* until the pipeline has gone on */
+                                     .verify = request->verify,
+                                     .from_kept = request->kind == PJ_REQUEST_ROLLBACK,
+                                     .log = stage->r->log};
+}
+
+/* Once every batch notes what it touches. */
+static int begin(struct stage *stage, const struct pj_request *request, struct pj_error *error)
+{
+    struct pj_registering *r = stage->r;
+    stage->beside = pj_outfit_make(r, NULL, stage->module, true, error);
+    if (!stage->beside)
+        return error->code;
+    set_up(stage, request);
+    int code = pj_projection_add_mirror_indexes(r->look, stage->build.next, error);
+    if (code == PJ_OK)
+        code = pj_build_prepare(&stage->build, error);
+    if (code == PJ_OK)
+        code = pj_outfit_check(r, stage->beside, NULL, error);
+    if (code != PJ_OK) {
+        pj_outfit_free(stage->beside);
+        stage->beside = NULL;
+        return code;
+    }
+    return pj_outfit_hand_over(r, stage->beside, error);
+}
+
+static int open_after(struct stage *stage, struct pj_error *error)
+{
+    stage->after = pj_outfit_make(stage->r, stage->name.text, stage->module, false, error);
+    if (!stage->after)
+        return error->code;
+    struct pj_projection *serving = pj_outfit_projection(stage->after, stage->name.text);
+    int code = pj_projection_describe_as(stage->r->look, serving, stage->build.next->target_sql, error);
+    return code == PJ_OK ? pj_outfit_check(stage->r, stage->after, serving, error) : code;
+}
+
+/* A daemon that had to make itself ready anew meanwhile has not noted what its batches touched. */
+static int still_noting(struct stage *stage, struct pj_error *error)
+{
+    if (pj_outfit_in_use(stage->r) == stage->beside)
+        return PJ_OK;
+    pj_error_set(error, PJ_EFAIL, "the daemon has begun anew meanwhile");
+    error->retryable = true;
+    return error->code;
+}
+
+/* -------------------------------------------------------------------------------------------------------- the swap */
+
+/* Whether the catalog has moved on from the outfit in use: then the swap has been committed, whatever its answer was. */
+static int has_swapped(struct stage *stage, bool *swapped, struct pj_error *error)
+{
+    int64_t roster;
+    int code = pj_standing_roster(stage->r->look, &roster, error);
+    *swapped = code == PJ_OK && stage->after && roster != stage->after->roster;
+    if (*swapped)
+        stage->after->roster = roster;
+    return code;
+}
+
+static int swap(struct stage *stage, struct pj_error *error)
+{
+    bool swapped;
+    int code = open_after(stage, error);
+    if (code == PJ_OK)
+        code = still_noting(stage, error);
+    if (code == PJ_OK)
+        code = pj_build_swap(&stage->build, error);
+    if (code != PJ_OK)
+        return code;
+    code = has_swapped(stage, &swapped, error);
+    if (code != PJ_OK)
+        return code;
+    struct pj_outfit *after = stage->after;
+    stage->after = NULL;
+    pj_outfit_offer(stage->r, after);
+    return pj_outfit_await(stage->r, after, error);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- undoing */
+
+/* In new sessions, for those that it had may have been lost with what failed. */
+static int undo(struct stage *stage, struct pj_error *error)
+{
+    struct pj_registering *r = stage->r;
+    bool swapped = false, there;
+    pj_registering_close(r);
+    int code = pj_registering_open(r, error);
+    if (code == PJ_OK)
+        code = has_swapped(stage, &swapped, error);
+    struct pj_outfit *then = NULL;
+    if (code == PJ_OK && swapped) {
+        then = stage->after;
+        stage->after = NULL;
+    } else if (code == PJ_OK) {
+        then = pj_outfit_make(r, NULL, NULL, false, error);
+        code = then ? pj_outfit_check(r, then, NULL, error) : error->code;
+    }
+    if (code != PJ_OK) {
+        pj_outfit_free(then);
+        return code;
+    }
+    code = pj_outfit_hand_over(r, then, error);
+    if (code == PJ_OK && !swapped)
+        code = pj_build_clear(r->work, stage->name.text, &there, error);
+    return code;
+}
+
+/* The error stays the one that was; that undoing failed, too, is said in the log. What is left goes when it is begun again. */
+static void fall_back(struct stage *stage, const struct pj_error *cause)
+{
+    struct pj_error error;
+    if (pj_stop_asked(stage->r->stop)) /* the daemon ends */
+        return;
+    if (stage->beside && undo(stage, &error) != PJ_OK) {
+        pj_error_wrap(&error, "after \"%.200s\"", cause->message);
+        pj_log_error(stage->r->log, PJ_LOG_WARNING, &error);
+    }
+}
+
+static int drop_former(struct stage *stage, struct pj_error *error)
+{
+    bool there;
+    int code = pj_build_drop_kept(stage->r->work, stage->name.text, &there, error);
+    if (code == PJ_OK || code == PJ_ESTOPPED || error->retryable)
+        return code;
+    pj_log_error(stage->r->log, PJ_LOG_WARNING, error); /* the new one is in place all the same */
+    pj_error_clear(error);
+    return PJ_OK;
+}
+
+int pj_registering_build(struct pj_registering *r, const struct pj_deployed_module *module,
+                         const struct pj_request *request, struct pj_error *error)
+{
+    struct stage stage = {.r = r, .module = module, .name = pj_deployed_name(module)};
+    int code = begin(&stage, request, error);
+    if (code == PJ_OK)
+        code = pj_build_fill(&stage.build, error);
+    if (code == PJ_OK)
+        code = swap(&stage, error);
+    if (code == PJ_OK && !request->keep_old)
+        code = drop_former(&stage, error);
+    else if (code != PJ_OK)
+        fall_back(&stage, error);
+    pj_outfit_free(stage.after);
+    return code;
+}

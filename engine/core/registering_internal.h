@@ -1,0 +1,38 @@
+/* Between the files of registering: outfits made of parts of others. */
+#ifndef PJ_CORE_REGISTERING_INTERNAL_H
+#define PJ_CORE_REGISTERING_INTERNAL_H
+
+#include "core/mend.h"
+#include "core/registering.h"
+#include "core/roster.h"
+
+const struct pj_outfit *pj_outfit_in_use(const struct pj_registering *r);
+
+/* What is in use, without the module of a name (NULL: with all) and with another (NULL: none more), `beside` or to serve. Opened, but
+ * not checked against the read side. NULL: the error says why. */
+struct pj_outfit *pj_outfit_make(struct pj_registering *r, const char *without, const struct pj_deployed_module *with,
+                                 bool beside, struct pj_error *error);
+
+/* Checks it against the read side; the projection `unless` (NULL: none) is taken as it is. */
+int pj_outfit_check(struct pj_registering *r, struct pj_outfit *outfit, const struct pj_projection *unless,
+                    struct pj_error *error);
+
+struct pj_projection *pj_outfit_projection(const struct pj_outfit *outfit, const char *name);
+
+/* Has the pipeline run it, and waits until it does; the outfit is the handover's from then on. Without a daemon it is the one alone. */
+int pj_outfit_hand_over(struct pj_registering *r, struct pj_outfit *outfit, struct pj_error *error);
+/* The same, but without waiting. */
+void pj_outfit_offer(struct pj_registering *r, struct pj_outfit *outfit);
+int pj_outfit_await(struct pj_registering *r, const struct pj_outfit *outfit, struct pj_error *error);
+
+/* A mend on the sessions. */
+struct pj_mend pj_registering_mend(struct pj_registering *r, const struct pj_projection *projection,
+                                   const struct pj_request *request);
+
+/* core/registering_build.c */
+int pj_registering_build(struct pj_registering *r, const struct pj_deployed_module *module,
+                         const struct pj_request *request, struct pj_error *error);
+/* core/registering_remove.c */
+int pj_registering_remove(struct pj_registering *r, const struct pj_request *request, struct pj_error *error);
+
+#endif

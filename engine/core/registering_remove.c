@@ -1,0 +1,256 @@
+/*
+ * A module removed. Its row stays, `retired`, so that its file in the directory does not bring it back: only `module add` does. In one
+ * transaction the row is retired and the mirrors that nobody else asks for are forgotten; the pipeline goes on without them; what is
+ * to be dropped is dropped then, when nobody writes it any more. Interrupted, it goes on where it was when it is begun again.
+ */
+#include "core/build.h"
+#include "core/registering_internal.h"
+
+#include "base/mem.h"
+#include "core/keywork.h"
+#include "core/standing.h"
+
+#include <string.h>
+
+static int run(struct pj_session *session, const char *sql, int count, const char *const *params,
+               struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(session, &result, sql, count, params, error);
+    PQclear(result);
+    return code;
+}
+
+/* ---------------------------------------------------------------------------------------------------- who needs what */
+
+/* Another module that reads this one's table. */
+static int check_chained(const struct pj_outfit *outfit, const char *name, struct pj_error *error)
+{
+    const struct pj_projection *removed = pj_outfit_projection(outfit, name);
+    for (int i = 0; removed && removed->target_sql && i < outfit->setup.nprojections; i++) {
+        const struct pj_projection *other = &outfit->setup.projections[i];
+        for (int j = 0; j < other->nsources; j++)
+            if (other->sources[j].upstream == removed) {
+                pj_error_set(error, PJ_ECONFIG, "module %s reads the table of %s", other->name, name);
+                return pj_error_hint(error, "remove %s first", other->name);
+            }
+    }
+    return PJ_OK;
+}
+
+static bool reads(const struct pj_projection *projection, const char *schema, const char *table)
+{
+    for (int i = 0; i < projection->nsources; i++) {
+        const struct pj_table *source = projection->sources[i].table;
+        if (source && strcmp(source->schema, schema) == 0 && strcmp(source->name, table) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool read_by_others(const struct pj_outfit *outfit, const char *name, const struct pj_table *table)
+{
+    for (int i = 0; i < outfit->setup.nprojections; i++)
+        if (strcmp(outfit->setup.projections[i].name, name) != 0 &&
+            reads(&outfit->setup.projections[i], table->schema, table->name))
+            return true;
+    return false;
+}
+
+static bool configured(const struct pj_deployment *configuration, const struct pj_table *table)
+{
+    for (int i = 0; i < configuration->nwanted; i++)
+        if (strcmp(configuration->wanted[i].schema, table->schema) == 0 &&
+            strcmp(configuration->wanted[i].name, table->name) == 0)
+            return true;
+    return false;
+}
+
+/* The mirrors that only this module asks for. */
+static void find_unwanted(const struct pj_outfit *outfit, const char *name, const struct pj_deployment *configuration,
+                          struct pj_deployment *unwanted)
+{
+    const struct pj_projection *removed = pj_outfit_projection(outfit, name);
+    for (int i = 0; removed && i < removed->nsources; i++) {
+        const struct pj_table *table = removed->sources[i].table;
+        if (table && !read_by_others(outfit, name, table) && !configured(configuration, table))
+            pj_deployment_want(unwanted, table->schema, table->name, name);
+    }
+}
+
+static void want_no_more(struct pj_deployment *deployment, const struct pj_deployment *unwanted)
+{
+    for (int i = 0; i < unwanted->nwanted; i++)
+        for (int j = 0; j < deployment->nwanted; j++) {
+            struct pj_wanted_table *table = &deployment->wanted[j];
+            if (strcmp(table->schema, unwanted->wanted[i].schema) != 0 ||
+                strcmp(table->name, unwanted->wanted[i].name) != 0)
+                continue;
+            pj_free(table->schema);
+            pj_free(table->name);
+            pj_free(table->wanted_by);
+            *table = deployment->wanted[--deployment->nwanted];
+            break;
+        }
+}
+
+/* -------------------------------------------------------------------------------------------------------- retiring */
+
+static int forget_mirrors(struct pj_session *work, const struct pj_deployment *unwanted, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < unwanted->nwanted; i++) {
+        const char *params[] = {unwanted->wanted[i].schema, unwanted->wanted[i].name};
+        code = run(work, "DELETE FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2", 2, params, error);
+    }
+    return code;
+}
+
+static int retire_locked(struct pj_session *work, const char *name, const struct pj_deployment *unwanted,
+                         struct pj_error *error)
+{
+    static const char retire_sql[] =
+        "UPDATE pgprojector.projection SET state = 'retired', since = pg_catalog.clock_timestamp(), reason = NULL "
+        "WHERE name = $1";
+    static const char *const statements[] = {
+        retire_sql,
+        "DELETE FROM pgprojector.dirty_key WHERE projection = $1",
+        "DELETE FROM pgprojector.dead_letter WHERE projection = $1",
+    };
+    int code = PJ_OK;
+    for (size_t i = 0; code == PJ_OK && i < sizeof statements / sizeof *statements; i++)
+        code = run(work, statements[i], 1, &name, error);
+    if (code == PJ_OK)
+        code = forget_mirrors(work, unwanted, error);
+    return code == PJ_OK ? run(work, "UPDATE pgprojector.checkpoint SET version = version + 1, roster = roster + 1", 0,
+                               NULL, error)
+                         : code;
+}
+
+static int retire(struct pj_session *work, const char *name, const struct pj_deployment *unwanted,
+                  struct pj_error *error)
+{
+    pj_lsn lsn;
+    int code = pj_keywork_begin(work, &lsn, error);
+    if (code == PJ_OK)
+        code = retire_locked(work, name, unwanted, error);
+    if (code == PJ_OK)
+        code = pj_keywork_commit(work, error);
+    if (code != PJ_OK)
+        pj_keywork_rollback(work);
+    return code;
+}
+
+/* Makes what goes on without it, retires, hands over. */
+static int go_on_without(struct pj_registering *r, const char *name, const struct pj_deployment *unwanted,
+                         struct pj_error *error)
+{
+    struct pj_outfit *after = pj_outfit_make(r, name, NULL, false, error);
+    if (!after)
+        return error->code;
+    if (unwanted->nwanted) { /* opened once more without its mirrors */
+        pj_setup_close(&after->setup);
+        want_no_more(&after->deployment, unwanted);
+        if (pj_setup_open(&after->setup, &after->deployment, r->write, r->look, error) != PJ_OK) {
+            pj_outfit_free(after);
+            return error->code;
+        }
+    }
+    int code = pj_outfit_check(r, after, NULL, error);
+    if (code == PJ_OK)
+        code = retire(r->work, name, unwanted, error);
+    if (code == PJ_OK)
+        code = pj_standing_roster(r->look, &after->roster, error);
+    if (code != PJ_OK) {
+        pj_outfit_free(after);
+        return code;
+    }
+    return pj_outfit_hand_over(r, after, error);
+}
+
+/* -------------------------------------------------------------------------------------------------------- dropping */
+
+static int drop_table(struct pj_registering *r, const char *schema, const char *table, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "DROP TABLE IF EXISTS ");
+    pj_quote_identifier(&sql, schema);
+    pj_buf_puts(&sql, ".");
+    pj_quote_identifier(&sql, table);
+    int code = pj_session_exec(r->work, pj_buf_text(&sql), error);
+    pj_buf_free(&sql);
+    if (code == PJ_OK || strcmp(error->sqlstate, "2BP01") != 0)
+        return code;
+    error->code = PJ_ECONFIG;
+    pj_error_wrap(error, "it is removed, but its table %s.%s stays", schema, table);
+    return pj_error_hint(error, "drop what depends on it, then the table");
+}
+
+static int drop_target(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    bool there;
+    PGresult *row;
+    int code = pj_build_drop_kept(r->work, name, &there, error);
+    if (code == PJ_OK)
+        code = pj_session_query(
+            r->look, &row,
+            "SELECT target_schema, target_table FROM pgprojector.projection WHERE name = $1 AND state = 'retired'", 1,
+            &name, error);
+    if (code != PJ_OK)
+        return code;
+    if (PQntuples(row) == 1)
+        code = drop_table(r, PQgetvalue(row, 0, 0), PQgetvalue(row, 0, 1), error);
+    PQclear(row);
+    return code;
+}
+
+static int drop(struct pj_registering *r, const char *name, const struct pj_deployment *unwanted,
+                struct pj_error *error)
+{
+    int code = drop_target(r, name, error);
+    for (int i = 0; code == PJ_OK && i < unwanted->nwanted; i++)
+        code = drop_table(r, unwanted->wanted[i].schema, unwanted->wanted[i].name, error);
+    return code;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ remove */
+
+static int check(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    bool known, retired;
+    int code = pj_roster_known(r->look, name, &known, &retired, error);
+    if (code != PJ_OK)
+        return code;
+    if (!known) {
+        const struct pj_projection *projection = pj_outfit_projection(pj_outfit_in_use(r), name);
+        pj_error_set(error, PJ_ECONFIG,
+                     projection ? "module %.60s has no table of its own" : "there is no projection \"%.60s\"", name);
+        return projection ? pj_error_hint(error, "take its file out of the module directory; its mirrors stay")
+                          : pj_error_hint(error, "`pgprojector module list` lists them");
+    }
+    return check_chained(pj_outfit_in_use(r), name, error);
+}
+
+int pj_registering_remove(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
+{
+    const char *name = request->name;
+    struct pj_deployment configuration = {0}, unwanted = {0};
+    bool there;
+    int code = check(r, name, error);
+    if (code == PJ_OK)
+        code = r->deploy(r->context, &configuration, error);
+    if (code == PJ_OK)
+        code = pj_build_clear(r->work, name, &there, error);
+    if (code == PJ_OK) {
+        find_unwanted(pj_outfit_in_use(r), name, &configuration, &unwanted);
+        code = go_on_without(r, name, &unwanted, error);
+    }
+    if (code == PJ_OK && request->drop_table)
+        code = drop(r, name, &unwanted, error);
+    if (code == PJ_OK)
+        pj_log(r->log, PJ_LOG_INFO, "module %s is removed%s", name,
+               request->drop_table ? ", with its table" : "; its table stays as it is");
+    pj_deployment_free(&configuration);
+    pj_deployment_free(&unwanted);
+    return code;
+}

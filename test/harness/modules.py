@@ -1,0 +1,47 @@
+"""Modules that tests write: built into a module directory of a pair's own."""
+import os
+import shutil
+import subprocess
+
+from .daemon import PROGRAM, ROOT
+
+TITLES = """
+#include "pgprojector.h"
+static const struct pj_source sources[] = {{"conversations", "id", NULL}, SOURCES {NULL, NULL, NULL}};
+static const char *const key[] = {"id", NULL};
+static const struct pj_module module = {
+    .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "titles",
+    .version = VERSION, .description = "titles", .sources = sources, .target = "titles", .key = key,
+    .definition = "SELECT c.id, " COLUMNS " FROM {conversations} AS c WHERE {keys(c.id)}",
+};
+const struct pj_module *pj_module(void)
+{
+    return &module;
+}
+"""
+
+
+class Modules:
+    """A module directory: copies of the modules that are deployed by default, and what is put there."""
+
+    def __init__(self, path):
+        self.path = path
+        path.chmod(0o755)
+        for file in (PROGRAM.parent / "projections").glob("*.so"):
+            shutil.copy(file, path)
+
+    @property
+    def config(self):
+        return f"[pgprojector]\nmodule_dir = {self.path}\n"
+
+    def titles(self, version=1, columns="c.title", sources="", place=True):
+        """The module titles: conversations' ids and some of their columns. place=False: built, but not put there."""
+        source = self.path / "titles.c"
+        source.write_text(TITLES)
+        built = self.path / "titles.built"
+        subprocess.run(["cc", "-shared", "-fPIC", f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f"-DSOURCES={sources}",
+                        f"-I{ROOT}/engine/include", "-o", built, source], check=True)
+        built.chmod(0o755)
+        if place:
+            os.replace(built, self.path / "titles.so")
+        return built

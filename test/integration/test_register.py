@@ -1,0 +1,296 @@
+"""Modules registered, exchanged and removed while the daemon runs: the others go on, and nothing is ever half there."""
+import contextlib
+import os
+import random
+import shutil
+import signal
+import threading
+
+import psycopg2
+import pytest
+
+from harness.cluster import poll
+from harness.history import populate
+from harness.modules import Modules
+from harness.pair import Sampler
+from harness.scenes import SEED
+from harness.workload import Workload
+
+
+@pytest.fixture
+def modules(tmp_path):
+    return Modules(tmp_path)
+
+
+@pytest.fixture
+def registering(make_pair, modules):
+    """The chat modules from a directory of its own; the daemon has caught up."""
+    pair = make_pair(config=modules.config)
+    populate(pair, SEED)
+    pair.start()
+    return pair
+
+
+def state_of(pair, name):
+    rows = pair.read_query("SELECT state, module_version FROM pgprojector.projection WHERE name = %s", (name,))
+    return rows[0] if rows else None
+
+
+def live(pair, name, version=1, timeout=30):
+    try:
+        poll(lambda: state_of(pair, name) == ("live", version), timeout)
+    except TimeoutError:
+        raise AssertionError(f"{state_of(pair, name)}; requests {pair.read_query('SELECT * FROM pgprojector.request')};"
+                             f" log:\n{pair.daemon.tail()}") from None
+
+
+def settled(pair):
+    """All requests have ended."""
+    poll(lambda: not pair.read_query("SELECT FROM pgprojector.request WHERE state IN ('waiting', 'running')"), 20)
+
+
+def assert_titles(pair, columns="title"):
+    expected = pair.write_query(f"SELECT id::text, {columns} FROM conversations ORDER BY id")
+    assert pair.read_query(f"SELECT id::text, {columns} FROM titles ORDER BY id") == expected
+
+
+def no_traces(pair):
+    assert pair.read_query("SELECT name FROM pgprojector.projection WHERE strpos(name, '.') > 0") == []
+    assert pair.read_value("SELECT count(*) FROM pgprojector.job") == 0
+    assert pair.read_value("SELECT count(*) FROM pgprojector.dirty_key") == 0
+    assert pair.read_query("SELECT relname FROM pg_class WHERE relname ~ '__(next|kept)' AND relkind = 'r'") == []
+    assert pair.read_query("SELECT name, state FROM pgprojector.request WHERE state IN ('waiting', 'running')") == []
+
+
+class Reader(threading.Thread):
+    """Polls a table all the time, and keeps what must never be: missing, empty, fewer rows than there were."""
+
+    def __init__(self, pair, sql="SELECT count(*) FROM titles"):
+        super().__init__(daemon=True)
+        self.pair, self.sql, self.faults, self.seen = pair, sql, [], 0
+        self.ending = threading.Event()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, failed, *_):
+        self.ending.set()
+        self.join(20)
+        if not failed:
+            assert self.seen and not self.faults, self.faults[:3]
+
+    def run(self):
+        most = 0
+        conn = self.pair.read_connection()
+        with contextlib.closing(conn), conn.cursor() as cursor:
+            while not self.ending.wait(0.002):
+                try:
+                    cursor.execute(self.sql)
+                    count = cursor.fetchone()[0]
+                except psycopg2.Error as error:
+                    self.faults.append(str(error))
+                    return
+                if count < most:
+                    self.faults.append(f"{most} rows, then {count}")
+                most, self.seen = max(most, count), self.seen + 1
+
+
+def test_a_new_module_is_added_under_load(registering, modules):
+    pair = registering
+    workload = Workload(pair, SEED, writers=2, pace=0.002).start()
+    modules.titles()
+    with Sampler(pair):
+        result = pair.command("module", "add", "titles")
+        assert result.code == 0 and "titles is registered" in result.out, result
+        assert state_of(pair, "titles") == ("live", 1)
+        workload.stop()
+    pair.assert_same("after a module was added")
+    assert_titles(pair)
+    no_traces(pair)
+    assert pair.command("verify", "titles").code == 0
+    listed = {entry["name"]: entry for entry in pair.command("module", "list", "--json").json}
+    assert listed["titles"]["state"] == "live" and listed["titles"]["recorded"] == 1, listed
+    assert listed["chat_mirrors"]["state"] == "mirrors only"
+    assert pair.command("module", "add", "titles").code == 0, "again: nothing is to be done"
+
+
+def test_a_new_version_is_built_beside_and_swapped_in(registering, modules):
+    """By SIGHUP; readers never find the table missing, empty, partial or going back."""
+    pair = registering
+    modules.titles()
+    pair.daemon.signal(signal.SIGHUP)
+    live(pair, "titles")
+    workload = Workload(pair, SEED, writers=2, pace=0.002, without=("delete_conversation", "change_conversation_key", "truncate", "empty")).start()
+    modules.titles(2, "upper(c.title) AS title, c.type")
+    with Reader(pair):
+        pair.daemon.signal(signal.SIGHUP)
+        live(pair, "titles", 2)
+    workload.stop()
+    pair.assert_same("after a new version")
+    assert pair.read_query("SELECT id::text, title, type FROM titles ORDER BY id") == \
+        pair.write_query("SELECT id::text, upper(title), type FROM conversations ORDER BY id")
+    settled(pair)
+    no_traces(pair)
+
+
+def test_a_file_that_is_overwritten_does_not_concern_what_is_in_memory(registering, modules):
+    pair = registering
+    built = modules.titles(place=False)
+    shutil.copy(built, modules.path / "titles.so")
+    assert pair.command("module", "add", "titles").code == 0
+    shutil.copyfile(modules.titles(2, "c.type AS title", place=False), modules.path / "titles.so")  # cp: in place
+    pair.write_query("UPDATE conversations SET title = 'changed'")
+    pair.catch_up()
+    assert pair.daemon.running
+    assert_titles(pair)
+    assert pair.command("module", "add", "titles").code == 0
+    assert pair.read_query("SELECT id::text, title FROM titles ORDER BY id") == \
+        pair.write_query("SELECT id::text, type FROM conversations ORDER BY id")
+
+
+def test_remove_and_add_again(registering, modules):
+    pair = registering
+    modules.titles()
+    assert pair.command("module", "add", "titles").code == 0
+    result = pair.command("module", "remove", "titles")
+    assert result.code == 0 and "its table stays" in result.out, result
+    assert state_of(pair, "titles") == ("retired", 1)
+    before = pair.read_query("SELECT * FROM titles ORDER BY id")
+    pair.write_query("UPDATE conversations SET title = 'after'")
+    pair.assert_same("without titles")
+    assert pair.read_query("SELECT * FROM titles ORDER BY id") == before
+    pair.daemon.signal(signal.SIGHUP)  # its file is still there, but it was removed
+    assert pair.command("module", "add", "titles").code == 0
+    assert_titles(pair)
+    assert pair.command("module", "remove", "titles", "--drop-table").code == 0
+    assert pair.read_value("SELECT to_regclass('titles') IS NULL")
+    pair.daemon.stop()
+    pair.start()
+    assert state_of(pair, "titles")[0] == "retired", "a restart does not bring it back"
+    assert pair.command("module", "add", "titles").code == 0
+    assert_titles(pair)
+    no_traces(pair)
+    for words in (["remove", "chat_mirrors"], ["remove", "nobody"], ["add", "nobody"], ["remove"], ["add", "titles", "--drop-table"]):
+        result = pair.command("module", *words)
+        assert result.code == 2 and result.err, result
+
+
+def test_broken_ones_change_nothing(registering, modules):
+    pair = registering
+    streams = pair.daemon.since_start().count("streaming from slot")
+    (modules.path / "titles.so").write_text("no module")
+    assert pair.command("module", "add", "titles").code == 2
+    pair.daemon.signal(signal.SIGHUP)
+    poll(lambda: "it is left out" in pair.daemon.since_start(), 10)
+    modules.titles(1, "c.nothing")
+    result = pair.command("module", "add", "titles")
+    assert result.code == 2 and "nothing" in result.out + result.err, result
+    modules.titles()
+    pair.read_query("CREATE TABLE titles (id uuid)")
+    result = pair.command("module", "add", "titles")
+    assert result.code == 2 and "already a table" in result.err and "drop or rename" in result.err, result
+    pair.read_query("DROP TABLE titles")
+    pair.write_query("CREATE TABLE further (id uuid PRIMARY KEY)")
+    modules.titles(sources='{"further", "id", NULL},')
+    result = pair.command("module", "add", "titles")
+    assert result.code == 2 and "further" in result.err, result
+    assert state_of(pair, "titles") is None
+    assert pair.daemon.since_start().count("streaming from slot") == streams, "nobody else has noticed"
+    (modules.path / "titles.so").write_text("no module")
+    pair.daemon.stop()
+    pair.start()  # a broken file that was never registered keeps nobody from starting
+    no_traces(pair)
+    pair.assert_same("after all that")
+
+
+def test_without_its_module_a_projection_stands_still(registering, modules):
+    """A file that vanished retires nothing: it goes on in memory; after a restart it stands still, until it comes back."""
+    pair = registering
+    modules.titles()
+    assert pair.command("module", "add", "titles").code == 0
+    os.rename(modules.path / "titles.so", modules.path / "titles.away")
+    pair.daemon.signal(signal.SIGHUP)
+    poll(lambda: "goes on as it is in memory" in pair.daemon.since_start(), 10)
+    pair.write_query("UPDATE conversations SET title = 'still maintained'")
+    pair.catch_up()
+    assert_titles(pair)
+    pair.daemon.stop()
+    pair.start()
+    assert state_of(pair, "titles")[0] == "paused"
+    status = {entry["name"]: entry for entry in pair.command("status", "--json").json["projections"]}
+    assert "stands still" in status["titles"]["reason"], status
+    pair.write_query("UPDATE conversations SET title = 'nobody notes this'")
+    pair.catch_up()
+    os.rename(modules.path / "titles.away", modules.path / "titles.so")
+    pair.daemon.signal(signal.SIGHUP)
+    live(pair, "titles")
+    assert_titles(pair)
+    no_traces(pair)
+
+
+def test_a_new_version_found_at_the_start_is_built_meanwhile(registering, modules):
+    pair = registering
+    modules.titles()
+    assert pair.command("module", "add", "titles").code == 0
+    pair.daemon.stop()
+    pair.write_query("UPDATE conversations SET title = 'while nobody looked'")
+    modules.titles(2, "lower(c.title) AS title")
+    pair.start()
+    live(pair, "titles", 2)
+    pair.catch_up()
+    assert pair.read_query("SELECT id::text, title FROM titles ORDER BY id") == \
+        pair.write_query("SELECT id::text, lower(title) FROM conversations ORDER BY id")
+    settled(pair)
+    no_traces(pair)
+
+
+def test_without_a_daemon_the_command_does_it(registering, modules):
+    pair = registering
+    pair.catch_up()
+    pair.daemon.stop()
+    modules.titles()
+    result = pair.command("module", "add", "titles")
+    assert result.code == 0 and state_of(pair, "titles") == ("live", 1), result
+    modules.titles(2, "c.type AS title")
+    assert pair.command("module", "add", "titles").code == 0 and state_of(pair, "titles") == ("live", 2)
+    pair.start()
+    pair.write_query("UPDATE conversations SET type = 'other'")
+    pair.catch_up()
+    assert pair.read_query("SELECT DISTINCT title FROM titles") == [("other",)]
+    pair.daemon.stop()
+    assert pair.command("module", "remove", "titles", "--drop-table").code == 0
+    assert pair.read_value("SELECT to_regclass('titles') IS NULL")
+    no_traces(pair)
+
+
+def test_killed_at_any_stage_it_goes_on(registering, modules):
+    pair, rng = registering, random.Random(SEED)
+    workload = Workload(pair, SEED, writers=1, pace=0.005, tolerant=True).start()
+    for version in range(1, 7):
+        modules.titles(version, f"c.title || '{version}' AS title")
+        pair.daemon.signal(signal.SIGHUP)
+        moment = rng.random() * 0.6
+        threading.Event().wait(moment)
+        pair.daemon.kill()
+        pair.start()
+        live(pair, "titles", version)
+    workload.stop()
+    pair.assert_same("after kills")
+    settled(pair)
+    assert pair.read_query("SELECT id::text, title FROM titles ORDER BY id") == \
+        pair.write_query("SELECT id::text, title || '6' FROM conversations ORDER BY id")
+    no_traces(pair)
+
+
+def test_settings_are_read_again(registering, modules):
+    pair = registering
+    pair.config.write_text(modules.config + "log_level = debug\nbatch_bytes = 1MB\n")
+    pair.daemon.signal(signal.SIGHUP)
+    poll(lambda: "batch_bytes has changed, which takes effect when the daemon is started again"
+         in pair.daemon.since_start(), 10)
+    assert "log_level has changed" in pair.daemon.since_start()
+    pair.config.write_text("[pgprojector]\nnonsense = 1\n")
+    pair.daemon.signal(signal.SIGHUP)
+    poll(lambda: "nonsense" in pair.daemon.since_start(), 10)
+    pair.assert_same("after reloading")
