@@ -14,7 +14,7 @@ int pj_module_add_command(struct pj_app *app, struct pj_error *error);
 int pj_module_remove_command(struct pj_app *app, struct pj_error *error);
 int pj_module_list_command(struct pj_app *app, struct pj_error *error);
 
-/* `module check` of the operands' files, as far as they are here, which says something only where there are faults: then PJ_ECONFIG. */
+/* `module check` of the operands' files, as far as they are here and without the databases, which says something only where there are faults: then PJ_ECONFIG. */
 int pj_module_check_quietly(struct pj_app *app, struct pj_error *error);
 
 /* The file of a module: as given where it is a path (has a slash or ends with .so), else NAME.so in the module directory,

@@ -156,16 +156,12 @@ static void check_file(struct check_run *run, const char *name)
 int pj_module_check_quietly(struct pj_app *app, struct pj_error *error)
 {
     struct check_run run = {.app = app, .modules = json_array(), .seen = json_object(), .quiet = true};
-    open_side(&run, PJ_WRITE, &run.databases.write);
-    open_side(&run, PJ_READ, &run.databases.read);
     for (int i = 1; i < app->noperands; i++) {
         char *path = pj_module_file(app, app->operands[i]);
         if (access(path, F_OK) == 0) /* the daemon may be on another machine */
             check_file(&run, app->operands[i]);
         pj_free(path);
     }
-    pj_session_close(run.databases.write);
-    pj_session_close(run.databases.read);
     pj_fault_list_free(&run.unreachable);
     json_decref(run.modules);
     json_decref(run.seen);

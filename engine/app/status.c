@@ -112,6 +112,12 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
         "AND (a.backend_start IS NULL OR a.backend_start <= j.started_at))) ORDER BY id), '[]') FROM (SELECT *, done / "
         "nullif(extract(epoch FROM "
         "updated_at - phase_at), 0) AS rate FROM pgprojector.job) j";
+    static const char requests[] =
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('kind', kind, 'module', name, 'state', "
+        "state, "
+        "'message', nullif(message, ''), 'requestedAt', pg_catalog.to_char(requested_at, "
+        "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) ORDER BY id), '[]') FROM pgprojector.request WHERE ended_at IS NULL "
+        "OR state = 'failed' AND ended_at > pg_catalog.now() - interval '1 hour'";
     static const char mirrors[] =
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', schema_name, 'table', table_name, "
         "'columns', pg_catalog.cardinality(columns), 'key', key) ORDER BY schema_name, table_name), '[]') "
@@ -121,6 +127,8 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
         code = ask_json(read, mirrors, &status->mirrors, error);
     if (code == PJ_OK)
         code = ask_json(read, jobs, &status->jobs, error);
+    if (code == PJ_OK)
+        code = ask_json(read, requests, &status->requests, error);
     return code;
 }
 
@@ -226,6 +234,7 @@ void pj_status_free(struct pj_status *status)
     json_decref(status->projections);
     json_decref(status->mirrors);
     json_decref(status->jobs);
+    json_decref(status->requests);
 }
 
 /* ---------------------------------------------------------------------------------------------------- conclusions */

@@ -25,7 +25,7 @@ struct pj_status {
     char state[16], message[1024], hint[1024], host[128], version[32], started_at[40];
     int pid;
     double heartbeat_age_s;
-    json_t *figures, *projections, *mirrors, *jobs; /* owned; NULL where unknown */
+    json_t *figures, *projections, *mirrors, *jobs, *requests; /* owned; NULL where unknown */
     int64_t dead_letters;
 
     /* of the write database */

@@ -114,12 +114,19 @@ static void print_job(const json_t *item)
     putchar('\n');
 }
 
+static void print_request(const json_t *item)
+{
+    printf("%-12s %s %s: %s", "request", text_of(item, "kind"), text_of(item, "module"), text_of(item, "state"));
+    printf(*text_of(item, "message") ? ": %s\n" : "%s\n", text_of(item, "message"));
+}
+
 static void print_lists(const struct pj_status *status)
 {
     size_t i;
     json_t *item;
     json_array_foreach(status->projections, i, item) print_projection(item, i == 0);
     json_array_foreach(status->jobs, i, item) print_job(item);
+    json_array_foreach(status->requests, i, item) print_request(item);
     json_array_foreach(status->mirrors, i, item)
         printf("%-12s %s.%s\n", i ? "" : "mirrors", text_of(item, "schema"), text_of(item, "table"));
 }
@@ -199,9 +206,10 @@ json_t *pj_status_json(const struct pj_status *status)
         json_pack("{s:b,s:o,s:o,s:o,s:o,s:o}", "initialised", status->checkpoint.complete, "appliedLsn",
                   lsn_json(status->checkpoint.lsn), "currentLsn", lsn_json(status->current_lsn), "lagSeconds",
                   seconds_json(status->lag_s), "lagBytes", bytes_json(status->lag_bytes), "slot", slot_json(status));
-    return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I}", "healthy", status->healthy, "reason",
+    return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I}", "healthy", status->healthy, "reason",
                      text_json(status->reason), "write", side_json(&status->write), "read", side_json(&status->read),
                      "daemon", daemon_json(status), "replication", replication, "projections",
                      list_json(status->projections), "mirrors", list_json(status->mirrors), "jobs",
-                     list_json(status->jobs), "deadLetters", (json_int_t)status->dead_letters);
+                     list_json(status->jobs), "requests", list_json(status->requests), "deadLetters",
+                     (json_int_t)status->dead_letters);
 }

@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "core/standing.h"
+#include "core/statements.h"
 
 #include <stdio.h>
 
@@ -56,7 +57,14 @@ static int begin(struct stage *stage, const struct pj_request *request, struct p
         code = pj_build_prepare(&stage->build, error);
     if (code == PJ_OK)
         code = pj_outfit_check(r, stage->beside, NULL, error);
+    if (code == PJ_OK) /* what the pipeline could not prepare would hold it up */
+        code = pj_statements_prepare(r->work, &stage->beside->setup, error);
+    if (code == PJ_OK)
+        code = pj_session_exec(r->work, "DEALLOCATE ALL", error);
     if (code != PJ_OK) {
+        struct pj_error ignored; /* what is left goes when it is begun again, or with the next survey */
+        bool there;
+        pj_build_clear(r->work, stage->name.text, &there, &ignored);
         pj_outfit_free(stage->beside);
         stage->beside = NULL;
         return code;

@@ -210,6 +210,18 @@ def verifications(stage):
     stage.count("verified without an alarm")
 
 
+@scene(cycles=100, config="[pgprojector]\nmodules = chat_mirrors, conversation_summary, user_conversation_membership, "
+                          f"{PROGRAM.resolve().parent / 'examples' / 'user_unread.so'}\n")
+def registration(stage):
+    """A module removed, with or without its table, and added again; the daemon is killed during either now and then."""
+    unruly = stage.unruly()
+    when = stage.rng.randrange(2) if unruly else None
+    drop = ["--drop-table"] if stage.rng.random() < 0.5 else []
+    stage.run("module", "remove", "user_unread", *drop, kill_daemon=when == 0)
+    stage.progress(stage.rng.randrange(5, 60))
+    stage.run("module", "add", "user_unread", kill_daemon=when == 1)
+
+
 # ---------------------------------------------------------------------------------------------------------- running it
 
 def leftovers(pair):
