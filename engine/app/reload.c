@@ -63,8 +63,8 @@ static int keep_fixed(const struct pj_reload *reload, struct pj_config *fresh, s
             put_back(&fresh->settings[id], &reload->current.settings[id]);
     }
     if (!same_text(fresh->mirrors.value, reload->current.mirrors.value))
-        pj_log(&reload->app->log, PJ_LOG_WARNING,
-               "[mirrors] tables has changed: further tables are not mirrored by that");
+        pj_log(&reload->app->log, PJ_LOG_INFO,
+               "[mirrors] tables has changed: mirrors of new ones are added; those no longer named stay");
     return pj_config_resolve(fresh, error);
 }
 

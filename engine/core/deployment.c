@@ -149,11 +149,8 @@ void pj_deployment_free(struct pj_deployment *deployment)
 {
     for (int i = 0; i < deployment->nmodules; i++)
         free_module(&deployment->modules[i]);
-    for (int i = 0; i < deployment->nwanted; i++) {
-        pj_free(deployment->wanted[i].schema);
-        pj_free(deployment->wanted[i].name);
-        pj_free(deployment->wanted[i].wanted_by);
-    }
+    for (int i = 0; i < deployment->nwanted; i++)
+        pj_wanted_table_free(&deployment->wanted[i]);
     pj_free(deployment->modules);
     pj_free(deployment->wanted);
     pj_free(deployment->write_url);

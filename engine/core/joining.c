@@ -58,43 +58,26 @@ static int forget(struct pj_session *work, const char *schema, const char *name,
     return code;
 }
 
-static bool among(const struct pj_table *tables, int ntables, const char *schema, const char *name)
-{
-    for (int i = 0; i < ntables; i++)
-        if (strcmp(tables[i].schema, schema) == 0 && strcmp(tables[i].name, name) == 0)
-            return true;
-    return false;
-}
-
-static int forget_others(struct pj_session *work, const struct pj_table *tables, int ntables, int *removed,
-                         struct pj_error *error)
+static int forget_all(struct pj_session *work, int *removed, struct pj_error *error)
 {
     PGresult *unfinished;
     int code = pj_session_query(
         work, &unfinished, "SELECT schema_name, table_name FROM pgprojector.mirror WHERE state = 'joining' FOR UPDATE",
         0, NULL, error);
     for (int row = 0; code == PJ_OK && row < PQntuples(unfinished); row++) {
-        const char *schema = PQgetvalue(unfinished, row, 0), *name = PQgetvalue(unfinished, row, 1);
-        if (among(tables, ntables, schema, name))
-            continue;
-        code = forget(work, schema, name, error);
+        code = forget(work, PQgetvalue(unfinished, row, 0), PQgetvalue(unfinished, row, 1), error);
         *removed += code == PJ_OK;
     }
     PQclear(unfinished);
     return code;
 }
 
-int pj_joining_clean(struct pj_session *work, const struct pj_table *tables, int ntables, int *removed,
-                     struct pj_error *error)
+int pj_joining_clean(struct pj_session *work, int *removed, struct pj_error *error)
 {
-    pj_lsn lsn;
     *removed = 0;
-    int code = pj_keywork_begin(work, &lsn, error);
-    if (code != PJ_OK)
-        return code;
-    code = forget_others(work, tables, ntables, removed, error);
-    if (code == PJ_OK && *removed)
-        code = pj_keywork_roster_changed(work, error);
+    int code = pj_session_exec(work, "BEGIN", error);
+    if (code == PJ_OK)
+        code = forget_all(work, removed, error);
     if (code == PJ_OK)
         code = pj_keywork_commit(work, error);
     if (code != PJ_OK)
@@ -139,8 +122,6 @@ static int prepare(struct pj_session *write, struct pj_session *work, const stru
         if (code == PJ_OK)
             code = prepare_table(work, &tables[i], error);
     }
-    if (code == PJ_OK)
-        code = pj_keywork_roster_changed(work, error);
     return code == PJ_OK ? pj_keywork_commit(work, error) : code;
 }
 
@@ -150,10 +131,9 @@ int pj_joining_prepare(const struct pj_joining *joining, const struct pj_table *
     struct pj_session *write;
     struct pj_session_options options = {
         .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
-    pj_lsn lsn;
     int code = pj_session_open(&write, &options, error);
     if (code == PJ_OK)
-        code = pj_keywork_begin(joining->work, &lsn, error);
+        code = pj_session_exec(joining->work, "BEGIN", error);
     if (code == PJ_OK) {
         code = prepare(write, joining->work, tables, ntables, error);
         if (code != PJ_OK)

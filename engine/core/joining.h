@@ -27,23 +27,25 @@ struct pj_joining {
     int jobs;                /* parallel copies */
     int slot_wait_ms;        /* how long a fence may wait for open transactions */
     const struct pj_stop *stop;
+    char *waiting; /* PJ_JOINING_WAITING bytes of the caller's, for the job's phase */
 };
+
+enum { PJ_JOINING_WAITING = 256 };
 
 /* Which of the tables have no exact mirror yet: sets `joining` of each. *count: how many. */
 int pj_joining_missing(struct pj_session *read, struct pj_table *tables, int ntables, int *count,
                        struct pj_error *error);
 
-/* Prepares those tables that are marked. What an interrupted attempt left is removed first. In one transaction, which also raises
- * the roster's number. PJ_ECONFIG where another table of that name is in the way, or a type is missing. */
+/* Prepares those tables that are marked. What an interrupted attempt left is removed first. In one transaction. PJ_ECONFIG where another table of that name is in the way, or a type is missing. */
 int pj_joining_prepare(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
                        struct pj_error *error);
 
-/* Once the pipeline notes: makes the marked tables' mirrors exact. */
+/* Once the pipeline notes: makes the marked tables' mirrors exact. That raises the roster's number: nothing is applied until the
+ * pipeline has the setup in which they are. */
 int pj_joining_run(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
                    struct pj_error *error);
 
-/* Removes what is left of mirrors that are joining and not among the tables. *removed: how many. */
-int pj_joining_clean(struct pj_session *work, const struct pj_table *tables, int ntables, int *removed,
-                     struct pj_error *error);
+/* Removes what is left of mirrors that are joining; of those that the pipeline notes none may be left. *removed: how many. */
+int pj_joining_clean(struct pj_session *work, int *removed, struct pj_error *error);
 
 #endif

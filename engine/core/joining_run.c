@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 4000, FEW = 1000, PATIENT_ROUNDS = 5, KEY_COLUMNS = 32, FENCE_ATTEMPTS = 20 };
+enum { CHUNK_ROWS = 4000, FEW = 1000, PATIENT_ROUNDS = 5, KEY_COLUMNS = 32, FENCE_ATTEMPTS = 3, PAUSE_MS = 500 };
 
 static const char no_end[] = "9223372036854775807";
 
@@ -268,7 +268,19 @@ static int make_exact(const struct pj_joining *joining, struct pj_session *write
     return code;
 }
 
-/* All of them, at one commit. *done: false where more was noted than apply should wait for. */
+/* A transaction that is open for long on the write database keeps the fence waiting: named where progress is shown, and no reason to
+ * begin anew. If a database is gone, the next round says so. */
+static int wait_for_fence(const struct pj_joining *joining, struct pj_error *error)
+{
+    if (!error->retryable && error->code != PJ_EUNREACHABLE)
+        return error->code;
+    snprintf(joining->waiting, PJ_JOINING_WAITING, "waiting: %.200s", error->message);
+    pj_error_clear(error);
+    int code = pj_job_phase(joining->job, joining->waiting, -1, error);
+    return code == PJ_OK ? pj_stop_sleep(joining->stop, PAUSE_MS, error) : code;
+}
+
+/* All of them, at one commit. *done: false where it could not be had, or more was noted than apply should wait for. */
 static int finish(const struct pj_joining *joining, const struct pj_table *tables, int ntables, int64_t few, bool *done,
                   struct pj_error *error)
 {
@@ -282,6 +294,10 @@ static int finish(const struct pj_joining *joining, const struct pj_table *table
     pj_lsn lsn;
     *done = true;
     int code = pj_fence_open(&fence, &write, &read, &lsn, error);
+    if (code != PJ_OK) {
+        *done = false;
+        return wait_for_fence(joining, error);
+    }
     for (int i = 0; code == PJ_OK && *done && i < ntables; i++)
         if (tables[i].joining)
             code = make_exact(joining, write, read, &tables[i], few, done, error);

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "core/build.h"
+#include "core/joining.h"
 #include "core/pause.h"
 
 #include <string.h>
@@ -81,23 +82,6 @@ static int check_name_is_free(struct pj_registering *r, const struct pj_projecti
     return pj_error_hint(error, "drop or rename it; it is not touched");
 }
 
-/*
- * The place for mirrors that are yet to be made (joining): copied here, before anything is built on them.
- */
-static int prepare_mirrors(struct pj_registering *r, const struct pj_setup *setup, const char *module,
-                           struct pj_error *error)
-{
-    char *missing;
-    int code = pj_roster_missing_mirrors(setup, r->look, &missing, error);
-    if (code == PJ_OK && missing) {
-        code = pj_error_set(error, PJ_ECONFIG, "module %s reads %s, not mirrored so far", module, missing);
-        pj_error_hint(error, "tables cannot be added to a running deployment yet; start anew with the module in place "
-                             "(README, \"Starting anew\")");
-    }
-    pj_free(missing);
-    return code;
-}
-
 /* -------------------------------------------------------------------------------------------------------- one module */
 
 struct candidate {
@@ -108,13 +92,23 @@ struct candidate {
     struct pj_outfit *outfit; /* with it in the former's place; not checked against the read side; NULL: given away */
 };
 
+/* With all that it reads mirrored, which may take some time. */
+static int open_outfit(struct pj_registering *r, struct candidate *c, struct pj_error *error)
+{
+    bool added = true;
+    int code = PJ_OK;
+    while (code == PJ_OK && added) {
+        pj_outfit_free(c->outfit);
+        c->outfit = pj_outfit_make(r, c->name.text, c->module, false, error);
+        code = c->outfit ? pj_registering_mirrors(r, &c->outfit->setup, c->name.text, &added, error) : error->code;
+    }
+    return code;
+}
+
 static int decide(struct pj_registering *r, struct candidate *c, struct pj_error *error)
 {
-    c->outfit = pj_outfit_make(r, c->name.text, c->module, false, error);
-    if (!c->outfit)
-        return error->code;
-    struct pj_projection *projection = pj_outfit_projection(c->outfit, c->name.text);
-    int code = prepare_mirrors(r, &c->outfit->setup, c->name.text, error);
+    int code = open_outfit(r, c, error);
+    struct pj_projection *projection = code == PJ_OK ? pj_outfit_projection(c->outfit, c->name.text) : NULL;
     if (code == PJ_OK && c->fact.target)
         code = pj_roster_row(r->look, projection, &c->fact.row, error);
     if (code == PJ_OK && c->fact.target && c->fact.row == PJ_ROW_NONE)
@@ -251,6 +245,20 @@ static int survey_module(struct pj_registering *r, struct pj_deployed_module *mo
     return code;
 }
 
+/* What the configuration names by itself, [mirrors] tables. */
+static int survey_tables(struct pj_registering *r, const struct pj_deployment *found, struct pj_error *error)
+{
+    bool added;
+    struct pj_outfit *outfit = pj_outfit_make_wanting(r, found->wanted, found->nwanted, error);
+    int code = outfit ? pj_registering_mirrors(r, &outfit->setup, "[mirrors] tables", &added, error) : error->code;
+    pj_outfit_free(outfit);
+    if (code == PJ_OK || error->retryable || code == PJ_ESTOPPED || code == PJ_EUNREACHABLE)
+        return code;
+    pj_log_error(r->log, PJ_LOG_WARNING, error);
+    pj_error_clear(error);
+    return PJ_OK;
+}
+
 /* A file that is gone retires nothing. */
 static void note_gone(struct pj_registering *r, const struct pj_deployment *found)
 {
@@ -280,7 +288,8 @@ static int clear_leftovers(struct pj_registering *r, struct pj_error *error)
         code = pj_build_clear(r->work, PQgetvalue(names, i, 0), &there, error);
     }
     PQclear(names);
-    return code;
+    int removed;
+    return code == PJ_OK ? pj_joining_clean(r->work, &removed, error) : code;
 }
 
 /* A module's own fault concerns nobody else; a database that is gone does. */
@@ -305,6 +314,8 @@ int pj_registering_survey(struct pj_registering *r, struct pj_error *error)
         code = r->deploy(r->context, &found, error);
     if (code == PJ_OK)
         note_gone(r, &found);
+    if (code == PJ_OK && found.nwanted)
+        code = survey_tables(r, &found, error);
     for (int i = 0; code == PJ_OK && i < found.nmodules; i++)
         if (survey_module(r, &found.modules[i], error) != PJ_OK)
             code = go_on_after(r, pj_deployed_name(&found.modules[i]).text, error);

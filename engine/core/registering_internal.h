@@ -13,6 +13,10 @@ const struct pj_outfit *pj_outfit_in_use(const struct pj_registering *r);
 struct pj_outfit *pj_outfit_make(struct pj_registering *r, const char *without, const struct pj_deployed_module *with,
                                  bool beside, struct pj_error *error);
 
+/* What is in use, and these tables mirrored, too. */
+struct pj_outfit *pj_outfit_make_wanting(struct pj_registering *r, const struct pj_wanted_table *tables, int count,
+                                         struct pj_error *error);
+
 /* Checks it against the read side; the projection `unless` (NULL: none) is taken as it is. */
 int pj_outfit_check(struct pj_registering *r, struct pj_outfit *outfit, const struct pj_projection *unless,
                     struct pj_error *error);
@@ -32,6 +36,10 @@ struct pj_mend pj_registering_mend(struct pj_registering *r, const struct pj_pro
 /* core/registering_build.c */
 int pj_registering_build(struct pj_registering *r, const struct pj_deployed_module *module,
                          const struct pj_request *request, struct pj_error *error);
+/* core/registering_mirrors.c: sees to it that all tables of a setup are mirrored; `wanted_by`: for messages. *added: another
+ * outfit is in use now, and this setup is out of date. Without a daemon that cannot be had, PJ_EFAIL. */
+int pj_registering_mirrors(struct pj_registering *r, const struct pj_setup *setup, const char *wanted_by, bool *added,
+                           struct pj_error *error);
 /* core/registering_remove.c */
 int pj_registering_remove(struct pj_registering *r, const struct pj_request *request, struct pj_error *error);
 

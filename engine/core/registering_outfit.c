@@ -28,11 +28,9 @@ static void put_together(struct pj_outfit *outfit, const struct pj_outfit *forme
         pj_deployment_add(&outfit->deployment, with)->binding.beside = beside;
 }
 
-struct pj_outfit *pj_outfit_make(struct pj_registering *r, const char *without, const struct pj_deployed_module *with,
-                                 bool beside, struct pj_error *error)
+/* NULL, and it is freed, where the error says why. */
+static struct pj_outfit *opened(struct pj_registering *r, struct pj_outfit *outfit, struct pj_error *error)
 {
-    struct pj_outfit *outfit = pj_alloc(sizeof *outfit);
-    put_together(outfit, pj_outfit_in_use(r), without, with, beside);
     int code = pj_standing_roster(r->look, &outfit->roster, error);
     if (code == PJ_OK)
         code = pj_setup_open(&outfit->setup, &outfit->deployment, r->write, r->look, error);
@@ -40,6 +38,24 @@ struct pj_outfit *pj_outfit_make(struct pj_registering *r, const char *without, 
         return outfit;
     pj_outfit_free(outfit);
     return NULL;
+}
+
+struct pj_outfit *pj_outfit_make(struct pj_registering *r, const char *without, const struct pj_deployed_module *with,
+                                 bool beside, struct pj_error *error)
+{
+    struct pj_outfit *outfit = pj_alloc(sizeof *outfit);
+    put_together(outfit, pj_outfit_in_use(r), without, with, beside);
+    return opened(r, outfit, error);
+}
+
+struct pj_outfit *pj_outfit_make_wanting(struct pj_registering *r, const struct pj_wanted_table *tables, int count,
+                                         struct pj_error *error)
+{
+    struct pj_outfit *outfit = pj_alloc(sizeof *outfit);
+    put_together(outfit, pj_outfit_in_use(r), NULL, NULL, false);
+    for (int i = 0; i < count; i++)
+        pj_deployment_want(&outfit->deployment, tables[i].schema, tables[i].name, tables[i].wanted_by);
+    return opened(r, outfit, error);
 }
 
 int pj_outfit_check(struct pj_registering *r, struct pj_outfit *outfit, const struct pj_projection *unless,

@@ -103,7 +103,7 @@ int pj_roster_want_mirrors(struct pj_deployment *deployment, struct pj_session *
 {
     PGresult *mirrors;
     int code = pj_session_query(
-        read, &mirrors, "SELECT schema_name, table_name FROM pgprojector.mirror ORDER BY schema_name, table_name", 0,
+        read, &mirrors, "SELECT schema_name, table_name FROM pgprojector.mirror WHERE state = 'exact' ORDER BY 1, 2", 0,
         NULL, error);
     for (int i = 0; code == PJ_OK && i < PQntuples(mirrors); i++) {
         const char *schema = PQgetvalue(mirrors, i, 0), *name = PQgetvalue(mirrors, i, 1);
@@ -119,30 +119,38 @@ int pj_roster_want_mirrors(struct pj_deployment *deployment, struct pj_session *
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "the catalog's mirrors");
 }
 
-static int is_mirror(struct pj_session *read, const struct pj_table *table, bool *yes, struct pj_error *error)
+static int is_mirror(struct pj_session *read, const char *schema, const char *name, bool *yes, struct pj_error *error)
 {
-    const char *params[] = {table->schema, table->name};
+    static const char sql[] =
+        "SELECT FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2 AND state = 'exact'";
+    const char *params[] = {schema, name};
     PGresult *result;
-    int code = pj_session_query(
-        read, &result, "SELECT FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2", 2, params, error);
+    int code = pj_session_query(read, &result, sql, 2, params, error);
     *yes = code == PJ_OK && PQntuples(result) > 0;
     PQclear(result);
     return code;
 }
 
-int pj_roster_missing_mirrors(const struct pj_setup *setup, struct pj_session *read, char **names,
-                              struct pj_error *error)
+/* What the configuration names and is no mirror yet: the registrar adds it. */
+static int leave_out_tables(struct pj_deployment *deployment, struct pj_session *read, const struct pj_log *log,
+                            struct pj_error *error)
 {
-    struct pj_buf list = {0};
-    int code = PJ_OK;
-    for (int i = 0; code == PJ_OK && i < setup->ntables; i++) {
-        bool yes;
-        code = is_mirror(read, &setup->tables[i], &yes, error);
-        if (code == PJ_OK && !yes)
-            pj_buf_printf(&list, "%s%s.%s", list.length ? ", " : "", setup->tables[i].schema, setup->tables[i].name);
+    int code = PJ_OK, kept = 0;
+    for (int i = 0; i < deployment->nwanted; i++) {
+        struct pj_wanted_table *wanted = &deployment->wanted[i];
+        bool mirrored = true;
+        if (code == PJ_OK)
+            code = is_mirror(read, wanted->schema, wanted->name, &mirrored, error);
+        if (code != PJ_OK || mirrored) {
+            deployment->wanted[kept++] = *wanted;
+            continue;
+        }
+        if (log)
+            pj_log(log, PJ_LOG_INFO, "table %s.%s is not mirrored yet: its mirror is to be added", wanted->schema,
+                   wanted->name);
+        pj_wanted_table_free(wanted);
     }
-    *names = list.length ? pj_buf_take(&list) : NULL;
-    pj_buf_free(&list);
+    deployment->nwanted = kept;
     return code;
 }
 
@@ -216,8 +224,11 @@ static int wants_more(const struct pj_projection *projection, struct pj_session 
 {
     int code = PJ_OK;
     bool mirrored = true;
-    for (int i = 0; code == PJ_OK && mirrored && i < projection->nsources; i++)
-        code = is_mirror(read, projection->sources[i].table, &mirrored, error);
+    for (int i = 0; code == PJ_OK && mirrored && i < projection->nsources; i++) {
+        const struct pj_table *table = projection->sources[i].table;
+        if (table)
+            code = is_mirror(read, table->schema, table->name, &mirrored, error);
+    }
     *yes = !mirrored;
     return code;
 }
@@ -284,7 +295,9 @@ int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, str
     int code = pj_catalog_read(read, &checkpoint, &installed, error);
     bool complete = code == PJ_OK && installed && checkpoint.complete;
     if (complete) {
-        code = pj_roster_want_mirrors(deployment, write, read, log, error);
+        code = leave_out_tables(deployment, read, log, error);
+        if (code == PJ_OK)
+            code = pj_roster_want_mirrors(deployment, write, read, log, error);
         if (code == PJ_OK)
             code = take_modules(deployment, read, log, error);
     }

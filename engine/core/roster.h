@@ -61,10 +61,6 @@ int pj_roster_known(struct pj_session *read, const char *name, bool *known, bool
 int pj_roster_want_mirrors(struct pj_deployment *deployment, struct pj_session *write, struct pj_session *read,
                            const struct pj_log *log, struct pj_error *error);
 
-/* The tables that the setup reads and the catalog does not list as mirrors, "public.a, public.b"; NULL: none. To be freed. */
-int pj_roster_missing_mirrors(const struct pj_setup *setup, struct pj_session *read, char **names,
-                              struct pj_error *error);
-
 /* ------------------------------------------------------------------------------------------------- without a former */
 
 /*

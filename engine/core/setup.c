@@ -59,13 +59,6 @@ static void want_configured(struct wanted_list *list, const struct pj_deployment
     }
 }
 
-static void free_one(struct pj_wanted_table *table)
-{
-    pj_free(table->schema);
-    pj_free(table->name);
-    pj_free(table->wanted_by);
-}
-
 static struct pj_chain_node *chain_nodes(const struct pj_setup *setup, const struct pj_deployment *deployment)
 {
     struct pj_chain_node *nodes = pj_alloc(sizeof *nodes * (size_t)(setup->nloaded + 1));
@@ -83,7 +76,7 @@ static void leave_out_targets(const struct pj_setup *setup, const struct pj_depl
     int kept = keep;
     for (int i = keep; i < list->count; i++) {
         if (pj_chain_is_target(nodes, setup->nloaded, list->tables[i].schema, list->tables[i].name))
-            free_one(&list->tables[i]);
+            pj_wanted_table_free(&list->tables[i]);
         else
             list->tables[kept++] = list->tables[i];
     }
@@ -112,7 +105,7 @@ static int gather_wanted(const struct pj_setup *setup, const struct pj_deploymen
 static void free_wanted(struct wanted_list *list)
 {
     for (int i = 0; i < list->count; i++)
-        free_one(&list->tables[i]);
+        pj_wanted_table_free(&list->tables[i]);
     pj_free(list->tables);
 }
 

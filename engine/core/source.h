@@ -32,6 +32,9 @@ struct pj_wanted_table {
     char *wanted_by; /* for messages: "module conversation_summary" or "[mirrors] tables" */
 };
 
+/* Frees what it points to. */
+void pj_wanted_table_free(struct pj_wanted_table *table);
+
 /*
  * Reads the wanted tables from the catalog into a new array of `count` tables (index set, in the order given; duplicates
  * must have been removed). Refuses, all at once in one message where there are several faults: a table that does not exist

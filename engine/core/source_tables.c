@@ -344,6 +344,13 @@ int pj_source_read_tables(struct pj_session *write, const struct pj_wanted_table
     return code;
 }
 
+void pj_wanted_table_free(struct pj_wanted_table *table)
+{
+    pj_free(table->schema);
+    pj_free(table->name);
+    pj_free(table->wanted_by);
+}
+
 int pj_source_tables(struct pj_session *write, const struct pj_wanted_table *wanted, int count,
                      struct pj_table **tables, struct pj_error *error)
 {

@@ -36,12 +36,16 @@ class Modules:
 
     def titles(self, version=1, columns="c.title", sources="", place=True):
         """The module titles: conversations' ids and some of their columns. place=False: built, but not put there."""
-        source = self.path / "titles.c"
-        source.write_text(TITLES)
-        built = self.path / "titles.built"
-        subprocess.run(["cc", "-shared", "-fPIC", f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f"-DSOURCES={sources}",
-                        f"-I{ROOT}/engine/include", "-o", built, source], check=True)
+        return self.build("titles", TITLES, place,
+                          [f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f"-DSOURCES={sources}"])
+
+    def build(self, name, text, place=True, defines=()):
+        """A module of the given C text."""
+        source = self.path / f"{name}.c"
+        source.write_text(text)
+        built = self.path / f"{name}.built"
+        subprocess.run(["cc", "-shared", "-fPIC", *defines, f"-I{ROOT}/engine/include", "-o", built, source], check=True)
         built.chmod(0o755)
         if place:
-            os.replace(built, self.path / "titles.so")
+            os.replace(built, self.path / f"{name}.so")
         return built

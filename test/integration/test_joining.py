@@ -1,0 +1,157 @@
+"""Mirrors added while the daemon runs, under changes of all kinds to the very table."""
+import contextlib
+import random
+import signal
+import threading
+
+import psycopg2
+import pytest
+
+from harness.cluster import poll
+from harness.history import populate
+from harness.modules import Modules
+from harness.scenes import SEED
+
+REACTIONS = """
+#include "pgprojector.h"
+static const struct pj_source sources[] = {{"reactions", "kind", NULL}, {NULL, NULL, NULL}};
+static const char *const key[] = {"kind", NULL};
+static const struct pj_module module = {
+    .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "reaction_kinds",
+    .version = 1, .description = "reactions by kind", .sources = sources, .target = "reaction_kinds", .key = key,
+    .definition = "SELECT r.kind, count(*) AS n, sum(length(r.body)) AS size FROM {reactions} AS r "
+                  "WHERE {keys(r.kind)} GROUP BY r.kind",
+};
+const struct pj_module *pj_module(void)
+{
+    return &module;
+}
+"""
+DEFINED = "SELECT kind, count(*), sum(length(body)) FROM reactions GROUP BY kind ORDER BY kind"
+
+# the identity is another one than the primary key, and texts are large enough to be left out of updates
+TABLES = {
+    "key": "CREATE TABLE reactions (id bigint PRIMARY KEY, place bigint NOT NULL, kind text NOT NULL, body text)",
+    "index": "CREATE TABLE reactions (id bigint PRIMARY KEY, place bigint NOT NULL UNIQUE, kind text NOT NULL, body text);"
+             "ALTER TABLE reactions REPLICA IDENTITY USING INDEX reactions_place_key",
+}
+ROWS = 20000
+
+
+class Churn(threading.Thread):
+    """Inserts, updates, deletes, changes of keys and identities, now and then a TRUNCATE."""
+
+    def __init__(self, pair, seed, truncate):
+        super().__init__(daemon=True)
+        self.pair, self.draw, self.truncate = pair, random.Random(seed), truncate
+        self.ending, self.next, self.error = threading.Event(), 10 * ROWS, None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, failed, *_):
+        self.ending.set()
+        self.join(20)
+        assert failed or not self.error, self.error
+
+    def statement(self):
+        self.next += 1
+        row, kind = self.draw.randrange(2 * ROWS), self.draw.choice("abcdef")
+        if self.truncate and self.draw.random() < 0.002:
+            return f"TRUNCATE reactions; INSERT INTO reactions SELECT i, i, 'a', 'new' FROM generate_series(1, 50) i"
+        return self.draw.choice([
+            f"INSERT INTO reactions VALUES ({self.next}, {self.next}, '{kind}', repeat('{kind}', 30))",
+            f"UPDATE reactions SET kind = '{kind}' WHERE id = {row}",
+            f"UPDATE reactions SET body = body || 'x' WHERE id % 500 = {row % 500}",
+            f"DELETE FROM reactions WHERE id = {row}",
+            f"UPDATE reactions SET id = {self.next} WHERE id = {row}",
+            f"UPDATE reactions SET place = {self.next} WHERE id = {row}",
+            # the primary key goes to a new row within one transaction
+            f"UPDATE reactions SET id = {self.next} WHERE id = {row};"
+            f"INSERT INTO reactions VALUES ({row}, {self.next + 100 * ROWS}, '{kind}', 'taken over') ON CONFLICT DO NOTHING",
+        ])
+
+    def run(self):
+        try:
+            with contextlib.closing(self.pair.write_connection()) as conn, conn.cursor() as cursor:
+                while not self.ending.wait(0.001):
+                    cursor.execute(self.statement())
+        except psycopg2.Error as error:
+            self.error = error
+
+
+@pytest.fixture
+def reacting(request, make_pair, tmp_path):
+    modules = Modules(tmp_path)
+    pair = make_pair(config=modules.config)
+    populate(pair, SEED)
+    pair.write_query(TABLES[request.param] + ";INSERT INTO reactions SELECT i, i, chr(97 + i % 6),"
+                     f" repeat(md5(i::text), 1 + 90 * (i % 100 = 0)::int) FROM generate_series(1, {ROWS}) i")
+    pair.start()
+    modules.build("reaction_kinds", REACTIONS)
+    return pair
+
+
+def assert_exact(pair):
+    pair.catch_up()
+    for sql in (DEFINED, "SELECT * FROM reactions ORDER BY id"):
+        there = pair.write_query(sql)
+        assert there == pair.read_query(sql if "GROUP" not in sql else "SELECT * FROM reaction_kinds ORDER BY kind")
+    assert pair.read_value("SELECT count(*) FROM pgprojector.dirty_row") == 0
+    assert pair.read_query("SELECT table_name FROM pgprojector.mirror WHERE state <> 'exact'") == []
+    assert pair.read_value("SELECT count(*) FROM pgprojector.job") == 0
+
+
+@pytest.mark.parametrize("reacting, truncate", [("key", False), ("key", True), ("index", False), ("index", True)],
+                         indirect=["reacting"])
+def test_a_module_brings_a_mirror_of_its_own(reacting, truncate):
+    pair = reacting
+    with Churn(pair, SEED, truncate):
+        result = pair.command("module", "add", "reaction_kinds")
+        assert result.code == 0, f"{result}; {pair.daemon.tail()}"
+    assert_exact(pair)
+    assert pair.command("verify").code == 0
+
+
+@pytest.mark.parametrize("reacting", ["index"], indirect=True)
+def test_killed_while_a_mirror_is_added(reacting):
+    """It is begun again by itself, from nothing; what is served is not touched."""
+    pair = reacting
+    draw = random.Random(SEED)
+    with Churn(pair, SEED, False):
+        pair.daemon.signal(signal.SIGHUP)
+        for _ in range(4):
+            threading.Event().wait(draw.uniform(0.05, 0.8))
+            pair.daemon.kill()
+            pair.daemon.start()
+        poll(lambda: pair.read_query("SELECT 1 FROM pgprojector.projection WHERE name = 'reaction_kinds' AND state = 'live'"),
+             60)
+    assert_exact(pair)
+    pair.assert_same("after a mirror was added")
+
+
+@pytest.mark.parametrize("reacting", ["key"], indirect=True)
+def test_a_table_of_the_configuration(reacting):
+    """[mirrors] tables names one more: SIGHUP adds it; so does a start."""
+    pair = reacting
+    with open(pair.config, "a", encoding="utf-8") as config:
+        config.write("[mirrors]\ntables = reactions\n")
+    with Churn(pair, SEED, False):
+        pair.daemon.signal(signal.SIGHUP)
+        poll(lambda: pair.read_query("SELECT 1 FROM pgprojector.mirror WHERE table_name = 'reactions' AND state = 'exact'"),
+             30)
+    poll(lambda: pair.read_query("SELECT 1 FROM pgprojector.projection WHERE name = 'reaction_kinds' AND state = 'live'"),
+         30)
+    assert_exact(pair)
+
+
+@pytest.mark.parametrize("reacting", ["key"], indirect=True)
+def test_a_table_in_the_way_is_named_and_nothing_is_changed(reacting):
+    pair = reacting
+    pair.read_query("CREATE TABLE reactions (mine int)")
+    result = pair.command("module", "add", "reaction_kinds")
+    assert result.code == 2 and "reactions" in result.err and "exists already" in result.err, result
+    assert pair.read_query("SELECT table_name FROM pgprojector.mirror WHERE table_name = 'reactions'") == []
+    assert pair.read_query("SELECT * FROM reactions") == []
+    pair.assert_same("as before")
