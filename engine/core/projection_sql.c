@@ -26,7 +26,8 @@ struct expansion {
     enum keys_mode mode;
     int nkeys; /* KEYS_EACH: how many of the key's columns are given: 1, or all */
     bool keys_seen;
-    bool index; /* {table} is the bare table, and `source` is noted */
+    bool keys_partly; /* KEYS_EACH: some {keys(…)} restricts by fewer columns than are given */
+    bool index;       /* {table} is the bare table, and `source` is noted */
     int source;
     const struct pj_stream *stream; /* {delta} is this one's */
 };
@@ -53,6 +54,7 @@ static int expand_keys(struct expansion *expansion, const char *const *arguments
         return pj_error_set(error, PJ_ECONFIG, "{keys(…)} with %d expressions; the key has %d columns", count,
                             expansion->projection->nkey);
     expansion->keys_seen = true;
+    expansion->keys_partly |= count < expansion->nkeys;
     if (expansion->mode == KEYS_ALL)
         pj_buf_puts(sql, "true");
     for (int i = 0; expansion->mode == KEYS_EACH && i < count && i < expansion->nkeys; i++)
@@ -233,7 +235,8 @@ static void put_key_condition(const struct pj_projection *projection, int nkeys,
     }
 }
 
-/* What the rows in question ought to be. */
+/* What the rows in question ought to be. A definition that is restricted by the key's first columns only gives more than the
+ * rows asked for, and the same ones for each of two keys that share these columns. */
 static int put_wanted(const struct pj_projection *projection, int nkeys, struct pj_buf *sql, struct pj_error *error)
 {
     struct expansion expansion = {.projection = projection, .mode = KEYS_EACH, .nkeys = nkeys};
@@ -244,6 +247,9 @@ static int put_wanted(const struct pj_projection *projection, int nkeys, struct 
         pj_buf_puts(sql, "SELECT pj_d.* FROM ");
         put_keys(projection, nkeys, sql);
         pj_buf_printf(sql, " AS pj_key CROSS JOIN LATERAL (\n%s\n) AS pj_d", text);
+        pj_buf_puts(sql, expansion.keys_partly ? " WHERE " : "");
+        if (expansion.keys_partly)
+            put_key_condition(projection, nkeys, "pj_d", sql);
     } else {
         /* "IS TRUE" keeps the planner from making a join of it: the keys are hashed, the definition runs once. */
         pj_buf_printf(sql, "SELECT pj_d.* FROM (\n%s\n) AS pj_d WHERE ((", text);

@@ -584,6 +584,43 @@ Test(projection_tables, a_definition_without_keys_and_apply_is_right_too)
     go_on(seed);
 }
 
+/* ---------------------------------------------------------------------- keys restricted by their first columns only */
+
+static const struct pj_column partly_columns[] = {{"conversation_id", PJ_UUID}, {"user_id", PJ_UUID}, {NULL, PJ_ANY}};
+static const struct pj_source partly_sources[] = {{"user_conversations", "conversation_id", partly_columns},
+                                                  {NULL, NULL, NULL}};
+static const char *const partly_key[] = {"conversation_id", "user_id", NULL};
+static const char partly_definition[] =
+    "SELECT uc.conversation_id, uc.user_id, uc.last_read_at FROM {user_conversations} AS uc\n"
+    "WHERE {keys(uc.conversation_id)}";
+
+static void mark_row(const struct pj_host *host, struct pj_call *call, const struct pj_value *row)
+{
+    if (row)
+        host->dirty(call, row, 2);
+}
+
+static int mark_rows(const struct pj_host *host, struct pj_call *call, const struct pj_change *change)
+{
+    mark_row(host, call, change->old_row);
+    mark_row(host, call, change->new_row);
+    return 0;
+}
+
+Test(projection_tables, single_rows_of_a_definition_restricted_by_the_first_column_only)
+{
+    static const struct pj_module partly = {.name = "partly",
+                                            .version = 1,
+                                            .sources = partly_sources,
+                                            .target = "Partly",
+                                            .key = partly_key,
+                                            .definition = partly_definition,
+                                            .apply = mark_rows};
+    unsigned seed = begin("partly");
+    bind(&partly, NULL);
+    go_on(seed);
+}
+
 /* ------------------------------------------------------------------------------------------------- rebuild needed */
 
 Test(projection_tables, a_target_of_another_version_or_definition_needs_a_rebuild)
