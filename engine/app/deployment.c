@@ -123,7 +123,14 @@ static int unknown_key(const struct pj_config_entry *entry, const char *what, co
 {
     const char *nearest = pj_value_nearest(word, known);
     pj_error_set(error, PJ_ECONFIG, "%s: %s of module %s: \"%.100s\"", entry->origin, what, module, word);
-    return nearest ? pj_error_hint(error, "did you mean \"%s\"?", nearest) : error->code;
+    if (nearest)
+        return pj_error_hint(error, "did you mean \"%s\"?", nearest);
+    struct pj_buf all = {0};
+    for (int i = 0; known[i]; i++)
+        pj_buf_printf(&all, "%s%s", i ? ", " : "", known[i]);
+    pj_error_hint(error, all.length ? "it has %s" : "it has none%s", pj_buf_text(&all));
+    pj_buf_free(&all);
+    return error->code;
 }
 
 static bool among(const char *word, size_t length, const char *const *words)

@@ -2,6 +2,8 @@
 #include "app/doctor.h"
 #include "app/status.h"
 #include "base/clock.h"
+#include "base/mem.h"
+#include "pg/quote.h"
 #include "sql.h"
 
 #include <stdio.h>
@@ -44,19 +46,34 @@ static void check_role(struct pj_doctor *doctor, const PGresult *row)
                   superuser ? " is a superuser" : "");
 }
 
+/* The remedy of a missing privilege, ready to be pasted: the caller frees it. */
+static char *grant(struct pj_doctor *doctor, const char *what, const char *on)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql, "GRANT %s ", what);
+    pj_quote_identifier(&sql, on);
+    pj_buf_puts(&sql, " TO ");
+    pj_quote_identifier(&sql, PQuser(pj_session_conn(doctor->read)));
+    return pj_buf_take(&sql);
+}
+
 static void check_privileges(struct pj_doctor *doctor, const PGresult *row)
 {
     const char *schema = pj_config_get(&doctor->app->config, PJ_SET_SCHEMA);
+    char *on_database = grant(doctor, "CREATE ON DATABASE", PQdb(pj_session_conn(doctor->read)));
+    char *on_schema = grant(doctor, "USAGE, CREATE ON SCHEMA", schema);
     if (is_true(row, "has_catalog") && !is_true(row, "owns_catalog"))
         pj_doctor_add(doctor, PJ_FAIL, "read: catalog",
                       "run as the role that owns schema pgprojector, or be granted it",
                       "schema pgprojector belongs to another role");
     else if (!is_true(row, "has_catalog") && !is_true(row, "may_create_schema"))
-        pj_doctor_add(doctor, PJ_FAIL, "read: catalog", "GRANT CREATE ON DATABASE … TO …",
-                      "%s may not create the schema pgprojector", field(row, "role"));
+        pj_doctor_add(doctor, PJ_FAIL, "read: catalog", on_database, "%s may not create the schema pgprojector",
+                      field(row, "role"));
     if (!PQgetisnull(row, 0, PQfnumber(row, "may_create_tables")) && !is_true(row, "may_create_tables"))
-        pj_doctor_add(doctor, PJ_FAIL, "read: schema", "GRANT USAGE, CREATE ON SCHEMA … TO …",
-                      "%s may not create tables in schema %s", field(row, "role"), schema);
+        pj_doctor_add(doctor, PJ_FAIL, "read: schema", on_schema, "%s may not create tables in schema %s",
+                      field(row, "role"), schema);
+    pj_free(on_database);
+    pj_free(on_schema);
 }
 
 /* Lag is measured by each server's own clock, so a skew does no harm; it confuses whoever reads the logs. */

@@ -296,9 +296,17 @@ static int find_operands(struct pj_app *app, const struct pj_verb *verb, int arg
     app->operands = argv;
     if (verb->operands < 0 || argc <= verb->operands)
         return PJ_OK;
-    pj_error_set(error, PJ_ECONFIG, "pgprojector %s: \"%.60s\" is one argument too many", verb->name,
-                 argv[verb->operands]);
+    pj_error_set(error, PJ_ECONFIG, "%s: \"%.60s\" is one argument too many", verb->name, argv[verb->operands]);
     return usage_error(error, verb);
+}
+
+/* The command of a line that could not be read to its end; NULL: none is to be seen. */
+static const struct pj_verb *verb_among(int argc, char **argv)
+{
+    const struct pj_verb *verb = NULL;
+    for (int i = 1; i < argc && !verb; i++)
+        verb = find_verb(argv[i]);
+    return verb;
 }
 
 static int read_flags(struct pj_app *app, int argc, char **argv, struct given *given, struct pj_error *error)
@@ -310,7 +318,7 @@ static int read_flags(struct pj_app *app, int argc, char **argv, struct given *g
     while ((value = getopt_long(argc, argv, ":c:hV", options, NULL)) != -1) {
         if (value == '?' || value == ':') {
             pj_error_set(error, PJ_ECONFIG, value == ':' ? "%s needs a value" : "unknown option %s", argv[optind - 1]);
-            return usage_error(error, NULL);
+            return usage_error(error, verb_among(argc, argv));
         }
         if (given->count < (int)(sizeof given->values / sizeof *given->values))
             given->values[given->count++] = value;

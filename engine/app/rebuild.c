@@ -4,6 +4,7 @@
 #include "app/rebuild_fresh.h"
 #include "app/scope.h"
 #include "base/mem.h"
+#include "core/roster.h"
 
 #include <stdio.h>
 
@@ -95,12 +96,25 @@ static int rebuild_named(struct pj_scope *scope, int64_t *dead_letters, struct p
     return code;
 }
 
+/* Whether --all means it: it has a table, and was not removed. */
+static int among_all(const struct pj_scope *scope, const struct pj_projection *projection, bool *yes,
+                     struct pj_error *error)
+{
+    bool known = false, retired = false;
+    int code = projection->target_sql ? pj_roster_known(scope->look, projection->name, &known, &retired, error) : PJ_OK;
+    *yes = projection->target_sql && !retired;
+    return code;
+}
+
 static int rebuild_all(struct pj_scope *scope, int64_t *dead_letters, struct pj_error *error)
 {
     int code = PJ_OK;
-    for (int i = 0; code == PJ_OK && i < scope->setup.nprojections; i++)
-        if (scope->setup.projections[i].target_sql)
+    for (int i = 0; code == PJ_OK && i < scope->setup.nprojections; i++) {
+        bool meant;
+        code = among_all(scope, &scope->setup.projections[i], &meant, error);
+        if (code == PJ_OK && meant)
             code = rebuild_one(scope, &scope->setup.projections[i], dead_letters, error);
+    }
     return code;
 }
 
@@ -129,7 +143,10 @@ static int list_names(struct pj_app *app, char ***names, int *count, struct pj_e
     *count = 0;
     for (int i = 0; code == PJ_OK && i < most; i++) {
         const char *name = app->options.all ? scope.setup.projections[i].name : app->operands[i];
-        if (app->options.all && !scope.setup.projections[i].target_sql)
+        bool meant = true;
+        if (app->options.all)
+            code = among_all(&scope, &scope.setup.projections[i], &meant, error);
+        if (code != PJ_OK || !meant)
             continue;
         code = pj_scope_find(&scope, name, &found, error);
         (*names)[(*count)++] = pj_strdup(name);

@@ -86,6 +86,25 @@ void pj_scope_close(struct pj_scope *scope)
     pj_deployment_free(&scope->deployment);
 }
 
+int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error *error)
+{
+    bool known, retired;
+    int code = pj_roster_known(read, name, &known, &retired, error);
+    if (code != PJ_OK || !known || strchr(name, '.')) /* NAME.kept and NAME.next are no names to be given */
+        return code;
+    if (retired) {
+        pj_error_set(error, PJ_ECONFIG, "projection %.60s was removed: its table is not kept up any more", name);
+        return pj_error_hint(error, "`pgprojector module add %s` takes it up again", name);
+    }
+    pj_error_set(error, PJ_ECONFIG,
+                 "projection %.60s: its module's file is missing here, or is not the one by which its table is kept",
+                 name);
+    return pj_error_hint(error,
+                         "put it into the module directory, then `pgprojector module add %s`; `pgprojector module "
+                         "list` compares versions",
+                         name);
+}
+
 int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_projection **projection,
                   struct pj_error *error)
 {
@@ -104,6 +123,9 @@ int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_proj
     pj_free(names);
     if (*projection)
         return PJ_OK;
+    int code = pj_scope_left_out(scope->look, name, error);
+    if (code != PJ_OK)
+        return code;
     pj_error_set(error, PJ_ECONFIG, "there is no projection \"%.60s\"", name);
     return nearest ? pj_error_hint(error, "did you mean %s?", nearest)
                    : pj_error_hint(error, "`pgprojector status` lists them");

@@ -30,6 +30,9 @@ int pj_scope_connect(const struct pj_app *app, const char *purpose, struct pj_se
 int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_projection **projection,
                   struct pj_error *error);
 
+/* PJ_ECONFIG where the catalog knows a projection of that name, which no module here serves: why not, and the remedy. */
+int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error *error);
+
 /* A mend on this scope's sessions, with its progress shown on stderr. */
 struct pj_mend pj_scope_mend(struct pj_scope *scope, const struct pj_projection *projection);
 void pj_scope_show(void *scope, const struct pj_progress *progress);

@@ -6,6 +6,7 @@
 #include "core/verify.h"
 #include "app/app.h"
 #include "app/deployment.h"
+#include "app/scope.h"
 #include "base/mem.h"
 #include "core/catalog.h"
 #include "core/repair.h"
@@ -68,26 +69,36 @@ static bool wanted_projection(const struct pj_app *app, const struct pj_projecti
     return app->noperands == 0;
 }
 
-static bool known(const struct pj_setup *setup, const char *word)
+static bool has_projection(const struct pj_setup *setup, const char *word)
 {
-    for (int i = 0; i < setup->ntables; i++)
-        if (names_table(word, &setup->tables[i]))
-            return true;
     for (int i = 0; i < setup->nprojections; i++)
         if (names_projection(word, &setup->projections[i]))
             return true;
     return false;
 }
 
-static int check_names(const struct verification *verification, struct pj_error *error)
+static bool known(const struct pj_setup *setup, const char *word)
+{
+    for (int i = 0; i < setup->ntables; i++)
+        if (names_table(word, &setup->tables[i]))
+            return true;
+    return has_projection(setup, word);
+}
+
+static int check_names(const struct verification *verification, struct pj_session *read, struct pj_error *error)
 {
     const struct pj_app *app = verification->app;
-    for (int i = 0; i < app->noperands; i++)
-        if (!known(&verification->setup, app->operands[i])) {
-            pj_error_set(error, PJ_ECONFIG, "\"%.60s\" is neither a projection nor a mirrored table", app->operands[i]);
-            return pj_error_hint(error, "`pgprojector status` lists them");
-        }
-    return PJ_OK;
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < app->noperands; i++) {
+        if (known(&verification->setup, app->operands[i]))
+            continue;
+        code = pj_scope_left_out(read, app->operands[i], error);
+        if (code != PJ_OK)
+            return code;
+        pj_error_set(error, PJ_ECONFIG, "\"%.60s\" is neither a projection nor a mirrored table", app->operands[i]);
+        code = pj_error_hint(error, "`pgprojector status` lists them; tables are named as there, without quotes");
+    }
+    return code;
 }
 
 /* ------------------------------------------------------------------------------------------------------ reporting */
@@ -244,7 +255,7 @@ static int read_setup(struct verification *verification, struct pj_session *writ
     pj_setup_close(&verification->setup);
     int code = pj_roster_open(&verification->setup, &verification->deployment, write, read, NULL, error);
     if (code == PJ_OK)
-        code = check_names(verification, error);
+        code = check_names(verification, read, error);
     return code == PJ_OK ? pj_setup_check_read(&verification->setup, read, error) : code;
 }
 
@@ -328,6 +339,22 @@ static int look_at_standing(struct verification *verification, const char *name,
     return PJ_OK;
 }
 
+/* What the daemon keeps up by a module that is not to be had here; nothing must look compared that was not. */
+static int name_left_out(struct verification *verification, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(verification->read, &result,
+                                "SELECT name FROM pgprojector.projection WHERE state <> 'retired' AND "
+                                "pg_catalog.strpos(name, '.') = 0 ORDER BY name",
+                                0, NULL, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(result); i++)
+        if (!has_projection(&verification->setup, PQgetvalue(result, i, 0)))
+            say_not_compared(verification, PQgetvalue(result, i, 0),
+                             "its module's file is missing here, or is not the one by which its table is kept");
+    PQclear(result);
+    return code;
+}
+
 static int compare(struct verification *verification, struct pj_error *error)
 {
     const struct pj_setup *setup = &verification->setup;
@@ -354,7 +381,7 @@ static int compare(struct verification *verification, struct pj_error *error)
         if (code == PJ_OK && live)
             code = pj_verify_projection(verification->read, &setup->projections[i], &options, &ignored, error);
     }
-    return code;
+    return code == PJ_OK && !verification->app->noperands ? name_left_out(verification, error) : code;
 }
 
 static int compare_once(struct verification *verification, struct pj_error *error)

@@ -39,9 +39,11 @@ static int set_state(struct pj_session *work, const char *name, const char *stat
     return code == PJ_OK ? pj_keywork_changed(work, error) : code;
 }
 
-static int wrong_state(const char *state, struct pj_error *error)
+static int wrong_state(const char *name, const char *state, struct pj_error *error)
 {
-    return pj_error_set(error, PJ_EFAIL, "it is %s", state);
+    pj_error_set(error, PJ_EFAIL, "it is %s", state);
+    return strcmp(state, "retired") == 0 ? pj_error_hint(error, "`pgprojector module add %s` takes it up again", name)
+                                         : error->code;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- pause */
@@ -53,7 +55,7 @@ static int pause_locked(struct pj_session *work, const char *name, bool *changed
     if (code != PJ_OK || strcmp(state, "paused") == 0)
         return code;
     if (strcmp(state, "live") != 0 && strcmp(state, "failing") != 0)
-        return wrong_state(state, error);
+        return wrong_state(name, state, error);
     *changed = true;
     return set_state(work, name, "paused", error);
 }
@@ -153,7 +155,7 @@ int pj_resume(struct pj_mend *mend, bool *changed, struct pj_error *error)
     if (code == PJ_OK && strcmp(state, "live") == 0)
         return PJ_OK;
     if (code == PJ_OK && strcmp(state, "paused") != 0)
-        code = wrong_state(state, error);
+        code = wrong_state(name, state, error);
     if (code == PJ_OK)
         code = pj_job_begin(&mend->job, "resume", name, error);
     if (code == PJ_OK)

@@ -264,6 +264,10 @@ static int look_first(struct pj_mend *mend, struct pj_rebuild_result *result, st
     int code = state_of(mend, state, error);
     if (code != PJ_OK)
         return code;
+    if (strcmp(state, "retired") == 0) {
+        pj_error_set(error, PJ_ECONFIG, "it was removed: its table is not kept up any more");
+        return pj_error_hint(error, "`pgprojector module add %s` builds it anew", mend->projection->name);
+    }
     code = pj_projection_check_recorded(mend->job.session, mend->projection, error);
     result->new_version = code == PJ_ECONFIG;
     if (result->new_version)

@@ -67,11 +67,11 @@ static void check_leaf(struct pj_session *write, const PGresult *result, int row
     }
     if (*pj_field(result, row, "relpersistence") != 'p') {
         pj_fault(faults, "partition %s.%s is not logged: its changes are not in the WAL", schema, name);
-        pj_fault_hint(faults, "ALTER TABLE %s.%s SET LOGGED", schema, name);
+        pj_fault_hint(faults, "ALTER TABLE \"%s\".\"%s\" SET LOGGED", schema, name);
     }
     if (!faults->streaming && !pj_field_true(result, row, "selectable")) {
         pj_fault(faults, "role \"%s\" may not read partition %s.%s", role, schema, name);
-        pj_fault_hint(faults, "GRANT SELECT ON %s.%s TO \"%s\"", schema, name, role);
+        pj_fault_hint(faults, "GRANT SELECT ON \"%s\".\"%s\" TO \"%s\"", schema, name, role);
     }
     check_identity(result, row, table, faults);
 }

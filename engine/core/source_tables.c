@@ -77,6 +77,16 @@ static void dotted(const struct pj_wanted_table *wanted, char *name, size_t size
     snprintf(name, size, "%s.%s", wanted->schema, wanted->name);
 }
 
+/* The same as SQL has it: what a remedy says can be pasted. The caller frees it. */
+static char *quoted(const char *schema, const char *name)
+{
+    struct pj_buf sql = {0};
+    pj_quote_identifier(&sql, schema);
+    pj_buf_puts(&sql, ".");
+    pj_quote_identifier(&sql, name);
+    return pj_buf_take(&sql);
+}
+
 /* The words for a relkind that cannot be mirrored, NULL for one that can. */
 static const char *unfit_kind(char relkind)
 {
@@ -116,7 +126,8 @@ static bool check_kind(const PGresult *result, int row, const struct pj_wanted_t
     return !unfit;
 }
 
-static void check_persistence(const PGresult *result, int row, const char *name, struct pj_faults *faults)
+static void check_persistence(const PGresult *result, int row, const char *name, const char *sql,
+                              struct pj_faults *faults)
 {
     char persistence = *pj_field(result, row, "relpersistence");
     if (persistence == 'p')
@@ -124,14 +135,14 @@ static void check_persistence(const PGresult *result, int row, const char *name,
     pj_fault(faults, "table %s is %s: its changes are not in the WAL", name,
              persistence == 'u' ? "unlogged" : "temporary");
     if (persistence == 'u')
-        pj_fault_hint(faults, "ALTER TABLE %s SET LOGGED", name);
+        pj_fault_hint(faults, "ALTER TABLE %s SET LOGGED", sql);
 }
 
-static void check_key(const PGresult *result, int row, const char *name, struct pj_faults *faults)
+static void check_key(const PGresult *result, int row, const char *name, const char *sql, struct pj_faults *faults)
 {
     if (!pj_field_true(result, row, "has_key")) {
         pj_fault(faults, "table %s has no primary key", name);
-        pj_fault_hint(faults, "ALTER TABLE %s ADD PRIMARY KEY (…)", name);
+        pj_fault_hint(faults, "ALTER TABLE %s ADD PRIMARY KEY (…)", sql);
     } else if (!pj_field_true(result, row, "key_immediate")) {
         pj_fault(faults,
                  "table %s has a deferrable primary key, with which PostgreSQL leaves UPDATE and DELETE out of the "
@@ -143,20 +154,20 @@ static void check_key(const PGresult *result, int row, const char *name, struct 
     if (identity == 'n' || (identity == 'i' && !pj_field_true(result, row, "has_identity_index"))) {
         pj_fault(faults, "table %s has no replica identity (%s), so UPDATE and DELETE are not in the stream", name,
                  identity == 'n' ? "REPLICA IDENTITY NOTHING" : "its identity index is gone");
-        pj_fault_hint(faults, "ALTER TABLE %s REPLICA IDENTITY DEFAULT", name);
+        pj_fault_hint(faults, "ALTER TABLE %s REPLICA IDENTITY DEFAULT", sql);
     }
 }
 
 static void check_privileges(const PGresult *result, int row, const struct pj_wanted_table *wanted, const char *name,
-                             const char *role, struct pj_faults *faults)
+                             const char *sql, const char *role, struct pj_faults *faults)
 {
     if (!pj_field_true(result, row, "schema_usable")) {
         pj_fault(faults, "role \"%s\" may not use schema %s", role, wanted->schema);
-        pj_fault_hint(faults, "GRANT USAGE ON SCHEMA %s TO \"%s\"", wanted->schema, role);
+        pj_fault_hint(faults, "GRANT USAGE ON SCHEMA \"%s\" TO \"%s\"", wanted->schema, role);
     }
     if (!pj_field_true(result, row, "selectable")) {
         pj_fault(faults, "role \"%s\" may not read table %s", role, name);
-        pj_fault_hint(faults, "GRANT SELECT ON %s TO \"%s\"", name, role);
+        pj_fault_hint(faults, "GRANT SELECT ON %s TO \"%s\"", sql, role);
     }
     if (pj_field_true(result, row, "row_security")) {
         pj_fault(faults, "row security on table %s hides rows from role \"%s\"", name, role);
@@ -180,27 +191,20 @@ static void check_table(const PGresult *result, int row, int count, const struct
         return;
     char name[160];
     dotted(wanted, name, sizeof name);
-    check_persistence(result, row, name, faults);
-    check_key(result, row, name, faults);
+    char *sql = quoted(wanted->schema, wanted->name);
+    check_persistence(result, row, name, sql, faults);
+    check_key(result, row, name, sql, faults);
     if (!faults->streaming)
-        check_privileges(result, row, wanted, name, role, faults);
+        check_privileges(result, row, wanted, name, sql, role, faults);
+    pj_free(sql);
     check_root(result, row, count, name, faults);
-}
-
-static char *mirror_name(const char *schema, const char *name)
-{
-    struct pj_buf sql = {0};
-    pj_quote_identifier(&sql, schema);
-    pj_buf_puts(&sql, ".");
-    pj_quote_identifier(&sql, name);
-    return pj_buf_take(&sql);
 }
 
 static void enter_table(const PGresult *result, int row, const struct pj_wanted_table *wanted, struct pj_table *table)
 {
     table->schema = pj_strdup(wanted->schema);
     table->name = pj_strdup(wanted->name);
-    table->mirror_sql = mirror_name(wanted->schema, wanted->name);
+    table->mirror_sql = quoted(wanted->schema, wanted->name);
     table->oid = pj_field_uint(result, row, "oid");
     table->partitioned = *pj_field(result, row, "relkind") == 'p';
     table->identity_full = *pj_field(result, row, "relreplident") == 'f';

@@ -170,7 +170,11 @@ static int add_primary_key(struct pj_session *read, const struct pj_projection *
     put_key(&sql, projection);
     pj_buf_puts(&sql, ")");
     int code = run(read, &sql, error);
-    return code == PJ_OK ? PJ_OK : bad_sql(error, "the definition's result has rows that share a key, or has none");
+    if (code == PJ_OK)
+        return PJ_OK;
+    bad_sql(error, "the definition's result has rows that share a key, or has none");
+    return *error->hint ? error->code
+                        : pj_error_hint(error, "let the definition give one row for each key, none of it NULL");
 }
 
 static int add_indexes(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)

@@ -176,6 +176,28 @@ def test_remove_and_add_again(registering, modules):
         assert result.code == 2 and result.err, result
 
 
+def test_what_is_not_compared_or_kept_up_is_said(registering, modules):
+    """A live projection whose file is not to be had, and one that was removed, while the daemon runs."""
+    pair = registering
+    modules.titles()
+    assert pair.command("module", "add", "titles").code == 0
+    (modules.path / "titles.so").rename(modules.path / "aside")
+    result = pair.command("verify")
+    assert result.code == 0 and "projection titles: its module's file is missing" in result.out, result
+    assert "notCompared" in {key for table in pair.command("verify", "--json").json["tables"] for key in table}
+    for verb in ("verify", "rebuild", "resume"):
+        result = pair.command(verb, "titles")
+        assert result.code == 2 and "file is missing" in result.err and "module add titles" in result.err, result
+    (modules.path / "aside").rename(modules.path / "titles.so")
+    assert pair.command("verify", "titles").code == 0
+    assert pair.command("module", "remove", "titles").code == 0
+    for verb, code in (("verify", 2), ("rebuild", 2), ("pause", 1), ("resume", 1)):
+        result = pair.command(verb, "titles")
+        assert result.code == code and "module add titles" in result.err, result
+    result = pair.command("rebuild", "--all")
+    assert result.code == 0 and "titles" not in result.out, result
+
+
 def test_broken_ones_change_nothing(registering, modules):
     pair = registering
     streams = pair.daemon.since_start().count("streaming from slot")
