@@ -34,16 +34,14 @@ struct pj_module_report {
 
 struct pj_module_databases {
     struct pj_session *write, *read; /* NULL: not to be had */
-    char *directories[3];            /* where modules lie whose tables it may read; ends with NULL */
+    char **directories;              /* where modules lie whose tables it may read; ends with NULL; NULL: nowhere */
+    const struct pj_config *config;  /* by which those are bound */
 };
 
 /* Holds a loaded module against the databases: tables, columns, definition, merges, indexes. Changes nothing: what it makes
  * on the read database is temporary, and rolled back. */
 void pj_module_probe(const struct pj_module *module, const struct pj_binding *binding,
                      const struct pj_module_databases *databases, struct pj_module_report *report);
-
-/* The module among those in the directories whose target the table is; NULL where there is none. To be freed. */
-char *pj_module_keeper(char *const *directories, const char *default_schema, const char *schema, const char *table);
 
 void pj_module_note(struct pj_module_report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

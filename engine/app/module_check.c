@@ -128,11 +128,7 @@ static void check_loaded(struct check_run *run, const struct pj_loaded_module *l
     for (int i = 0; i < run->unreachable.count; i++)
         pj_fault_list_add(&report->notes, &run->unreachable.faults[i]);
     pj_deployment_bind(&run->app->config, loaded->path, &binding);
-    const char *slash = strrchr(loaded->path, '/');
-    run->databases.directories[1] = slash ? pj_strndup(loaded->path, (size_t)(slash - loaded->path)) : pj_strdup(".");
     pj_module_probe(loaded->module, &binding, &run->databases, report);
-    pj_free(run->databases.directories[1]);
-    run->databases.directories[1] = NULL;
     pj_binding_free(&binding);
 }
 
@@ -151,6 +147,38 @@ static void check_file(struct check_run *run, const char *name)
     pj_fault_list_free(&report.faults);
     pj_fault_list_free(&report.notes);
     pj_free(path);
+}
+
+/* Whose tables may be read: what is in the module directory, and what lies beside those that are checked. */
+static void find_directories(struct check_run *run)
+{
+    struct pj_app *app = run->app;
+    int count = 0;
+    char **directories = pj_alloc(sizeof *directories * (size_t)(app->noperands + 1));
+    directories[count++] = pj_deployment_module_dir(&app->config);
+    for (int i = 1; i < app->noperands; i++) {
+        char *path = pj_module_file(app, app->operands[i]);
+        const char *slash = strrchr(path, '/');
+        char *directory = slash ? pj_strndup(path, (size_t)(slash - path)) : pj_strdup(".");
+        bool new = true;
+        for (int j = 0; j < count; j++)
+            new = new &&strcmp(directories[j], directory) != 0;
+        if (new)
+            directories[count++] = directory;
+        else
+            pj_free(directory);
+        pj_free(path);
+    }
+    directories[count] = NULL;
+    run->databases.directories = directories;
+    run->databases.config = &app->config;
+}
+
+static void free_directories(struct check_run *run)
+{
+    for (char **directory = run->databases.directories; directory && *directory; directory++)
+        pj_free(*directory);
+    pj_free(run->databases.directories);
 }
 
 int pj_module_check_quietly(struct pj_app *app, struct pj_error *error)
@@ -177,7 +205,7 @@ int pj_module_check_command(struct pj_app *app, struct pj_error *error)
     struct check_run run = {.app = app, .modules = json_array(), .seen = json_object()};
     int code = pj_module_configure(app, error);
     if (code == PJ_OK) {
-        run.databases.directories[0] = pj_deployment_module_dir(&app->config);
+        find_directories(&run);
         open_side(&run, PJ_WRITE, &run.databases.write);
         open_side(&run, PJ_READ, &run.databases.read);
         for (int i = 1; i < app->noperands; i++)
@@ -186,7 +214,7 @@ int pj_module_check_command(struct pj_app *app, struct pj_error *error)
     }
     if (code == PJ_OK && run.faults)
         code = PJ_EFAIL; /* the list has said it all: no message */
-    pj_free(run.databases.directories[0]);
+    free_directories(&run);
     pj_session_close(run.databases.write);
     pj_session_close(run.databases.read);
     pj_fault_list_free(&run.unreachable);

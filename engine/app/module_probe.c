@@ -5,6 +5,8 @@
  */
 #include "app/module_probe.h"
 #include "base/mem.h"
+#include "core/chain.h"
+#include "core/projection_sql.h"
 
 #include <string.h>
 
@@ -21,28 +23,26 @@ void pj_probe_found(struct pj_probe *probe, struct pj_error *error, const char *
 
 /* ---------------------------------------------------------------------------------------------------------- tables */
 
-static int read_one(struct pj_probe *probe, struct pj_session *source, const struct pj_wanted_table *wanted)
+/* *chained: it is another module's table, and what that one wants is on the list now. */
+static int read_one(struct pj_probe *probe, struct pj_session *source, const struct pj_wanted_table *of,
+                    struct pj_wanted_table **wanted, int *count, bool *chained)
 {
     struct pj_table *table;
     struct pj_error error;
-    if (pj_source_tables(source, wanted, 1, &table, &error) == PJ_OK) {
+    *chained = false;
+    if (pj_source_tables(source, of, 1, &table, &error) == PJ_OK) {
         pj_source_tables_free(table, 1);
         return PJ_OK;
     }
-    char *keeper =
-        pj_module_keeper(probe->databases->directories, probe->binding.default_schema, wanted->schema, wanted->name);
-    if (keeper)
-        pj_module_note(
-            probe->report,
-            "%s.%s is the table of projection %s: its columns, and the SQL, are looked at when both are started",
-            wanted->schema, wanted->name, keeper);
-    else if (probe->databases->write)
+    *chained = pj_probe_add_upstream(probe, of, wanted, count);
+    if (*chained)
+        return error.code;
+    if (probe->databases->write)
         pj_probe_found(probe, &error, "write database");
     else
         pj_module_note(probe->report, "%s.%s has no mirror on the read database yet: its columns were not looked at",
-                       wanted->schema, wanted->name);
-    pj_free(keeper);
-    return error.code;
+                       of->schema, of->name);
+    return PJ_EFAIL;
 }
 
 static void take_out(struct pj_wanted_table *wanted, int *count, int i)
@@ -61,11 +61,17 @@ static void read_tables(struct pj_probe *probe)
     struct pj_error error;
     int count = 0;
     pj_projection_want(probe->module, &probe->binding, &wanted, &count, &error);
-    int all = count;
-    for (int i = count - 1; i >= 0; i--)
-        if (read_one(probe, source, &wanted[i]) != PJ_OK)
-            take_out(wanted, &count, i);
-    probe->complete = count == all;
+    probe->complete = true;
+    for (int i = 0; i < count;) {
+        const struct pj_wanted_table of = wanted[i]; /* the list may move */
+        bool chained;
+        if (read_one(probe, source, &of, &wanted, &count, &chained) == PJ_OK) {
+            i++;
+            continue;
+        }
+        probe->complete = probe->complete && chained;
+        take_out(wanted, &count, i);
+    }
     if (count && pj_source_tables(source, wanted, count, &probe->tables, &error) == PJ_OK)
         probe->ntables = count;
     while (count)
@@ -78,7 +84,8 @@ static void read_tables(struct pj_probe *probe)
 int pj_probe_bind(struct pj_probe *probe, const struct pj_module *reduced, struct pj_projection *projection,
                   struct pj_error *error)
 {
-    return pj_projection_bind(projection, reduced, &probe->binding, probe->tables, probe->ntables, error);
+    return pj_projection_bind_chained(projection, reduced, &probe->binding, probe->tables, probe->ntables, probe->bound,
+                                      probe->nbound, error);
 }
 
 struct pj_module pj_probe_reduced(const struct pj_probe *probe)
@@ -102,7 +109,8 @@ static bool is_there(struct pj_probe *probe, const struct pj_source *source)
         }
     struct pj_projection projection;
     struct pj_error error;
-    if (pj_projection_bind(&projection, &module, &tables, probe->tables, probe->ntables, &error) != PJ_OK)
+    if (pj_projection_bind_chained(&projection, &module, &tables, probe->tables, probe->ntables, probe->bound,
+                                   probe->nbound, &error) != PJ_OK)
         return false;
     pj_projection_free(&projection);
     return true;
@@ -136,12 +144,48 @@ static bool try_column(struct pj_probe *probe, int i, const struct pj_column *co
     return code == PJ_OK;
 }
 
+/* Of another module's table the columns are those of a key, all or none. */
+static void check_chained(struct pj_probe *probe, const struct pj_source *declared)
+{
+    struct pj_source alone[] = {*declared, {0}};
+    struct pj_module module = pj_probe_reduced(probe);
+    struct pj_projection projection;
+    struct pj_error error;
+    module.sources = alone;
+    module.target = probe->module->target;
+    module.key = probe->module->key;
+    module.definition = "SELECT";
+    if (pj_probe_bind(probe, &module, &projection, &error) == PJ_OK)
+        pj_projection_free(&projection);
+    else
+        pj_probe_found(probe, &error, NULL);
+}
+
+static bool is_chained(const struct pj_probe *probe, const struct pj_source *source)
+{
+    for (int i = 0; i < probe->nbound; i++) {
+        const struct pj_chain_node node = {probe->bound[i].module, &probe->binding};
+        char *schema, *table;
+        pj_actual_table(&probe->binding, source->table, &schema, &table);
+        bool its = pj_chain_is_target(&node, 1, schema, table);
+        pj_free(schema);
+        pj_free(table);
+        if (its)
+            return true;
+    }
+    return false;
+}
+
 /* Keys that are there are kept: the type of the target's key is held against theirs. */
 static void check_columns(struct pj_probe *probe)
 {
     for (int i = 0; i < probe->nsources; i++) {
         const struct pj_source *declared = &probe->module->sources[probe->places[i]];
         const struct pj_column key = {declared->key, PJ_ANY};
+        if (is_chained(probe, declared)) {
+            check_chained(probe, declared);
+            continue;
+        }
         for (const struct pj_column *column = declared->columns; column && column->name; column++)
             try_column(probe, i, column);
         if (declared->key && try_column(probe, i, &key))
@@ -215,7 +259,12 @@ static void leave_out_columns(struct pj_probe *probe)
 
 static void ask(struct pj_probe *probe)
 {
+    struct pj_error error;
     read_tables(probe);
+    if (probe->complete && pj_probe_bind_upstreams(probe, &error) != PJ_OK) {
+        pj_probe_found(probe, &error, NULL);
+        probe->complete = false;
+    }
     leave_out_columns(probe);
     choose_sources(probe);
     if (!check_settings(probe)) {
@@ -246,6 +295,7 @@ void pj_module_probe(const struct pj_module *module, const struct pj_binding *bi
     }
     if (probe.tables)
         pj_source_tables_free(probe.tables, probe.ntables);
+    pj_probe_free_upstreams(&probe);
     pj_free(probe.sources);
     pj_free(probe.places);
 }

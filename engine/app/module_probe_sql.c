@@ -67,6 +67,8 @@ static bool make_mirrors(struct pj_probe *probe)
         if (code == PJ_OK)
             code = pj_mirror_add_keys(read, &probe->tables[i], &error);
     }
+    if (code == PJ_OK)
+        code = pj_probe_make_upstreams(probe, &error);
     if (code != PJ_OK)
         pj_module_note(probe->report, "definition, merges and indexes could not be checked: %s", error.message);
     return code == PJ_OK;
