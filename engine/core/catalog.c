@@ -26,7 +26,7 @@
 
 enum { LOCK_CLASS = 0x70676a70, LOCK_DAEMON = 1, LOCK_INSTALL = 2 };
 
-enum { TAKE_OVER_WAIT_MS = 10000 };
+enum { TAKE_OVER_WAIT_MS = 10000, GONE_WAIT_MS = 1000, GONE_POLL_MS = 20 };
 
 /* ------------------------------------------------------------------------------------------------------- install */
 
@@ -198,6 +198,43 @@ int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct p
     if (!*mine && holder)
         *holder = describe_holder(read);
     return PJ_OK;
+}
+
+static int daemon_is_there(struct pj_session *read, bool *there, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(read, &result,
+                                "SELECT FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() "
+                                "AND application_name = 'pgprojector control'",
+                                0, NULL, error);
+    *there = code == PJ_OK && PQntuples(result) > 0;
+    PQclear(result);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "look for a daemon");
+}
+
+/* One that was killed a moment ago is given the time to be gone. */
+int pj_catalog_lock_without_daemon(struct pj_session *read, bool *mine, char **holder, struct pj_error *error)
+{
+    bool there = true;
+    int code = PJ_OK;
+    *mine = false;
+    if (holder)
+        *holder = NULL;
+    for (int waited = 0; code == PJ_OK && waited <= GONE_WAIT_MS; waited += GONE_POLL_MS) {
+        code = daemon_is_there(read, &there, error);
+        if (code != PJ_OK || !there)
+            break;
+        char *has = describe_holder(read);
+        bool held = has;
+        if (held && holder)
+            *holder = has;
+        else
+            pj_free(has);
+        if (held)
+            return PJ_OK;
+        code = pj_stop_sleep(NULL, GONE_POLL_MS, error);
+    }
+    return code == PJ_OK && !there ? pj_catalog_lock(read, mine, holder, error) : code;
 }
 
 /* ----------------------------------------------------------------------------------------------------- take over */

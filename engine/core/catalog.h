@@ -36,6 +36,10 @@ int pj_catalog_read(struct pj_session *read, struct pj_checkpoint *checkpoint, b
  */
 int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct pj_error *error);
 
+/* The same for a command, which must not take it from under a daemon that is about to connect again: while the session of a daemon's
+ * control thread is there, a daemon is (*holder: NULL where it has no lock at this moment). */
+int pj_catalog_lock_without_daemon(struct pj_session *read, bool *mine, char **holder, struct pj_error *error);
+
 /*
  * Takes over: ends our former backend if it still lives, locks the checkpoint row (so that a COMMIT under way is over),
  * raises the epoch, enters this session's backend, commits, and returns the row. Where believed_epoch >= 0 and the row's

@@ -206,7 +206,7 @@ static int take_daemons_lock(struct pj_session *look, struct pj_error *error)
 {
     bool mine;
     char *holder;
-    int code = pj_catalog_lock(look, &mine, &holder, error);
+    int code = pj_catalog_lock_without_daemon(look, &mine, &holder, error);
     if (code == PJ_OK && !mine) {
         code = pj_error_set(error, PJ_EFAIL,
                             "the module is not as it was when the table was built, and a daemon is running: %s",

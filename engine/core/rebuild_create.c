@@ -25,7 +25,7 @@ static int keep_daemons_away(struct pj_session *look, struct pj_error *error)
 {
     bool mine;
     char *holder;
-    int code = pj_catalog_lock(look, &mine, &holder, error);
+    int code = pj_catalog_lock_without_daemon(look, &mine, &holder, error);
     if (code == PJ_OK && !mine) {
         code = pj_error_set(error, PJ_EFAIL, "its table is not there, and a daemon is running: %s",
                             holder ? holder : "unknown");
