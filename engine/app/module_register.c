@@ -53,6 +53,27 @@ static int put_on(struct pj_scope *scope, struct pj_registering *r, struct pj_se
     return code;
 }
 
+/* What cannot serve until the request is carried out, as the module to be built and what reads its table, stands still meanwhile. */
+static int begin_here(struct pj_scope *scope, struct pj_registering *r, struct pj_session *read, struct pj_error *error)
+{
+    int code = put_on(scope, r, read, error);
+    return code == PJ_OK ? pj_roster_stand_still(&r->alone->setup, &r->alone->deployment, read, NULL, error) : code;
+}
+
+/* What can serve now is made right; what is left, a daemon does when it is started. */
+static void end_here(struct pj_scope *scope, struct pj_registering *r, struct pj_session *read)
+{
+    struct pj_error error;
+    pj_outfit_free(r->alone);
+    int code = put_on(scope, r, read, &error);
+    if (code == PJ_OK)
+        code = pj_setup_check_read(&r->alone->setup, read, &error);
+    if (code == PJ_OK)
+        code = pj_registering_catch_up(r, &error);
+    if (code != PJ_OK)
+        pj_log_error(r->log, PJ_LOG_WARNING, &error);
+}
+
 static int do_it_here(struct pj_scope *scope, struct pj_session *read, const struct pj_request *request,
                       struct pj_error *error)
 {
@@ -61,9 +82,11 @@ static int do_it_here(struct pj_scope *scope, struct pj_session *read, const str
         .deploy = deploy, .show = pj_scope_show, .context = scope, .log = &quiet, .stop = &scope->app->stop};
     struct pj_error ignored;
     bool there;
-    int code = put_on(scope, &r, read, error);
+    int code = begin_here(scope, &r, read, error);
     if (code == PJ_OK)
         code = pj_registering_serve(&r, request, error);
+    if (code != PJ_ESTOPPED)
+        end_here(scope, &r, read);
     pj_registering_close(&r);
     pj_outfit_free(r.alone);
     pj_scope_end_line(scope);
@@ -84,7 +107,7 @@ static int carry_out(struct pj_app *app, struct pj_request *request, bool *daemo
     if (code == PJ_OK)
         code = pj_catalog_install(read, error);
     if (code == PJ_OK)
-        code = pj_catalog_lock(read, &mine, NULL, error);
+        code = pj_catalog_lock_without_daemon(read, &mine, NULL, error);
     *daemon = !mine;
     if (code == PJ_OK)
         code = mine ? do_it_here(&scope, read, request, error) : ask_daemon(&scope, read, request, error);

@@ -8,6 +8,7 @@
 #include "app/scope.h"
 #include "core/build.h"
 #include "core/catalog.h"
+#include "core/pause.h"
 #include "core/request.h"
 
 #include <stdio.h>
@@ -75,6 +76,32 @@ static void clean_up(struct pj_scope *scope, const char *name)
     pj_session_close(work);
 }
 
+/* Those that are chained on the table; a daemon that is started does what is left. */
+static void catch_up_chained(struct pj_scope *scope)
+{
+    struct pj_error error;
+    struct pj_projection *projection;
+    PGresult *names = NULL;
+    int code = pj_build_catching_up(scope->look, &names, &error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(names); i++) {
+        bool changed;
+        code = pj_scope_find(scope, PQgetvalue(names, i, 0), &projection, &error);
+        if (code == PJ_OK)
+            code = pj_projection_check_target(scope->look, projection, &error);
+        if (code == PJ_OK) {
+            struct pj_mend mend = pj_scope_mend(scope, projection);
+            code = pj_resume(&mend, &changed, &error);
+        }
+    }
+    PQclear(names);
+    if (code == PJ_OK)
+        return;
+    pj_error_wrap(&error, "what reads the table is not up to date yet");
+    pj_error_hint(&error,
+                  "start the daemon, or run `pgprojector resume` for what `pgprojector status` shows as paused");
+    pj_log_error(&scope->app->log, PJ_LOG_WARNING, &error);
+}
+
 static int build_here(struct pj_scope *scope, const char *name, struct pj_error *error)
 {
     struct pj_projection *next;
@@ -84,6 +111,7 @@ static int build_here(struct pj_scope *scope, const char *name, struct pj_error 
     struct pj_mend mend = pj_scope_mend(scope, next);
     struct pj_build build = {.mend = &mend,
                              .next = next,
+                             .setup = &scope->setup,
                              .name = name,
                              .keep_old = scope->app->options.keep_old,
                              .verify = !scope->app->options.no_verify,
@@ -95,6 +123,8 @@ static int build_here(struct pj_scope *scope, const char *name, struct pj_error 
         code = pj_build_fill(&build, error);
     if (code == PJ_OK)
         code = pj_build_swap(&build, error);
+    if (code == PJ_OK)
+        catch_up_chained(scope);
     pj_scope_end_line(scope);
     if (code != PJ_OK && prepared)
         clean_up(scope, name);
@@ -111,7 +141,7 @@ int pj_rebuild_fresh(struct pj_app *app, const char *name, struct pj_error *erro
     if (code == PJ_OK)
         code = pj_catalog_install(scope.look, error);
     if (code == PJ_OK)
-        code = pj_catalog_lock(scope.look, &mine, NULL, error);
+        code = pj_catalog_lock_without_daemon(scope.look, &mine, NULL, error);
     if (code == PJ_OK)
         code = mine ? build_here(&scope, name, error) : ask_daemon(app, name, error);
     pj_scope_close(&scope);

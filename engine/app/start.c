@@ -321,7 +321,8 @@ static int try_write_side(struct pj_start *start, struct pj_error *error)
     if (code == PJ_OK && start->guilty)
         code = pause_guilty(start, error);
     if (code == PJ_OK && start->daemon)
-        code = pj_roster_stand_still(&start->outfit->setup, start->read, &start->app->log, error);
+        code = pj_roster_stand_still(&start->outfit->setup, &start->outfit->deployment, start->read, &start->app->log,
+                                     error);
     if (code == PJ_OK)
         code = pj_catalog_note_leaves(start->read, start->outfit->setup.tables, start->outfit->setup.ntables, error);
     return code;

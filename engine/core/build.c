@@ -290,6 +290,8 @@ static int prepare(struct pj_build *build, struct pj_error *error)
     if (code == PJ_OK)
         code = check_way(work, build, error);
     if (code == PJ_OK)
+        code = pj_build_check_chained(build, work, error);
+    if (code == PJ_OK)
         code = pj_keywork_changed(work, error);
     return end(work, code, error);
 }

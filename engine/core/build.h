@@ -14,15 +14,20 @@
 
 #include "base/log.h"
 #include "core/mend.h"
+#include "core/setup.h"
+
+/* What the reason of a projection begins with that is paused because a table that it reads was replaced: it is to be resumed. */
+#define PJ_CATCHES_UP "catching up: "
 
 struct pj_build {
     struct pj_mend *mend; /* its projection is the one beside (bound with `beside`); sessions, job, stop, options */
-    struct pj_projection *next; /* the same */
-    const char *name;           /* of the projection as it serves: "conversation_summary" */
-    bool keep_old;              /* what is replaced is kept for a rollback; else it is dropped after the swap */
-    bool verify;                /* compare once more before the swap */
-    bool from_kept;             /* a rollback: begin with the kept table in the place of an empty one */
-    const struct pj_log *log;   /* warnings, and whom a swap waits for; NULL: none */
+    struct pj_projection *next;   /* the same */
+    const struct pj_setup *setup; /* with the projection as it serves, if it does, and those that are chained on it */
+    const char *name;             /* of the projection as it serves: "conversation_summary" */
+    bool keep_old;                /* what is replaced is kept for a rollback; else it is dropped after the swap */
+    bool verify;                  /* compare once more before the swap */
+    bool from_kept;               /* a rollback: begin with the kept table in the place of an empty one */
+    const struct pj_log *log;     /* warnings, and whom a swap waits for; NULL: none */
 
     /* filled here */
     char table[64];  /* the name once it is swapped in, not quoted: the module's target */
@@ -33,7 +38,8 @@ struct pj_build {
 /*
  * Creates the empty table beside and its row in the catalog, in one transaction, after removing what an interrupted build left.
  * With from_kept the kept table takes its place. The projection is then described (pj_projection_describe_target).
- * PJ_ECONFIG where something hangs on the former table that cannot move with the name; it is named, and nothing has changed.
+ * PJ_ECONFIG where something hangs on the former table that cannot move with the name, or a projection is chained on it that could
+ * not read the new one; it is named, and nothing has changed.
  */
 int pj_build_prepare(struct pj_build *build, struct pj_error *error);
 
@@ -44,7 +50,8 @@ int pj_build_prepare(struct pj_build *build, struct pj_error *error);
 int pj_build_fill(struct pj_build *build, struct pj_error *error);
 
 /* One transaction: the rest of the keys, names, grants, views, catalog, version and roster number. Waits for readers without
- * holding anybody up, as long as it takes. PJ_ECONFIG as prepare. What was replaced is dropped in a second transaction. */
+ * holding anybody up, as long as it takes. PJ_ECONFIG as prepare. What was replaced is dropped in a second transaction.
+ * Those that are chained on it are paused then, and are the caller's to resume (pj_build_catching_up). */
 int pj_build_swap(struct pj_build *build, struct pj_error *error);
 
 /*
@@ -55,6 +62,9 @@ int pj_build_discard(struct pj_build *build, struct pj_error *error);
 
 /* What an interrupted build of that name left goes. *there: whether there was anything. Not while one is under way. */
 int pj_build_clear(struct pj_session *work, const char *name, bool *there, struct pj_error *error);
+
+/* The names of the projections that are paused because a table that they read was replaced. */
+int pj_build_catching_up(struct pj_session *session, PGresult **names, struct pj_error *error);
 
 /* Drops what a swap has replaced: the kept table, its row. *there: whether there was one. */
 int pj_build_drop_kept(struct pj_session *work, const char *name, bool *there, struct pj_error *error);

@@ -72,4 +72,13 @@ int pj_build_rename_indexes(struct pj_session *session, const struct pj_build_ro
                             const struct pj_build_row *next, const struct pj_build_renaming *to,
                             struct pj_error *error);
 
+/* build_chain.c */
+
+/* Within prepare's transaction, the table beside being there: whether the projections that are chained on the one that serves could
+ * read it. PJ_ECONFIG naming the one that could not, or the merge that others could not be chained on. */
+int pj_build_check_chained(struct pj_build *build, struct pj_session *work, struct pj_error *error);
+
+/* Within the swap: those that are chained on it are paused, with everything noted; whoever is paused already is noted for. */
+int pj_build_pause_chained(const struct pj_build *build, struct pj_error *error);
+
 #endif

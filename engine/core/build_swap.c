@@ -8,7 +8,7 @@
  *   4. Once more: does something hang on the table that cannot go along, has an index been added since?
  *   5. Settings, owner, grants, comments; names of tables and indexes; the views, by CREATE OR REPLACE VIEW of their own text,
  *      which keeps their oids, grants and whatever hangs on them.
- *   6. The catalog: rows, dead letters, version and roster number.
+ *   6. The catalog: rows, dead letters, version and roster number; those that are chained on the table (build_chain.c).
  *
  * Where a lock is not to be had at once, everything is let go, and tried again after a pause. While somebody has the table open in a
  * transaction that is not a matter of moments it is not even tried: each attempt would have the stream and the readers wait
@@ -200,6 +200,8 @@ static int enter(struct swap *swap, const char *kept_table, struct pj_error *err
         const char *params[] = {swap->build->name, second[i]};
         code = pj_build_run(swap->work, statements[i], second[i] ? 2 : 1, params, error);
     }
+    if (code == PJ_OK)
+        code = pj_build_pause_chained(swap->build, error);
     if (code == PJ_OK)
         code = pj_keywork_roster_changed(swap->work, error);
     return code;

@@ -45,12 +45,11 @@ static int look_at_standing(const struct work *work, enum standing *standing, st
     return code;
 }
 
-static int note_all(const struct work *work, struct pj_error *error)
+static int note_all(struct pj_session *read, const char *name, struct pj_error *error)
 {
-    const char *name = work->projection->name;
     PGresult *result;
-    int code = pj_session_query(
-        work->read, &result, "INSERT INTO pgprojector.dirty_key (projection, key) VALUES ($1, NULL)", 1, &name, error);
+    int code = pj_session_query(read, &result, "INSERT INTO pgprojector.dirty_key (projection, key) VALUES ($1, NULL)",
+                                1, &name, error);
     PQclear(result);
     return code;
 }
@@ -61,7 +60,7 @@ static int pause_projection(const struct work *work, struct pj_error *error)
     struct pj_error cause = *error;
     pj_error_clear(error);
     int code = pj_standing_pause(work->read, work->projection, &cause, error);
-    return code == PJ_OK ? note_all(work, error) : code;
+    return code == PJ_OK ? note_all(work->read, work->projection->name, error) : code;
 }
 
 /* ---------------------------------------------------------------------------------------------------- savepoints */
@@ -122,7 +121,8 @@ static int write_keys(const struct work *work, const PGresult *keys, int first, 
     return code == PJ_OK ? check_constraints(work, error) : code;
 }
 
-/* *helped: false where the projection cannot be helped by parking keys; the error then says why. */
+/* *helped: false where the projection cannot be helped by parking keys, or is not to be (on_error = halt: no row may be missing
+ * while it passes for live); the error then says why. */
 static int recompute(struct work *work, const PGresult *keys, int first, int count, bool *helped,
                      struct pj_error *error)
 {
@@ -133,7 +133,7 @@ static int recompute(struct work *work, const PGresult *keys, int first, int cou
         code = undo(work, error);
     if (code != PJ_OK)
         return code;
-    *helped = pj_mend_is_key_fault(error) && work->parked < PARK_AT_MOST;
+    *helped = pj_mend_is_key_fault(error) && work->parked < PARK_AT_MOST && !work->projection->halt_on_error;
     if (!*helped)
         return PJ_OK;
     if (count == 1)
@@ -184,17 +184,7 @@ static int everything(const struct work *work, struct pj_error *error)
     int code = look_at_standing(work, &standing, error);
     if (code != PJ_OK || standing == ABSENT)
         return code;
-    return standing == LIVE ? recompute_all(work, error) : note_all(work, error);
-}
-
-int pj_chainwork_all(struct pj_session *read, const struct pj_projection *upstream, struct pj_error *error)
-{
-    int code = PJ_OK;
-    for (int i = 0; code == PJ_OK && i < upstream->nchained; i++) {
-        const struct work work = {.read = read, .projection = upstream->chained[i].downstream};
-        code = everything(&work, error);
-    }
-    return code;
+    return standing == LIVE ? recompute_all(work, error) : note_all(work->read, work->projection->name, error);
 }
 
 /* --------------------------------------------------------------------------------------------------- touched rows */
@@ -230,10 +220,11 @@ static char *keys_sql(int width, bool note)
     return pj_buf_take(&sql);
 }
 
-static int take_keys(const struct work *work, const struct pj_chained *chained, const PGresult *touched, bool note,
-                     PGresult **keys, struct pj_error *error)
+/* For the projection called `name`: the downstream, or its next one. */
+static int take_keys(const struct work *work, const char *name, const struct pj_chained *chained,
+                     const PGresult *touched, bool note, PGresult **keys, struct pj_error *error)
 {
-    const char *params[PJ_MAX_SOURCE_COLUMNS + 1] = {work->projection->name};
+    const char *params[PJ_MAX_SOURCE_COLUMNS + 1] = {name};
     char *arrays[PJ_MAX_SOURCE_COLUMNS], *sql = keys_sql(work->width, note);
     take_arrays(chained, touched, arrays);
     for (int i = 0; i < work->width; i++)
@@ -263,11 +254,73 @@ static int pass_on(struct pj_session *read, const struct pj_chained *chained, co
     if (code != PJ_OK || standing == ABSENT)
         return code;
     PGresult *keys;
-    code = take_keys(&work, chained, touched, standing == NOTED, &keys, error);
+    code = take_keys(&work, work.projection->name, chained, touched, standing == NOTED, &keys, error);
     if (code == PJ_OK && standing == LIVE)
         code = recompute_touched(&work, keys, error);
     PQclear(keys);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "projection %s, chained on it", chained->downstream->name);
+}
+
+/* ----------------------------------------------------------------------------------------------------- built beside */
+
+static bool linked(const struct pj_projection *upstream, const char *name)
+{
+    for (int i = 0; i < upstream->nchained; i++)
+        if (strcmp(upstream->chained[i].downstream->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* *there: one is being built of that name; *alike: by the definition of the one that serves, and so with its keys. */
+static int look_beside(const struct work *work, const char *beside, bool *there, bool *alike, struct pj_error *error)
+{
+    const char *params[] = {beside, work->projection->name};
+    PGresult *result;
+    int code = pj_session_query(work->read, &result,
+                                "SELECT coalesce(n.module_version = p.module_version AND n.definition = p.definition, "
+                                "false) FROM pgprojector.projection n LEFT JOIN pgprojector.projection p "
+                                "ON p.name = $2 WHERE n.name = $1 AND n.state = 'building'",
+                                2, params, error);
+    *there = code == PJ_OK && PQntuples(result) == 1;
+    *alike = *there && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    return code;
+}
+
+/*
+ * What another process is building beside the downstream (core/build.h), which this one's modules do not show: it must know of
+ * what was touched, too. Where its key may be another, of everything. touched: NULL: all rows.
+ */
+static int note_beside(struct pj_session *read, const struct pj_projection *upstream, const struct pj_chained *chained,
+                       const PGresult *touched, struct pj_error *error)
+{
+    const struct work work = {.read = read, .projection = chained->downstream, .width = chained->width};
+    if (strchr(chained->downstream->name, '.')) /* itself built beside, and noted for */
+        return PJ_OK;
+    char *beside = pj_sprintf("%s%s", chained->downstream->name, PJ_NEXT_NAME);
+    bool there = false, alike = false;
+    int code = linked(upstream, beside) ? PJ_OK : look_beside(&work, beside, &there, &alike, error);
+    if (there && alike && touched && chained->width && PQntuples(touched) <= PJ_TOUCHED_AT_MOST) {
+        PGresult *none;
+        code = take_keys(&work, beside, chained, touched, true, &none, error);
+        PQclear(none);
+    } else if (there) {
+        code = note_all(read, beside, error);
+    }
+    pj_free(beside);
+    return code;
+}
+
+int pj_chainwork_all(struct pj_session *read, const struct pj_projection *upstream, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < upstream->nchained; i++) {
+        const struct work work = {.read = read, .projection = upstream->chained[i].downstream};
+        code = everything(&work, error);
+        if (code == PJ_OK)
+            code = note_beside(read, upstream, &upstream->chained[i], NULL, error);
+    }
+    return code;
 }
 
 int pj_chainwork_touched(struct pj_session *read, const struct pj_projection *upstream, const PGresult *touched,
@@ -279,5 +332,7 @@ int pj_chainwork_touched(struct pj_session *read, const struct pj_projection *up
     int code = pj_session_exec(read, "SET CONSTRAINTS ALL IMMEDIATE", error);
     for (int i = 0; code == PJ_OK && i < upstream->nchained; i++)
         code = pass_on(read, &upstream->chained[i], touched, error);
+    for (int i = 0; code == PJ_OK && i < upstream->nchained; i++)
+        code = note_beside(read, upstream, &upstream->chained[i], touched, error);
     return code;
 }

@@ -249,6 +249,7 @@ struct pj_retrier *pj_retrier_new(const struct pj_setup *setup, int64_t roster, 
         struct pj_projection *copy = &retrier->projections[i];
         copy->name = pj_strdup(from->name);
         copy->nkey = from->nkey;
+        copy->halt_on_error = from->halt_on_error;
         copy->recompute_routing_sql = copy_text(from->recompute_routing_sql);
         copy->recompute_full_sql = copy_text(from->recompute_full_sql);
         copy->recompute_all_sql = copy_text(from->recompute_all_sql);

@@ -107,6 +107,23 @@ void pj_deployment_remove(struct pj_deployment *deployment, int index)
             sizeof *deployment->modules * (size_t)(deployment->nmodules - index));
 }
 
+void pj_deployment_leave_out(struct pj_deployment *deployment, int index, const char *why)
+{
+    size_t size = sizeof *deployment->left_out * (size_t)(deployment->nleft_out + 1);
+    deployment->left_out = pj_realloc(deployment->left_out, size);
+    deployment->left_out[deployment->nleft_out++] =
+        (struct pj_left_out){pj_strdup(pj_deployed_name(&deployment->modules[index]).text), pj_strdup(why)};
+    pj_deployment_remove(deployment, index);
+}
+
+const char *pj_deployment_why_left_out(const struct pj_deployment *deployment, const char *name)
+{
+    for (int i = 0; i < deployment->nleft_out; i++)
+        if (strcmp(deployment->left_out[i].name, name) == 0)
+            return deployment->left_out[i].why;
+    return NULL;
+}
+
 struct pj_deployed_module *pj_deployment_find(const struct pj_deployment *deployment, const char *name, bool beside)
 {
     for (int i = 0; i < deployment->nmodules; i++) {
@@ -137,8 +154,9 @@ struct pj_deployment pj_deployment_without_modules(const struct pj_deployment *f
     deployment.read_url = pj_strdup(from->read_url);
     deployment.slot = pj_strdup(from->slot);
     deployment.default_schema = pj_strdup(from->default_schema);
-    deployment.nmodules = deployment.nwanted = 0;
+    deployment.nmodules = deployment.nwanted = deployment.nleft_out = 0;
     deployment.modules = NULL;
+    deployment.left_out = NULL;
     deployment.wanted = NULL;
     for (int i = 0; i < from->nwanted; i++)
         pj_deployment_want(&deployment, from->wanted[i].schema, from->wanted[i].name, from->wanted[i].wanted_by);
@@ -151,6 +169,11 @@ void pj_deployment_free(struct pj_deployment *deployment)
         free_module(&deployment->modules[i]);
     for (int i = 0; i < deployment->nwanted; i++)
         pj_wanted_table_free(&deployment->wanted[i]);
+    for (int i = 0; i < deployment->nleft_out; i++) {
+        pj_free(deployment->left_out[i].name);
+        pj_free(deployment->left_out[i].why);
+    }
+    pj_free(deployment->left_out);
     pj_free(deployment->modules);
     pj_free(deployment->wanted);
     pj_free(deployment->write_url);

@@ -14,12 +14,19 @@ struct pj_deployed_module {
     struct pj_binding binding; /* what [module NAME] says; its strings are the module's own, but for default_schema */
 };
 
+/* A module that was there and cannot serve (core/roster.h). */
+struct pj_left_out {
+    char *name, *why; /* "reads the table of …" */
+};
+
 struct pj_deployment {
     char *write_url, *read_url;
     char *slot;           /* NULL: made from the catalog's instance */
     char *default_schema; /* for modules' unqualified names; "public" */
     int nmodules;
     struct pj_deployed_module *modules;
+    int nleft_out;
+    struct pj_left_out *left_out;
     int nwanted;
     struct pj_wanted_table *wanted; /* [mirrors] tables */
     int jobs;                       /* parallel copies of a first start: 2 */
@@ -38,6 +45,10 @@ struct pj_module_name pj_deployed_name(const struct pj_deployed_module *module);
 /* Appends a copy of the module (its image shared), and returns it. */
 struct pj_deployed_module *pj_deployment_add(struct pj_deployment *deployment, const struct pj_deployed_module *module);
 void pj_deployment_remove(struct pj_deployment *deployment, int index);
+/* The same, and keeps in mind why. */
+void pj_deployment_leave_out(struct pj_deployment *deployment, int index, const char *why);
+/* Why the module of that name was left out; NULL: it was not. */
+const char *pj_deployment_why_left_out(const struct pj_deployment *deployment, const char *name);
 struct pj_deployed_module *pj_deployment_find(const struct pj_deployment *deployment, const char *name, bool beside);
 
 /* Appends a wanted table, unless it is there. */

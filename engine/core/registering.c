@@ -46,9 +46,12 @@ void pj_registering_close(struct pj_registering *r)
 static int load(struct pj_deployed_module *module, bool *target, struct pj_error *error)
 {
     struct pj_loaded_module loaded;
-    if (pj_module_load(&loaded, module->path, error) != PJ_OK)
+    if (module->image)
+        pj_module_load_again(&loaded, module->image, module->path);
+    else if (pj_module_load(&loaded, module->path, error) != PJ_OK)
         return error->code;
-    module->image = pj_module_image_share(loaded.image);
+    if (!module->image)
+        module->image = pj_module_image_share(loaded.image);
     *target = loaded.module->target != NULL;
     pj_module_unload(&loaded);
     return PJ_OK;
@@ -135,20 +138,26 @@ static int take(struct pj_registering *r, struct candidate *c, struct pj_error *
     return code;
 }
 
-/* It stood still, and has its module again. */
+/* It stood still, and has its module again; or what it reads was replaced. */
 static int wake_up(struct pj_registering *r, const char *name, struct pj_error *error)
 {
     PGresult *result;
     int code = pj_session_query(r->look, &result,
-                                "SELECT FROM pgprojector.projection WHERE name = $1 AND state = 'paused' "
-                                "AND pg_catalog.starts_with(reason, '" PJ_STANDS_STILL "')",
+                                "SELECT pg_catalog.starts_with(reason, '" PJ_STANDS_STILL "') "
+                                "FROM pgprojector.projection WHERE name = $1 AND state = 'paused' "
+                                "AND (pg_catalog.starts_with(reason, '" PJ_STANDS_STILL "') "
+                                "OR pg_catalog.starts_with(reason, '" PJ_CATCHES_UP "'))",
                                 1, &name, error);
-    bool still = code == PJ_OK && PQntuples(result) == 1, changed;
+    bool waits = code == PJ_OK && PQntuples(result) == 1, changed;
+    bool still = waits && PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
-    const struct pj_projection *projection = still ? pj_outfit_projection(pj_outfit_in_use(r), name) : NULL;
+    const struct pj_projection *projection = waits ? pj_outfit_projection(pj_outfit_in_use(r), name) : NULL;
     if (!projection)
         return code;
-    pj_log(r->log, PJ_LOG_INFO, "projection %s has its module again: it is made right", name);
+    pj_log(r->log, PJ_LOG_INFO,
+           still ? "projection %s has its module again: it is made right"
+                 : "projection %s: a table that it reads was replaced: it is made right",
+           name);
     struct pj_mend mend = pj_registering_mend(r, projection, NULL);
     return pj_resume(&mend, &changed, error);
 }
@@ -181,6 +190,19 @@ static int no_file(const struct pj_deployment *deployment, const char *name, str
                          name);
 }
 
+/* Where it could not be bound because it reads the table of a module that does not serve, that is what is wrong. *upstream: its
+ * name, to be freed; NULL: it is something else. */
+static int explain(struct pj_registering *r, struct pj_deployment *found, const struct candidate *c, char **upstream,
+                   struct pj_error *error)
+{
+    *upstream = error->code == PJ_ECONFIG ? pj_registering_missing_upstream(r, found, c->name.text) : NULL;
+    if (!*upstream)
+        return error->code;
+    pj_error_set(error, PJ_ECONFIG, "module %s reads the table of projection %s, which no module keeps at present",
+                 c->name.text, *upstream);
+    return pj_error_hint(error, "pgprojector module add %s comes first", *upstream);
+}
+
 static int serve_build(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
 {
     struct pj_deployment found = {0};
@@ -192,10 +214,12 @@ static int serve_build(struct pj_registering *r, const struct pj_request *reques
         c.module = pj_deployment_find(&found, request->name, false);
         code = c.module ? load(c.module, &c.fact.target, error) : no_file(&found, request->name, error);
     }
-    if (code == PJ_OK)
-        code = decide(r, &c, error);
+    char *upstream = NULL;
+    if (code == PJ_OK && decide(r, &c, error) != PJ_OK)
+        code = explain(r, &found, &c, &upstream, error);
     if (code == PJ_OK)
         code = act(r, &c, request, error);
+    pj_free(upstream);
     pj_outfit_free(c.outfit);
     pj_deployment_free(&found);
     return code;
@@ -227,7 +251,34 @@ static int ask_for_build(struct pj_registering *r, const char *name, struct pj_e
     return code;
 }
 
-static int survey_module(struct pj_registering *r, struct pj_deployed_module *module, struct pj_error *error)
+/* What it reads is about to be built: its own turn comes after that. */
+static int ask_after(struct pj_registering *r, struct pj_deployment *found, const struct candidate *c,
+                     struct pj_error *error)
+{
+    char *upstream;
+    struct pj_error cause = *error, ignored;
+    PGresult *result = NULL;
+    if (explain(r, found, c, &upstream, &cause) != PJ_OK && !upstream) {
+        *error = cause;
+        return error->code;
+    }
+    const char *name = upstream;
+    int code = pj_session_query(r->look, &result,
+                                "SELECT FROM pgprojector.request WHERE name = $1 AND kind <> 'remove' "
+                                "AND state IN ('waiting', 'running')",
+                                1, &name, &ignored);
+    bool comes = code == PJ_OK && PQntuples(result) > 0;
+    PQclear(result);
+    pj_free(upstream);
+    *error = cause;
+    if (!comes)
+        return error->code;
+    pj_error_clear(error);
+    return ask_for_build(r, c->name.text, error);
+}
+
+static int survey_module(struct pj_registering *r, struct pj_deployment *found, struct pj_deployed_module *module,
+                         struct pj_error *error)
 {
     struct candidate c = {.module = module, .name = pj_deployed_name(module)};
     bool known, retired;
@@ -237,9 +288,9 @@ static int survey_module(struct pj_registering *r, struct pj_deployed_module *mo
     code = load(module, &c.fact.target, error);
     if (code == PJ_OK && in_memory(pj_outfit_in_use(r), module) == PJ_MEMORY_SAME)
         return wake_up(r, c.name.text, error);
-    if (code == PJ_OK)
-        code = decide(r, &c, error);
-    if (code == PJ_OK)
+    if (code == PJ_OK && decide(r, &c, error) != PJ_OK)
+        code = ask_after(r, found, &c, error);
+    else if (code == PJ_OK)
         code = c.role.build ? ask_for_build(r, c.name.text, error) : act(r, &c, NULL, error);
     pj_outfit_free(c.outfit);
     return code;
@@ -305,6 +356,30 @@ static int go_on_after(struct pj_registering *r, const char *name, struct pj_err
     return PJ_OK;
 }
 
+/* Those that cannot be resumed stay as they are, with their reason. */
+int pj_registering_catch_up(struct pj_registering *r, struct pj_error *error)
+{
+    PGresult *names = NULL;
+    pj_error_clear(error);
+    int code = pj_registering_open(r, error);
+    if (code == PJ_OK)
+        code = pj_session_query(r->look, &names,
+                                "SELECT name FROM pgprojector.projection WHERE state = 'paused' "
+                                "AND (pg_catalog.starts_with(reason, '" PJ_STANDS_STILL "') "
+                                "OR pg_catalog.starts_with(reason, '" PJ_CATCHES_UP "')) ORDER BY name",
+                                0, NULL, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(names); i++) {
+        code = wake_up(r, PQgetvalue(names, i, 0), error);
+        if (code == PJ_OK || error->retryable || code == PJ_ESTOPPED || code == PJ_EUNREACHABLE)
+            continue;
+        pj_log_error(r->log, PJ_LOG_WARNING, error);
+        pj_error_clear(error);
+        code = PJ_OK;
+    }
+    PQclear(names);
+    return code;
+}
+
 int pj_registering_survey(struct pj_registering *r, struct pj_error *error)
 {
     struct pj_deployment found = {0};
@@ -316,8 +391,10 @@ int pj_registering_survey(struct pj_registering *r, struct pj_error *error)
         note_gone(r, &found);
     if (code == PJ_OK && found.nwanted)
         code = survey_tables(r, &found, error);
+    if (code == PJ_OK)
+        code = pj_registering_order(r, &found, error);
     for (int i = 0; code == PJ_OK && i < found.nmodules; i++)
-        if (survey_module(r, &found.modules[i], error) != PJ_OK)
+        if (survey_module(r, &found, &found.modules[i], error) != PJ_OK)
             code = go_on_after(r, pj_deployed_name(&found.modules[i]).text, error);
     if (code == PJ_OK)
         code = clear_leftovers(r, error);

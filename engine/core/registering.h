@@ -37,4 +37,8 @@ int pj_registering_serve(struct pj_registering *r, const struct pj_request *requ
  * builds have left. One module's fault is logged and does not concern the others. */
 int pj_registering_survey(struct pj_registering *r, struct pj_error *error);
 
+/* Resumes what is paused because a table that it reads was replaced, or stood still and has its module again. Interrupted, it is
+ * to be called again. What is in use has been checked against the read side. */
+int pj_registering_catch_up(struct pj_registering *r, struct pj_error *error);
+
 #endif

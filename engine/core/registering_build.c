@@ -37,6 +37,7 @@ static void set_up(struct stage *stage, const struct pj_request *request)
     stage->mend = pj_registering_mend(stage->r, next, request);
     stage->build = (struct pj_build){.mend = &stage->mend,
                                      .next = next,
+                                     .setup = &stage->beside->setup,
                                      .name = stage->name.text,
                                      .keep_old = true, /* until the pipeline has gone on */
                                      .verify = request->verify,
@@ -165,6 +166,15 @@ static void fall_back(struct stage *stage, const struct pj_error *cause)
     }
 }
 
+/* Those that are chained on the table. The new one is in place whatever becomes of them: what fails here is done again by whoever
+ * looks next (the registrar at its next rest, a daemon's first survey). */
+static void catch_up_chained(struct stage *stage)
+{
+    struct pj_error error;
+    if (pj_registering_catch_up(stage->r, &error) != PJ_OK && !pj_stop_asked(stage->r->stop))
+        pj_log_error(stage->r->log, PJ_LOG_WARNING, &error);
+}
+
 static int drop_former(struct stage *stage, struct pj_error *error)
 {
     bool there;
@@ -185,6 +195,8 @@ int pj_registering_build(struct pj_registering *r, const struct pj_deployed_modu
         code = pj_build_fill(&stage.build, error);
     if (code == PJ_OK)
         code = swap(&stage, error);
+    if (code == PJ_OK)
+        catch_up_chained(&stage);
     if (code == PJ_OK && !request->keep_old)
         code = drop_former(&stage, error);
     else if (code != PJ_OK)

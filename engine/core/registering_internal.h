@@ -40,6 +40,10 @@ int pj_registering_build(struct pj_registering *r, const struct pj_deployed_modu
  * outfit is in use now, and this setup is out of date. Without a daemon that cannot be had, PJ_EFAIL. */
 int pj_registering_mirrors(struct pj_registering *r, const struct pj_setup *setup, const char *wanted_by, bool *added,
                            struct pj_error *error);
+/* core/registering_chain.c: puts those whose tables others read before these. */
+int pj_registering_order(struct pj_registering *r, struct pj_deployment *found, struct pj_error *error);
+/* The module whose table the module of that name reads, and which does not serve; NULL: none. To be freed. */
+char *pj_registering_missing_upstream(struct pj_registering *r, struct pj_deployment *found, const char *name);
 /* core/registering_remove.c */
 int pj_registering_remove(struct pj_registering *r, const struct pj_request *request, struct pj_error *error);
 

@@ -1,7 +1,8 @@
 /*
  * See registrar.h.
  *
- *      survey -> wait -> (woken) -> survey, where that was asked for -> requests, until there is none -> wait
+ *      survey -> wait -> (woken) -> survey, where that was asked for -> requests, until there is none -> what a swap has left to
+ *                                                                                             be resumed -> wait
  *
  * An error that is worth trying again (a database went away) has all sessions opened anew after a pause; the request stays as it is,
  * `running`, and is begun again. Anything else ends it. When the daemon ends in the midst of one, the next daemon begins it again.
@@ -137,6 +138,8 @@ static void *run(void *context)
         int code = survey(registrar, &error);
         if (code == PJ_OK)
             code = serve_all(registrar, &error);
+        if (code == PJ_OK)
+            code = pj_registering_catch_up(&registrar->work, &error);
         pj_registering_close(&registrar->work);
         if (code == PJ_OK) {
             registrar->pause_ms = PAUSE_MS;

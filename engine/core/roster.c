@@ -11,7 +11,9 @@
 
 #include "base/mem.h"
 #include "core/catalog.h"
+#include "core/chain.h"
 #include "core/keywork.h"
+#include "core/projection_sql.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -80,6 +82,21 @@ int pj_roster_known(struct pj_session *read, const char *name, bool *known, bool
                                 1, &name, error);
     *known = code == PJ_OK && PQntuples(result) == 1;
     *retired = *known && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    return code;
+}
+
+int pj_roster_keeper(struct pj_session *read, const char *schema, const char *table, char **name,
+                     struct pj_error *error)
+{
+    const char *params[] = {schema, table};
+    PGresult *result;
+    int code =
+        pj_session_query(read, &result,
+                         "SELECT name FROM pgprojector.projection WHERE target_schema = $1 AND target_table = $2 "
+                         "AND pg_catalog.strpos(name, '.') = 0",
+                         2, params, error);
+    *name = code == PJ_OK && PQntuples(result) ? pj_strdup(PQgetvalue(result, 0, 0)) : NULL;
     PQclear(result);
     return code;
 }
@@ -161,7 +178,7 @@ static void leave_out(struct pj_deployment *deployment, int index, const struct 
 {
     if (log)
         pj_log(log, level, "module %s %s", pj_deployed_name(&deployment->modules[index]).text, why);
-    pj_deployment_remove(deployment, index);
+    pj_deployment_leave_out(deployment, index, why);
 }
 
 /* Reads a module into memory. *stays false: it was left out. */
@@ -206,6 +223,63 @@ static int take_modules(struct pj_deployment *deployment, struct pj_session *rea
         bool stays;
         code = take_module(deployment, i, read, log, &stays, error);
         i += stays;
+    }
+    return code;
+}
+
+/* The projection whose table a module reads, and whose own module is not there; NULL: none. To be freed. */
+static int find_gone_upstream(const struct pj_chain_node *nodes, int count, int node, struct pj_session *read,
+                              char **upstream, struct pj_error *error)
+{
+    int code = PJ_OK;
+    *upstream = NULL;
+    for (const struct pj_source *source = nodes[node].module->sources; source->table && !*upstream && code == PJ_OK;
+         source++) {
+        char *schema, *table;
+        pj_actual_table(nodes[node].binding, source->table, &schema, &table);
+        if (!pj_chain_is_target(nodes, count, schema, table))
+            code = pj_roster_keeper(read, schema, table, upstream, error);
+        pj_free(schema);
+        pj_free(table);
+    }
+    return code;
+}
+
+/* The first module that reads the table of one that is not there; *index: -1: none. */
+static int find_orphan(const struct pj_deployment *deployment, struct pj_session *read, int *index, char **upstream,
+                       struct pj_error *error)
+{
+    size_t most = (size_t)deployment->nmodules + 1;
+    struct pj_loaded_module *loaded = pj_alloc(sizeof *loaded * most);
+    struct pj_chain_node *nodes = pj_alloc(sizeof *nodes * most);
+    int count = deployment->nmodules, code = PJ_OK;
+    for (int i = 0; i < count; i++) {
+        pj_module_load_again(&loaded[i], deployment->modules[i].image, deployment->modules[i].path);
+        nodes[i] = (struct pj_chain_node){loaded[i].module, &deployment->modules[i].binding};
+    }
+    *index = -1;
+    for (int i = 0; code == PJ_OK && *index < 0 && i < count; i++) {
+        code = find_gone_upstream(nodes, count, i, read, upstream, error);
+        *index = code == PJ_OK && *upstream ? i : -1;
+    }
+    for (int i = 0; i < count; i++)
+        pj_module_unload(&loaded[i]);
+    pj_free(loaded);
+    pj_free(nodes);
+    return code;
+}
+
+/* What is chained on nobody cannot be bound; and what is chained on that, neither. */
+static int leave_out_orphans(struct pj_deployment *deployment, struct pj_session *read, const struct pj_log *log,
+                             struct pj_error *error)
+{
+    int index, code;
+    char *upstream;
+    while ((code = find_orphan(deployment, read, &index, &upstream, error)) == PJ_OK && index >= 0) {
+        char *why = pj_sprintf("reads the table of projection %s, whose module is not there", upstream);
+        leave_out(deployment, index, log, PJ_LOG_WARNING, why);
+        pj_free(why);
+        pj_free(upstream);
     }
     return code;
 }
@@ -300,6 +374,8 @@ int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, str
             code = pj_roster_want_mirrors(deployment, write, read, log, error);
         if (code == PJ_OK)
             code = take_modules(deployment, read, log, error);
+        if (code == PJ_OK)
+            code = leave_out_orphans(deployment, read, log, error);
     }
     if (code == PJ_OK)
         code = pj_setup_open(setup, deployment, write, read, error);
@@ -329,29 +405,36 @@ static int note_everything(struct pj_session *read, const char *name, struct pj_
     return code;
 }
 
-static int stand_still(struct pj_session *read, const char *name, const char *state, const struct pj_log *log,
-                       struct pj_error *error)
+/* `why`: what is wrong with its module; NULL: there is none. */
+static int stand_still(struct pj_session *read, const char *name, const char *state, const char *why,
+                       const struct pj_log *log, struct pj_error *error)
 {
-    const char *params[] = {name,
-                            PJ_STANDS_STILL "no module of the version and definition that made its table is there"};
-    PGresult *result;
     int code = note_everything(read, name, error);
     if (code != PJ_OK || strcmp(state, "paused") == 0)
         return code;
-    pj_log(log, PJ_LOG_WARNING,
-           "projection %s stands still: no module of the version and definition that made its table is there; put the "
-           "module back, or let a new version be built, or remove it: pgprojector module remove %s",
-           name, name);
+    char *reason =
+        pj_sprintf("%s%s", why ? "the module " : "no module of the version and definition that made its table is there",
+                   why ? why : "");
+    char *full = pj_sprintf(PJ_STANDS_STILL "%s", reason);
+    const char *params[] = {name, full};
+    PGresult *result;
+    if (log)
+        pj_log(log, PJ_LOG_WARNING,
+               "projection %s stands still: %s; put the module back, or let a new version be built, or remove it: "
+               "pgprojector module remove %s",
+               name, reason, name);
     code = pj_session_query(read, &result,
                             "UPDATE pgprojector.projection SET state = 'paused', since = pg_catalog.clock_timestamp(), "
                             "reason = $2 WHERE name = $1",
                             2, params, error);
     PQclear(result);
+    pj_free(reason);
+    pj_free(full);
     return code == PJ_OK ? pj_keywork_changed(read, error) : code;
 }
 
-static int stand_still_all(const struct pj_setup *setup, struct pj_session *read, const struct pj_log *log,
-                           struct pj_error *error)
+static int stand_still_all(const struct pj_setup *setup, const struct pj_deployment *deployment,
+                           struct pj_session *read, const struct pj_log *log, struct pj_error *error)
 {
     pj_lsn lsn;
     PGresult *rows = NULL;
@@ -368,15 +451,16 @@ static int stand_still_all(const struct pj_setup *setup, struct pj_session *read
                                 0, NULL, error);
     for (int i = 0; code == PJ_OK && i < PQntuples(rows); i++)
         if (!projection_of(setup, PQgetvalue(rows, i, 0)))
-            code = stand_still(read, PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1), log, error);
+            code = stand_still(read, PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1),
+                               pj_deployment_why_left_out(deployment, PQgetvalue(rows, i, 0)), log, error);
     PQclear(rows);
     return code == PJ_OK ? pj_keywork_commit(read, error) : code;
 }
 
-int pj_roster_stand_still(const struct pj_setup *setup, struct pj_session *read, const struct pj_log *log,
-                          struct pj_error *error)
+int pj_roster_stand_still(const struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *read,
+                          const struct pj_log *log, struct pj_error *error)
 {
-    int code = stand_still_all(setup, read, log, error);
+    int code = stand_still_all(setup, deployment, read, log, error);
     if (code == PJ_OK)
         return PJ_OK;
     pj_keywork_rollback(read);

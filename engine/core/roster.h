@@ -56,6 +56,10 @@ int pj_roster_row(struct pj_session *read, const struct pj_projection *projectio
 /* Whether the catalog knows a projection of that name, *retired: as a removed one. */
 int pj_roster_known(struct pj_session *read, const char *name, bool *known, bool *retired, struct pj_error *error);
 
+/* The projection, live or removed, whose table it is by the catalog; NULL: none. To be freed. */
+int pj_roster_keeper(struct pj_session *read, const char *schema, const char *table, char **name,
+                     struct pj_error *error);
+
 /* Lets the deployment want what the catalog lists as mirrors: they are maintained whoever asks for them, or they would fall
  * behind unnoticed. Those whose source is gone are left out, and said in the log (NULL: not). */
 int pj_roster_want_mirrors(struct pj_deployment *deployment, struct pj_session *write, struct pj_session *read,
@@ -65,7 +69,7 @@ int pj_roster_want_mirrors(struct pj_deployment *deployment, struct pj_session *
 
 /*
  * Opens the setup with what can serve by itself, and removes the rest from the deployment: modules that are new, of another version
- * or definition than their table, or removed. What was left out and why goes to the log (NULL: nowhere). A registered module that
+ * or definition than their table, or removed, and those that read the table of one that is not there. What was left out and why goes to the log (NULL: nowhere). A registered module that
  * does not load or bind is an error. Before the first start is complete nothing is left out.
  */
 int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, struct pj_session *write,
@@ -75,8 +79,8 @@ int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, str
 #define PJ_STANDS_STILL "stands still: "
 
 /* At a daemon's start, with its lock held: pauses all projections that the catalog has as live and the setup does not have, so that
- * nobody takes them for maintained, and notes that everything in them is to be recomputed. */
-int pj_roster_stand_still(const struct pj_setup *setup, struct pj_session *read, const struct pj_log *log,
-                          struct pj_error *error);
+ * nobody takes them for maintained, and notes that everything in them is to be recomputed. The deployment says why. `log` may be NULL. */
+int pj_roster_stand_still(const struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *read,
+                          const struct pj_log *log, struct pj_error *error);
 
 #endif

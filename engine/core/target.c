@@ -394,7 +394,7 @@ int pj_projection_describe_as(struct pj_session *read, struct pj_projection *pro
     if (code == PJ_OK)
         code = build(projection, columns, error);
     if (code == PJ_OK)
-        code = pj_projection_build_touched(read, projection, error);
+        code = pj_projection_build_touched(read, projection, table, error);
     PQclear(columns);
     return code == PJ_OK ? PJ_OK : failed(projection, error);
 }
