@@ -108,6 +108,13 @@ CREATE TABLE IF NOT EXISTS pgprojector.dirty_row (
 );
 CREATE INDEX IF NOT EXISTS dirty_row_table ON pgprojector.dirty_row (schema_name, table_name, id);
 
+-- Tables that were mirrors until a module was removed with its table, and are yet to be dropped.
+CREATE TABLE IF NOT EXISTS pgprojector.discarded (
+    schema_name text NOT NULL,
+    table_name  text NOT NULL,
+    PRIMARY KEY (schema_name, table_name)
+);
+
 -- Long work of a command (rebuild, resume), for others to look at. The row goes when the work is over; one whose backend
 -- is gone was interrupted.
 CREATE TABLE IF NOT EXISTS pgprojector.job (
@@ -141,6 +148,8 @@ CREATE TABLE IF NOT EXISTS pgprojector.request (
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at     timestamptz
 );
+-- What was asked for stands: set by the transaction that made it so (the swap). Begun again, only tidying up is left.
+ALTER TABLE pgprojector.request ADD COLUMN IF NOT EXISTS committed boolean NOT NULL DEFAULT false;
 CREATE UNIQUE INDEX IF NOT EXISTS request_one_a_name ON pgprojector.request (name) WHERE state IN ('waiting', 'running');
 
 -- What the running (or last) daemon says of itself; rewritten about once a second, in a session of its own.

@@ -8,7 +8,7 @@
  *             what was kept, unless it is to be kept.
  *
  * So after a crash the row NAME.next tells that there is something to clear, and whether it is to be dropped or kept again; a
- * NAME.kept that nobody wanted goes with the next swap, or with pj_build_drop_kept.
+ * NAME.kept that nobody wanted says so (reason "replaced"), and goes with the next swap or daemon (pj_build_drop_replaced).
  */
 #include "core/build.h"
 
@@ -135,11 +135,39 @@ static int keep_again(struct pj_session *work, const char *name, const struct pj
                          : code;
 }
 
-int pj_build_clear_within(struct pj_session *work, const char *name, bool *there, struct pj_error *error)
+/* A backend goes on with the INSERT of a process that was killed. */
+static int end_orphans(struct pj_session *work, const struct pj_build_row *next, struct pj_error *error)
+{
+    const char *oid = next->oid;
+    return pj_build_run(work,
+                        "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_locks l "
+                        "JOIN pg_catalog.pg_stat_activity a USING (pid) WHERE l.locktype = 'relation' "
+                        "AND l.relation = $1::oid AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d "
+                        "WHERE d.datname = pg_catalog.current_database()) AND a.pid <> pg_catalog.pg_backend_pid() "
+                        "AND a.usename = CURRENT_USER AND pg_catalog.starts_with(a.application_name, 'pgprojector')",
+                        1, &oid, error);
+}
+
+static int forget_jobs(struct pj_session *work, const char *name, int64_t but, struct pj_error *error)
+{
+    char id[24];
+    snprintf(id, sizeof id, "%lld", (long long)but);
+    const char *params[] = {name, id};
+    return pj_build_run(work,
+                        "DELETE FROM pgprojector.job WHERE kind IN ('build', 'rollback') AND name = $1 "
+                        "AND id <> $2::bigint",
+                        2, params, error);
+}
+
+int pj_build_clear_within(struct pj_session *work, const char *name, int64_t job, bool *there, struct pj_error *error)
 {
     struct pj_build_row next;
     int code = pj_build_read_row(work, name, PJ_NEXT_NAME, &next, error);
     *there = next.there;
+    if (code == PJ_OK)
+        code = forget_jobs(work, name, job, error);
+    if (code == PJ_OK && next.there)
+        code = end_orphans(work, &next, error);
     if (code != PJ_OK || !next.there)
         return code;
     code = *next.kept_as ? keep_again(work, name, &next, error) : drop_row(work, name, PJ_NEXT_NAME, &next, error);
@@ -168,7 +196,7 @@ int pj_build_clear(struct pj_session *work, const char *name, bool *there, struc
     *there = false;
     int code = begin(work, error);
     if (code == PJ_OK)
-        code = pj_build_clear_within(work, name, there, error);
+        code = pj_build_clear_within(work, name, 0, there, error);
     code = end(work, code, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "remove what was built beside %s", name);
 }
@@ -184,6 +212,21 @@ int pj_build_drop_kept(struct pj_session *work, const char *name, bool *there, s
     code = end(work, code, error);
     *there = kept.there;
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "drop the table kept of %s", name);
+}
+
+int pj_build_drop_replaced(struct pj_session *work, const char *name, struct pj_error *error)
+{
+    PGresult *names;
+    int code = pj_session_query(work, &names,
+                                "SELECT pg_catalog.left(name, -5) FROM pgprojector.projection WHERE name LIKE '%.kept' "
+                                "AND reason = '" PJ_REPLACED "' AND name = coalesce($1 || '.kept', name)",
+                                1, &name, error);
+    for (int row = 0; code == PJ_OK && row < PQntuples(names); row++) {
+        bool there;
+        code = pj_build_drop_kept(work, PQgetvalue(names, row, 0), &there, error);
+    }
+    PQclear(names);
+    return code;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- prepare */
@@ -284,7 +327,7 @@ static int prepare(struct pj_build *build, struct pj_error *error)
     bool there;
     int code = begin(work, error);
     if (code == PJ_OK)
-        code = pj_build_clear_within(work, build->name, &there, error);
+        code = pj_build_clear_within(work, build->name, build->mend->job.id, &there, error);
     if (code == PJ_OK)
         code = build->from_kept ? take_kept(work, build, error) : pj_projection_create_target(work, build->next, error);
     if (code == PJ_OK)

@@ -25,6 +25,8 @@ struct pj_build {
     const struct pj_setup *setup; /* with the projection as it serves, if it does, and those that are chained on it */
     const char *name;             /* of the projection as it serves: "conversation_summary" */
     bool keep_old;                /* what is replaced is kept for a rollback; else it is dropped after the swap */
+    bool drop_later;              /* it is not the swap that drops it, but pj_build_drop_replaced */
+    int64_t request;              /* of pgprojector.request, which the swap marks as `committed`; 0: none */
     bool verify;                  /* compare once more before the swap */
     bool from_kept;               /* a rollback: begin with the kept table in the place of an empty one */
     const struct pj_log *log;     /* warnings, and whom a swap waits for; NULL: none */
@@ -60,11 +62,15 @@ int pj_build_swap(struct pj_build *build, struct pj_error *error);
  */
 int pj_build_discard(struct pj_build *build, struct pj_error *error);
 
-/* What an interrupted build of that name left goes. *there: whether there was anything. Not while one is under way. */
+/* What an interrupted build of that name left goes: table, row, job; whoever is still at work on the table is ended. *there: whether
+ * there was anything. Not while one is under way. */
 int pj_build_clear(struct pj_session *work, const char *name, bool *there, struct pj_error *error);
 
 /* The names of the projections that are paused because a table that they read was replaced. */
 int pj_build_catching_up(struct pj_session *session, PGresult **names, struct pj_error *error);
+
+/* Drops what swaps have replaced and nobody wanted to be kept; of that name, or, NULL, all. */
+int pj_build_drop_replaced(struct pj_session *work, const char *name, struct pj_error *error);
 
 /* Drops what a swap has replaced: the kept table, its row. *there: whether there was one. */
 int pj_build_drop_kept(struct pj_session *work, const char *name, bool *there, struct pj_error *error);

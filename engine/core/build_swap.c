@@ -176,7 +176,7 @@ static int rename_all(struct swap *swap, const char *kept_table, struct pj_error
 
 /* ---------------------------------------------------------------------------------------------------------- catalog */
 
-/* $1: the name; $2 where there is one: see enter(). Dead letters refer to their projection's name: both are changed by one
+/* $1: the name; $2, $3 where there are: see enter(). Dead letters refer to their projection's name: both are changed by one
  * statement, at whose end that is checked. */
 static const char forget_sql[] = "DELETE FROM pgprojector.dead_letter WHERE projection IN ($1, $1 || '.kept')";
 static const char forget_keys_sql[] = "DELETE FROM pgprojector.dirty_key "
@@ -184,24 +184,46 @@ static const char forget_keys_sql[] = "DELETE FROM pgprojector.dirty_key "
 static const char make_way_sql[] =
     "DELETE FROM pgprojector.projection WHERE name = $1 || '.kept' OR name = $1 AND NOT $2::boolean";
 static const char keep_sql[] =
-    "UPDATE pgprojector.projection SET name = $1 || '.kept', target_table = $2, state = 'retired', reason = NULL, "
+    "UPDATE pgprojector.projection SET name = $1 || '.kept', target_table = $2, state = 'retired', "
+    "reason = CASE WHEN $3::boolean THEN NULL ELSE '" PJ_REPLACED "' END, "
     "since = pg_catalog.clock_timestamp() WHERE name = $1";
 static const char take_over_sql[] =
     "WITH renamed AS (UPDATE pgprojector.projection SET name = $1, target_table = $2, state = 'live', reason = NULL, "
     "since = pg_catalog.clock_timestamp() WHERE name = $1 || '.next') "
     "UPDATE pgprojector.dead_letter SET projection = $1 WHERE projection = $1 || '.next'";
 
+static int note_request(struct swap *swap, struct pj_error *error)
+{
+    char id[24];
+    snprintf(id, sizeof id, "%lld", (long long)swap->build->request);
+    const char *params[] = {id};
+    return swap->build->request ? pj_build_run(swap->work,
+                                               "UPDATE pgprojector.request SET committed = true WHERE id = $1::bigint",
+                                               1, params, error)
+                                : PJ_OK;
+}
+
 static int enter(struct swap *swap, const char *kept_table, struct pj_error *error)
 {
-    const char *second[] = {NULL, NULL, has_former(swap) ? "true" : "false", kept_table, swap->build->table};
-    static const char *const statements[] = {forget_sql, forget_keys_sql, make_way_sql, keep_sql, take_over_sql};
+    const char *name = swap->build->name;
+    const struct {
+        const char *sql, *second, *third;
+    } statements[] = {
+        {forget_sql, NULL, NULL},
+        {forget_keys_sql, NULL, NULL},
+        {make_way_sql, has_former(swap) ? "true" : "false", NULL},
+        {keep_sql, kept_table, swap->build->keep_old ? "true" : "false"},
+        {take_over_sql, swap->build->table, NULL},
+    };
     int code = PJ_OK;
     for (size_t i = 0; code == PJ_OK && i < sizeof statements / sizeof *statements; i++) {
-        const char *params[] = {swap->build->name, second[i]};
-        code = pj_build_run(swap->work, statements[i], second[i] ? 2 : 1, params, error);
+        const char *params[] = {name, statements[i].second, statements[i].third};
+        code = pj_build_run(swap->work, statements[i].sql, 1 + !!params[1] + !!params[2], params, error);
     }
     if (code == PJ_OK)
         code = pj_build_pause_chained(swap->build, error);
+    if (code == PJ_OK)
+        code = note_request(swap, error);
     if (code == PJ_OK)
         code = pj_keywork_roster_changed(swap->work, error);
     return code;
@@ -308,7 +330,7 @@ static void drop_former(struct pj_build *build)
 {
     struct pj_error error;
     bool there;
-    if (build->keep_old || pj_build_drop_kept(build->mend->work, build->name, &there, &error) == PJ_OK || !build->log)
+    if (build->keep_old || build->drop_later || pj_build_drop_kept(build->mend->work, build->name, &there, &error) == PJ_OK || !build->log)
         return;
     pj_error_hint(&error, "`pgprojector rebuild %s --drop-kept` drops it later", build->name);
     pj_log_error(build->log, PJ_LOG_WARNING, &error);

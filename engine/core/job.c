@@ -16,8 +16,8 @@ static int ensure_table(struct pj_session *session, struct pj_error *error)
     PGresult *result;
     int code =
         pj_session_query_row(session, &result,
-                             "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attname = 'cancelled' "
-                             "AND attrelid = pg_catalog.to_regclass('pgprojector.job'))",
+                             "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attname = 'committed' "
+                             "AND attrelid = pg_catalog.to_regclass('pgprojector.request'))",
                              0, NULL, error);
     bool missing = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
@@ -74,7 +74,8 @@ static int write_row(struct pj_job *job, bool new_phase, struct pj_error *error)
                                 "UPDATE pgprojector.job SET phase = $2, done = $3::bigint, total = $4::bigint, "
                                 "updated_at = pg_catalog.clock_timestamp(), phase_at = CASE WHEN $5::boolean "
                                 "THEN pg_catalog.clock_timestamp() ELSE phase_at END WHERE id = $1::bigint "
-                                "RETURNING cancelled",
+                                "RETURNING cancelled OR EXISTS (SELECT FROM pgprojector.request r WHERE r.name = "
+                                "job.name AND r.kind = job.kind AND r.state = 'running' AND r.cancelled)",
                                 5, params, error);
     bool cancelled = code == PJ_OK && PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
     PQclear(result);

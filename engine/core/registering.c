@@ -203,6 +203,24 @@ static int explain(struct pj_registering *r, struct pj_deployment *found, const 
     return pj_error_hint(error, "pgprojector module add %s comes first", *upstream);
 }
 
+/* One whose apply() took the daemon along while it was being built would do so again. */
+static int check_innocent(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(r->look, &result,
+                                "SELECT reason FROM pgprojector.projection WHERE name = $1 || '.next' AND apply_off", 1,
+                                &name, error);
+    if (code == PJ_OK && PQntuples(result) == 1) {
+        struct pj_error ignored; /* else with the next survey */
+        bool there;
+        pj_build_clear(r->work, name, &there, &ignored);
+        pj_error_set(error, PJ_ECONFIG, "module %s: the build was given up: %.400s", name, PQgetvalue(result, 0, 0));
+        code = pj_error_hint(error, "mend and replace the module, then `pgprojector module add %s`", name);
+    }
+    PQclear(result);
+    return code;
+}
+
 static int serve_build(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
 {
     struct pj_deployment found = {0};
@@ -225,15 +243,28 @@ static int serve_build(struct pj_registering *r, const struct pj_request *reques
     return code;
 }
 
+/* A removal has no way back once it is begun, and is soon over. */
+static int serve(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
+{
+    if (request->kind == PJ_REQUEST_REMOVE)
+        return pj_registering_remove(r, request, error);
+    if (request->committed)
+        return pj_registering_tidy_build(r, request->name, error);
+    if (request->cancelled) {
+        int code = pj_registering_give_up(r, request->name, error);
+        return code == PJ_OK ? pj_error_set(error, PJ_ESTOPPED, "cancelled") : code;
+    }
+    int code = check_innocent(r, request->name, error);
+    return code == PJ_OK ? serve_build(r, request, error) : code;
+}
+
 int pj_registering_serve(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
 {
     pj_error_clear(error);
     int code = pj_registering_open(r, error);
     r->request = request->id;
-    if (code == PJ_OK && request->kind == PJ_REQUEST_REMOVE)
-        code = pj_registering_remove(r, request, error);
-    else if (code == PJ_OK)
-        code = serve_build(r, request, error);
+    if (code == PJ_OK)
+        code = serve(r, request, error);
     r->request = 0;
     return code;
 }
@@ -339,6 +370,16 @@ static int clear_leftovers(struct pj_registering *r, struct pj_error *error)
         code = pj_build_clear(r->work, PQgetvalue(names, i, 0), &there, error);
     }
     PQclear(names);
+    if (code == PJ_OK)
+        code = pj_session_exec(r->work,
+                               "DELETE FROM pgprojector.job j WHERE kind IN ('build', 'rollback') AND NOT EXISTS "
+                               "(SELECT FROM pgprojector.request r WHERE r.state IN ('waiting', 'running') "
+                               "AND r.name = j.name)",
+                               error);
+    if (code == PJ_OK)
+        code = pj_build_drop_replaced(r->work, NULL, error);
+    if (code == PJ_OK)
+        code = pj_registering_drop_discarded(r, error);
     int removed;
     return code == PJ_OK ? pj_joining_clean(r->work, &removed, error) : code;
 }

@@ -25,6 +25,7 @@ struct stage {
     struct pj_build build;
     struct pj_outfit *beside; /* the handover's once offered */
     struct pj_outfit *after;  /* NULL: not opened, or given away */
+    bool offered;             /* the pipeline takes it when it can: there is nothing to undo any more */
 };
 
 /* ------------------------------------------------------------------------------------------------------- up to the swap */
@@ -39,7 +40,9 @@ static void set_up(struct stage *stage, const struct pj_request *request)
                                      .next = next,
                                      .setup = &stage->beside->setup,
                                      .name = stage->name.text,
-                                     .keep_old = true, /* until the pipeline has gone on */
+                                     .keep_old = request->keep_old,
+                                     .drop_later = true, /* when the pipeline has gone on */
+                                     .request = request->id,
                                      .verify = request->verify,
                                      .from_kept = request->kind == PJ_REQUEST_ROLLBACK,
                                      .log = stage->r->log};
@@ -121,6 +124,8 @@ static int swap(struct stage *stage, struct pj_error *error)
         return code;
     struct pj_outfit *after = stage->after;
     stage->after = NULL;
+    stage->offered = true;
+    stage->r->request = 0; /* what stands cannot be cancelled */
     pj_outfit_offer(stage->r, after);
     return pj_outfit_await(stage->r, after, error);
 }
@@ -160,7 +165,7 @@ static void fall_back(struct stage *stage, const struct pj_error *cause)
     struct pj_error error;
     if (pj_stop_asked(stage->r->stop)) /* the daemon ends */
         return;
-    if (stage->beside && undo(stage, &error) != PJ_OK) {
+    if (stage->beside && !stage->offered && undo(stage, &error) != PJ_OK) {
         pj_error_wrap(&error, "after \"%.200s\"", cause->message);
         pj_log_error(stage->r->log, PJ_LOG_WARNING, &error);
     }
@@ -175,15 +180,41 @@ static void catch_up_chained(struct stage *stage)
         pj_log_error(stage->r->log, PJ_LOG_WARNING, &error);
 }
 
-static int drop_former(struct stage *stage, struct pj_error *error)
+/* The new one is in place all the same. */
+static int drop_former(struct pj_registering *r, const char *name, struct pj_error *error)
 {
-    bool there;
-    int code = pj_build_drop_kept(stage->r->work, stage->name.text, &there, error);
+    int code = pj_build_drop_replaced(r->work, name, error);
     if (code == PJ_OK || code == PJ_ESTOPPED || error->retryable)
         return code;
-    pj_log_error(stage->r->log, PJ_LOG_WARNING, error); /* the new one is in place all the same */
+    pj_log_error(r->log, PJ_LOG_WARNING, error);
     pj_error_clear(error);
     return PJ_OK;
+}
+
+int pj_registering_tidy_build(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    bool there;
+    int code = pj_build_clear(r->work, name, &there, error);
+    return code == PJ_OK ? drop_former(r, name, error) : code;
+}
+
+/* Of a build that was begun before, by this daemon or a former one. */
+int pj_registering_give_up(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    const struct pj_deployment *used = &pj_outfit_in_use(r)->deployment;
+    bool there, beside = false;
+    for (int i = 0; i < used->nmodules; i++)
+        beside = beside || used->modules[i].binding.beside;
+    int code = PJ_OK;
+    if (beside) {
+        struct pj_outfit *then = pj_outfit_make(r, NULL, NULL, false, error);
+        code = then ? pj_outfit_check(r, then, NULL, error) : error->code;
+        if (code == PJ_OK)
+            code = pj_outfit_hand_over(r, then, error);
+        else
+            pj_outfit_free(then);
+    }
+    return code == PJ_OK ? pj_build_clear(r->work, name, &there, error) : code;
 }
 
 int pj_registering_build(struct pj_registering *r, const struct pj_deployed_module *module,
@@ -197,9 +228,9 @@ int pj_registering_build(struct pj_registering *r, const struct pj_deployed_modu
         code = swap(&stage, error);
     if (code == PJ_OK)
         catch_up_chained(&stage);
-    if (code == PJ_OK && !request->keep_old)
-        code = drop_former(&stage, error);
-    else if (code != PJ_OK)
+    if (code == PJ_OK)
+        code = drop_former(r, stage.name.text, error);
+    else
         fall_back(&stage, error);
     pj_outfit_free(stage.after);
     return code;

@@ -36,6 +36,9 @@ struct pj_mend pj_registering_mend(struct pj_registering *r, const struct pj_pro
 /* core/registering_build.c */
 int pj_registering_build(struct pj_registering *r, const struct pj_deployed_module *module,
                          const struct pj_request *request, struct pj_error *error);
+/* What is left to do of one whose swap has been committed; of one that is given up, begun before. */
+int pj_registering_tidy_build(struct pj_registering *r, const char *name, struct pj_error *error);
+int pj_registering_give_up(struct pj_registering *r, const char *name, struct pj_error *error);
 /* core/registering_mirrors.c: sees to it that all tables of a setup are mirrored; `wanted_by`: for messages. *added: another
  * outfit is in use now, and this setup is out of date. Without a daemon that cannot be had, PJ_EFAIL. */
 int pj_registering_mirrors(struct pj_registering *r, const struct pj_setup *setup, const char *wanted_by, bool *added,
@@ -46,5 +49,7 @@ int pj_registering_order(struct pj_registering *r, struct pj_deployment *found, 
 char *pj_registering_missing_upstream(struct pj_registering *r, struct pj_deployment *found, const char *name);
 /* core/registering_remove.c */
 int pj_registering_remove(struct pj_registering *r, const struct pj_request *request, struct pj_error *error);
+/* Drops the tables of mirrors that were removed (pgprojector.discarded); what others hang on stays, and is said in the log. */
+int pj_registering_drop_discarded(struct pj_registering *r, struct pj_error *error);
 
 #endif

@@ -106,7 +106,18 @@ static int forget_mirrors(struct pj_session *work, const struct pj_deployment *u
     return code;
 }
 
-static int retire_locked(struct pj_session *work, const char *name, const struct pj_deployment *unwanted,
+/* Nobody knows them as mirrors any more; that they are to be dropped is known from here on. */
+static int discard_mirrors(struct pj_session *work, const struct pj_deployment *unwanted, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < unwanted->nwanted; i++) {
+        const char *params[] = {unwanted->wanted[i].schema, unwanted->wanted[i].name};
+        code = run(work, "INSERT INTO pgprojector.discarded VALUES ($1, $2) ON CONFLICT DO NOTHING", 2, params, error);
+    }
+    return code;
+}
+
+static int retire_locked(struct pj_session *work, const char *name, const struct pj_deployment *unwanted, bool discard,
                          struct pj_error *error)
 {
     static const char retire_sql[] =
@@ -122,18 +133,20 @@ static int retire_locked(struct pj_session *work, const char *name, const struct
         code = run(work, statements[i], 1, &name, error);
     if (code == PJ_OK)
         code = forget_mirrors(work, unwanted, error);
+    if (code == PJ_OK && discard)
+        code = discard_mirrors(work, unwanted, error);
     return code == PJ_OK ? run(work, "UPDATE pgprojector.checkpoint SET version = version + 1, roster = roster + 1", 0,
                                NULL, error)
                          : code;
 }
 
-static int retire(struct pj_session *work, const char *name, const struct pj_deployment *unwanted,
+static int retire(struct pj_session *work, const char *name, const struct pj_deployment *unwanted, bool discard,
                   struct pj_error *error)
 {
     pj_lsn lsn;
     int code = pj_keywork_begin(work, &lsn, error);
     if (code == PJ_OK)
-        code = retire_locked(work, name, unwanted, error);
+        code = retire_locked(work, name, unwanted, discard, error);
     if (code == PJ_OK)
         code = pj_keywork_commit(work, error);
     if (code != PJ_OK)
@@ -142,7 +155,7 @@ static int retire(struct pj_session *work, const char *name, const struct pj_dep
 }
 
 /* Makes what goes on without it, retires, hands over. */
-static int go_on_without(struct pj_registering *r, const char *name, const struct pj_deployment *unwanted,
+static int go_on_without(struct pj_registering *r, const char *name, const struct pj_deployment *unwanted, bool discard,
                          struct pj_error *error)
 {
     struct pj_outfit *after = pj_outfit_make(r, name, NULL, false, error);
@@ -158,7 +171,7 @@ static int go_on_without(struct pj_registering *r, const char *name, const struc
     }
     int code = pj_outfit_check(r, after, NULL, error);
     if (code == PJ_OK)
-        code = retire(r->work, name, unwanted, error);
+        code = retire(r->work, name, unwanted, discard, error);
     if (code == PJ_OK)
         code = pj_standing_roster(r->look, &after->roster, error);
     if (code != PJ_OK) {
@@ -204,13 +217,52 @@ static int drop_target(struct pj_registering *r, const char *name, struct pj_err
     return code;
 }
 
-static int drop(struct pj_registering *r, const char *name, const struct pj_deployment *unwanted,
-                struct pj_error *error)
+/* Dropped or not, it is nobody's matter any more: one that others hang on is the operator's. */
+static int drop_mirror(struct pj_registering *r, const char *schema, const char *table, struct pj_error *error)
+{
+    const char *params[] = {schema, table};
+    struct pj_error ignored;
+    int code = drop_table(r, schema, table, error);
+    if (code != PJ_OK && code != PJ_ECONFIG)
+        return code;
+    int forgotten = run(r->work, "DELETE FROM pgprojector.discarded WHERE schema_name = $1 AND table_name = $2", 2,
+                        params, code == PJ_OK ? error : &ignored);
+    return code == PJ_OK ? forgotten : code;
+}
+
+/* All of them, then the first error. */
+static int drop_mirrors(struct pj_registering *r, struct pj_error *error)
+{
+    struct pj_error next;
+    PGresult *tables;
+    int code = pj_session_query(r->look, &tables,
+                                "SELECT schema_name, table_name FROM pgprojector.discarded d WHERE NOT EXISTS (SELECT "
+                                "FROM pgprojector.mirror m WHERE (m.schema_name, m.table_name) = (d.schema_name, "
+                                "d.table_name)) ORDER BY 1, 2",
+                                0, NULL, error);
+    for (int i = 0; (code == PJ_OK || code == PJ_ECONFIG) && i < PQntuples(tables); i++)
+        if (drop_mirror(r, PQgetvalue(tables, i, 0), PQgetvalue(tables, i, 1), &next) != PJ_OK && code == PJ_OK) {
+            *error = next;
+            code = next.code;
+        }
+    PQclear(tables);
+    return code;
+}
+
+int pj_registering_drop_discarded(struct pj_registering *r, struct pj_error *error)
+{
+    int code = drop_mirrors(r, error);
+    if (code != PJ_ECONFIG)
+        return code;
+    pj_log_error(r->log, PJ_LOG_WARNING, error);
+    pj_error_clear(error);
+    return PJ_OK;
+}
+
+static int drop(struct pj_registering *r, const char *name, struct pj_error *error)
 {
     int code = drop_target(r, name, error);
-    for (int i = 0; code == PJ_OK && i < unwanted->nwanted; i++)
-        code = drop_table(r, unwanted->wanted[i].schema, unwanted->wanted[i].name, error);
-    return code;
+    return code == PJ_OK ? drop_mirrors(r, error) : code;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ remove */
@@ -243,10 +295,10 @@ int pj_registering_remove(struct pj_registering *r, const struct pj_request *req
         code = pj_build_clear(r->work, name, &there, error);
     if (code == PJ_OK) {
         find_unwanted(pj_outfit_in_use(r), name, &configuration, &unwanted);
-        code = go_on_without(r, name, &unwanted, error);
+        code = go_on_without(r, name, &unwanted, request->drop_table, error);
     }
     if (code == PJ_OK && request->drop_table)
-        code = drop(r, name, &unwanted, error);
+        code = drop(r, name, error);
     if (code == PJ_OK)
         pj_log(r->log, PJ_LOG_INFO, "module %s is removed%s", name,
                request->drop_table ? ", with its table" : "; its table stays as it is");

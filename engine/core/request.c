@@ -259,15 +259,14 @@ int pj_request_next(struct pj_session *session, struct pj_request *request, stru
     *found = false;
     PGresult *result;
     int code = pj_session_exec(session,
-                               "DELETE FROM pgprojector.request WHERE ended_at < pg_catalog.now() - interval '1 day'; "
-                               "UPDATE pgprojector.request SET state = 'cancelled', "
-                               "ended_at = pg_catalog.clock_timestamp() WHERE state = 'running' AND cancelled",
+                               "DELETE FROM pgprojector.request WHERE ended_at < pg_catalog.now() - interval '1 day'",
                                error);
     if (code == PJ_OK)
         code = pj_session_query(session, &result,
                                 "UPDATE pgprojector.request SET state = 'running' WHERE id = (SELECT id FROM "
                                 "pgprojector.request WHERE state IN ('waiting', 'running') "
-                                "ORDER BY state = 'waiting', id LIMIT 1) RETURNING id, kind, name, options",
+                                "ORDER BY state = 'waiting', id LIMIT 1) RETURNING id, kind, name, options, cancelled, "
+                                "committed",
                                 0, NULL, error);
     if (code != PJ_OK)
         return failed(error);
@@ -277,6 +276,8 @@ int pj_request_next(struct pj_session *session, struct pj_request *request, stru
         request->kind = kind_of(PQgetvalue(result, 0, 1));
         snprintf(space->name, sizeof space->name, "%s", PQgetvalue(result, 0, 2));
         read_options(request, PQgetvalue(result, 0, 3));
+        request->cancelled = PQgetvalue(result, 0, 4)[0] == 't';
+        request->committed = PQgetvalue(result, 0, 5)[0] == 't';
     }
     PQclear(result);
     return PJ_OK;

@@ -17,6 +17,7 @@ enum pj_request_kind {
 
 struct pj_request {
     int64_t id; /* filled by pj_request_enter */
+    bool cancelled, committed; /* filled by pj_request_next: asked to be given up; begun before, and its effect stands */
     enum pj_request_kind kind;
     const char *name;      /* the module */
     bool fresh;            /* BUILD: also where nothing has changed */
@@ -43,7 +44,8 @@ int pj_request_cancel(struct pj_session *session, const char *name, bool *found,
 
 /*
  * The daemon's side; whoever calls these holds the daemon's lock. *found false: none is waiting. One that was running when the
- * former daemon ended is begun again. Beginning marks it `running`; the name lives in `space`.
+ * former daemon ended is begun again, and one that was cancelled then, so that what it left is undone. Beginning marks it
+ * `running`; the name lives in `space`.
  */
 struct pj_request_space {
     char name[64];

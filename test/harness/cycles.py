@@ -6,6 +6,7 @@ is one of those in which something is killed. `make soak SCENE=name CYCLES=n` ru
 """
 import json
 import random
+import signal
 import subprocess
 import time
 
@@ -62,15 +63,18 @@ class Stage:
         """Sleeps until some moment of what takes as long as `word` took last: a random moment, not a condition."""
         time.sleep(self.rng.random() * self.spans.get(word, 0.3))
 
+    def kill_daemon(self):
+        self.pair.daemon.kill()
+        self.pair.daemon.start()
+        self.count("daemons killed")
+
     def run(self, *words, code=0, kill_daemon=False):
         """A command that must end so; meanwhile the daemon is killed at a random moment, and started again."""
         began = time.monotonic()
         process = self.launch(*words)
         if kill_daemon:
             self.moment(words[0])
-            self.pair.daemon.kill()
-            self.pair.daemon.start()
-            self.count("daemons killed")
+            self.kill_daemon()
         out, err = process.communicate(timeout=60)
         self.spans[words[0]] = time.monotonic() - began
         assert process.returncode == code, f"cycle {self.turn}: {words}: exit {process.returncode}\n{out}\n{err}"
@@ -82,7 +86,33 @@ class Stage:
         self.moment(words[0])
         process.kill()
         process.communicate(timeout=10)
+        poll(lambda: not self.pair.read_value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                                              " AND application_name = %s", (f"pgprojector {words[0]}",)), 20,
+             "the end of its sessions, which may go on with what they were sent")
         self.count("commands killed")
+
+    def requests_ended(self):
+        """What a command has asked for goes on without it."""
+        poll(lambda: not self.pair.read_query("SELECT FROM pgprojector.request WHERE state IN ('waiting', 'running')"), 60,
+             "the requests' end")
+
+    def given_up(self, name, by_signal, kill_daemon):
+        """A build that is given up at a random moment, from elsewhere or by Ctrl-C; it may have been done just before."""
+        process = self.launch("rebuild", name, "--fresh")
+        self.moment("rebuild")
+        if by_signal:
+            process.send_signal(signal.SIGINT)
+        else:
+            asked = self.launch("rebuild", name, "--cancel")
+            out, err = asked.communicate(timeout=60)
+            assert asked.returncode == 0 or "nothing is under way" in err, f"cycle {self.turn}: --cancel: {out}\n{err}"
+        if kill_daemon:
+            self.kill_daemon()
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 or "cancelled" in err or "stopped" in err, \
+            f"cycle {self.turn}: exit {process.returncode}\n{out}\n{err}"
+        self.count("built in spite of it" if process.returncode == 0 else "undone")
+        self.requests_ended()
 
 
 # --------------------------------------------------------------------------------------------------------- the scenes
@@ -176,9 +206,6 @@ def resync(stage):
     daemon.streaming(60)
 
 
-# Scenes of other commands (add and remove a module; rebuild --fresh) belong here.
-
-
 @scene(cycles=100, watched=False, without=("truncate",))
 def corruptions(stage, number=10):
     """Rows changed, missing and extra, sown into mirrors and targets: each is found, and then mended."""
@@ -222,12 +249,40 @@ def registration(stage):
     stage.run("module", "add", "user_unread", kill_daemon=when == 1)
 
 
+@scene(cycles=100)
+def fresh(stage):
+    """A target built anew and swapped in: in one go, kept and rolled back, given up, or the command killed; the daemon is
+    killed on the way now and then."""
+    name = stage.rng.choice(("conversation_summary", "user_conversation_membership"))
+    way = stage.rng.choice(("at once", "rolled back", "cancelled", "Ctrl-C", "killed"))
+    unruly = stage.unruly()
+    stage.count(way)
+    if way == "at once":
+        stage.run("rebuild", name, "--fresh", kill_daemon=unruly)
+    elif way == "rolled back":
+        when = stage.rng.randrange(2) if unruly else None
+        stage.run("rebuild", name, "--fresh", "--keep-old", kill_daemon=when == 0)
+        stage.progress(stage.rng.randrange(5, 60))
+        stage.run("rebuild", name, "--rollback", kill_daemon=when == 1)
+    elif way == "killed":
+        stage.interrupted("rebuild", name, "--fresh")
+        if unruly:
+            stage.kill_daemon()
+        stage.requests_ended()
+    else:
+        stage.given_up(name, by_signal=way == "Ctrl-C", kill_daemon=unruly)
+
+
 # ---------------------------------------------------------------------------------------------------------- running it
 
 def leftovers(pair):
     """What must not be there when nothing is under way."""
     counts = {
         "jobs": "SELECT count(*) FROM pgprojector.job",
+        "requests": "SELECT count(*) FROM pgprojector.request WHERE state IN ('waiting', 'running')",
+        "rows of tables beside": "SELECT count(*) FROM pgprojector.projection WHERE strpos(name, '.') > 0",
+        "dirty rows": "SELECT count(*) FROM pgprojector.dirty_row",
+        "mirrors that are joining": "SELECT count(*) FROM pgprojector.mirror WHERE state <> 'exact'",
         "dirty keys": "SELECT count(*) FROM pgprojector.dirty_key",
         "dead letters": "SELECT count(*) FROM pgprojector.dead_letter",
         "projections that are not live": "SELECT count(*) FROM pgprojector.projection WHERE state NOT IN ('live', 'retired')",
@@ -249,7 +304,8 @@ def finish_cycle(stage):
         stage.pair.settle(stage.rng)
         stage.pair.assert_same(f"after cycle {stage.turn}", timeout=60)
         left = leftovers(stage.pair)
-        assert not left, f"left over after cycle {stage.turn}: {left}"
+        assert not left, (f"left over after cycle {stage.turn}: {left};"
+                          f" {stage.pair.read_query('SELECT * FROM pgprojector.request ORDER BY id DESC LIMIT 3')}")
 
 
 def cycle_through(stage, act, cycles, progress):

@@ -1,0 +1,202 @@
+"""`rebuild --fresh`, `--rollback` and `--keep-old` through a running daemon, under load, and killed on the way: readers see nothing
+of it, it goes on or has been undone, and nothing is left over."""
+import contextlib
+import signal
+import subprocess
+
+import pytest
+
+from harness.cluster import poll
+from harness.daemon import PROGRAM, environment
+from harness.history import populate
+from harness.modules import Modules
+from harness.scenes import SEED, SEND
+from harness.watch import Watcher
+from harness.workload import Workload
+from test_register import live, no_traces, state_of
+
+NAME = "conversation_summary"
+
+# Holds up whoever calls it in a snapshot of his own (the fill does, the stream does not) as long as somebody has lock 7.
+HOLD = """
+    CREATE FUNCTION hold(title text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+    BEGIN
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM pg_advisory_xact_lock_shared(7);
+        END IF;
+        RETURN title;
+    END $$"""
+# Holds up every DROP TABLE as long as somebody has lock 8.
+BRAKE = """
+    CREATE FUNCTION brake() RETURNS event_trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_advisory_xact_lock_shared(8); END';
+    CREATE EVENT TRIGGER brake ON ddl_command_start WHEN TAG IN ('DROP TABLE') EXECUTE FUNCTION brake()"""
+
+
+@pytest.fixture
+def registering(make_pair, tmp_path):
+    modules = Modules(tmp_path)
+    pair = make_pair(config=modules.config)
+    populate(pair, SEED)
+    pair.start()
+    pair.catch_up()
+    pair.modules = modules
+    return pair
+
+
+@contextlib.contextmanager
+def locked(pair, number):
+    conn = pair.read_connection()
+    with contextlib.closing(conn), conn.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (number,))
+        yield
+
+
+def start_command(pair, *words):
+    return subprocess.Popen([PROGRAM, "-c", pair.config, *words], env=environment(pair.write_url, pair.read_url),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process, code=0):
+    out, err = process.communicate(timeout=40)
+    assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
+    return out, err
+
+
+def oid(pair, name=NAME):
+    return pair.read_value("SELECT to_regclass(%s)::oid::bigint", (name,))
+
+
+def job(pair):
+    jobs = pair.command("status", "--json").json["jobs"]
+    return jobs[0] if jobs else {"phase": ""}
+
+
+def await_lock(pair, number):
+    """Somebody waits for it."""
+    poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted",
+                                 (number,)), 20, f"somebody at lock {number}")
+
+
+def restart(pair):
+    pair.daemon.kill()
+    pair.start()
+
+
+def test_under_load(registering):
+    """Anew, anew with the former kept, back: 4 writers, a reader that compares table and mirrors all the time."""
+    pair = registering
+    workload = Workload(pair, SEED, writers=4, pace=0.002).start()
+    with Watcher(pair):
+        for words, said in ((["--fresh"], "built anew"), (["--fresh", "--keep-old"], "is kept"), (["--rollback"], "rolled back")):
+            former, kept = oid(pair), oid(pair, f"{NAME}__kept")
+            result = pair.command("rebuild", NAME, *words)
+            assert result.code == 0 and said in result.out, result
+            assert oid(pair) != former and (kept is None or oid(pair) == kept)
+            assert oid(pair, f"{NAME}__kept") == (former if "--keep-old" in words else None)
+        workload.stop()
+    pair.assert_same("after three swaps")
+    assert pair.command("verify").code == 0
+    no_traces(pair)
+
+
+def test_given_up_or_killed_while_it_fills(registering):
+    """--cancel from elsewhere, Ctrl-C, SIGKILL of the daemon: in the midst of the INSERT."""
+    pair = registering
+    pair.read_query(HOLD)
+    pair.modules.titles(1, "public.hold(c.title) AS title")
+    assert pair.command("module", "add", "titles").code == 0
+    former = oid(pair, "titles")
+
+    def fill():
+        process = start_command(pair, "rebuild", "titles", "--fresh", "--no-verify")
+        await_lock(pair, 7)
+        seen = poll(lambda: job(pair) if job(pair)["phase"] == "filling" else None, 10, "the fill")
+        assert seen["kind"] == "build" and seen["running"], seen
+        return process
+
+    def following(process):
+        """It shows how far it is."""
+        assert any("build titles: filling" in line for line in process.stderr)
+    with locked(pair, 7):
+        process = fill()
+        following(process)
+        assert pair.command("rebuild", "titles", "--cancel").code == 0
+        assert "cancelled" in finished(process, 1)[1]
+        no_traces(pair)
+        process = fill()
+        process.send_signal(signal.SIGINT)
+        assert "cancelled" in finished(process, 1)[1]
+        no_traces(pair)
+        assert oid(pair, "titles") == former
+        process = fill()
+        restart(pair)  # what it has left at work holds the table, and waits for the lock
+        await_lock(pair, 7)
+        pair.write_query("UPDATE conversations SET title = 'meanwhile'")
+        pair.catch_up()
+        process.kill()  # nobody follows the request; it goes on
+        process.communicate()
+        process = start_command(pair, "rebuild", "titles", "--cancel")
+        finished(process)
+        restart(pair)  # cancelled, but nobody has undone it
+        poll(lambda: not pair.read_query("SELECT FROM pgprojector.request WHERE state = 'running'"), 20)
+        no_traces(pair)
+        process = fill()
+        restart(pair)
+    out, err = finished(process)
+    assert "built anew" in out, (out, err)
+    assert oid(pair, "titles") != former
+    assert pair.read_query("SELECT DISTINCT title FROM titles") == [("meanwhile",)]
+    assert pair.command("verify").code == 0
+    no_traces(pair)
+
+
+@pytest.mark.parametrize("way", ["at once", "kept", "back"])
+def test_killed_after_the_swap(registering, way):
+    """What is committed is not done a second time: a rollback rolled back, a kept table replaced by its successor."""
+    pair = registering
+    first = oid(pair)
+    if way == "back":
+        assert pair.command("rebuild", NAME, "--fresh", "--keep-old").code == 0
+    former, kept = oid(pair), oid(pair, f"{NAME}__kept")
+    pair.read_query(BRAKE)
+    with locked(pair, 8):
+        process = start_command(pair, "rebuild", NAME, {"at once": "--fresh", "kept": "--fresh", "back": "--rollback"}[way],
+                                *(["--keep-old"] if way == "kept" else []))
+        poll(lambda: oid(pair) != former, 20, "the swap", interval=0.001)
+        if way != "kept":
+            await_lock(pair, 8)
+        swapped = oid(pair)
+        pair.daemon.kill()
+        pair.read_query("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        pair.write_query(SEND, (3,))
+    pair.start()
+    finished(process)
+    assert oid(pair) == swapped and (way != "back" or swapped == kept == first)
+    assert oid(pair, f"{NAME}__kept") == (former if way == "kept" else None)
+    pair.assert_same("after it went on")
+    if way == "kept":
+        assert pair.command("rebuild", NAME, "--drop-kept").code == 0
+    no_traces(pair)
+
+
+def test_a_removal_is_killed_before_it_drops(registering):
+    """Its mirror is known until it is dropped."""
+    pair = registering
+    pair.write_query("CREATE TABLE further (id uuid PRIMARY KEY); INSERT INTO further SELECT gen_random_uuid()")
+    pair.modules.titles(sources='{"further", "id", NULL},')
+    assert pair.command("module", "add", "titles").code == 0
+    pair.read_query(BRAKE)
+    with locked(pair, 8):
+        process = start_command(pair, "module", "remove", "titles", "--drop-table")
+        await_lock(pair, 8)
+        pair.daemon.kill()
+        pair.read_query("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    pair.start()
+    finished(process)
+    assert state_of(pair, "titles")[0] == "retired" and oid(pair, "titles") is None and oid(pair, "further") is None
+    assert pair.read_query("SELECT * FROM pgprojector.discarded") == []
+    assert pair.command("module", "add", "titles").code == 0
+    live(pair, "titles")
+    assert pair.read_value("SELECT count(*) FROM further") == 1
+    no_traces(pair)
