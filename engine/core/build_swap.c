@@ -197,10 +197,10 @@ static int note_request(struct swap *swap, struct pj_error *error)
     char id[24];
     snprintf(id, sizeof id, "%lld", (long long)swap->build->request);
     const char *params[] = {id};
-    return swap->build->request ? pj_build_run(swap->work,
-                                               "UPDATE pgprojector.request SET committed = true WHERE id = $1::bigint",
-                                               1, params, error)
-                                : PJ_OK;
+    return swap->build->request
+               ? pj_build_run(swap->work, "UPDATE pgprojector.request SET committed = true WHERE id = $1::bigint", 1,
+                              params, error)
+               : PJ_OK;
 }
 
 static int enter(struct swap *swap, const char *kept_table, struct pj_error *error)
@@ -330,7 +330,8 @@ static void drop_former(struct pj_build *build)
 {
     struct pj_error error;
     bool there;
-    if (build->keep_old || build->drop_later || pj_build_drop_kept(build->mend->work, build->name, &there, &error) == PJ_OK || !build->log)
+    if (build->keep_old || build->drop_later ||
+        pj_build_drop_kept(build->mend->work, build->name, &there, &error) == PJ_OK || !build->log)
         return;
     pj_error_hint(&error, "`pgprojector rebuild %s --drop-kept` drops it later", build->name);
     pj_log_error(build->log, PJ_LOG_WARNING, &error);

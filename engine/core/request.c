@@ -258,9 +258,8 @@ int pj_request_next(struct pj_session *session, struct pj_request *request, stru
     *request = (struct pj_request){.name = space->name};
     *found = false;
     PGresult *result;
-    int code = pj_session_exec(session,
-                               "DELETE FROM pgprojector.request WHERE ended_at < pg_catalog.now() - interval '1 day'",
-                               error);
+    int code = pj_session_exec(
+        session, "DELETE FROM pgprojector.request WHERE ended_at < pg_catalog.now() - interval '1 day'", error);
     if (code == PJ_OK)
         code = pj_session_query(session, &result,
                                 "UPDATE pgprojector.request SET state = 'running' WHERE id = (SELECT id FROM "

@@ -17,7 +17,8 @@ enum pj_request_kind {
 
 struct pj_request {
     int64_t id; /* filled by pj_request_enter */
-    bool cancelled, committed; /* filled by pj_request_next: asked to be given up; begun before, and its effect stands */
+    bool cancelled,
+        committed; /* filled by pj_request_next: asked to be given up; begun before, and its effect stands */
     enum pj_request_kind kind;
     const char *name;      /* the module */
     bool fresh;            /* BUILD: also where nothing has changed */
