@@ -252,12 +252,26 @@ static void relax(struct pj_control *control)
     control->pause_ms = PAUSE_MS;
 }
 
+/* What has arrived, be it in the answer to a statement: then the socket does not show it any more. */
+static bool hear(struct pj_control *control)
+{
+    bool heard = false;
+    for (PGnotify *notice; (notice = PQnotifies(pj_session_conn(control->session))); heard = true) {
+        if (strcmp(notice->extra, "request") == 0)
+            pj_waker_call(&control->listener);
+        PQfreemem(notice);
+    }
+    return heard;
+}
+
 /* Waits for a NOTIFY, a ring, or the time to be over; without a session for the latter two. */
 static int wait_for_news(struct pj_control *control, int milliseconds, struct pj_error *error)
 {
     PGconn *conn = control->session ? pj_session_conn(control->session) : NULL;
     struct pollfd fds[2] = {{.fd = control->wake_fd, .events = POLLIN},
                             {.fd = conn ? PQsocket(conn) : -1, .events = POLLIN}};
+    if (conn && hear(control))
+        return PJ_OK;
     poll(fds, 2, milliseconds);
     uint64_t rings;
     ssize_t count = read(control->wake_fd, &rings, sizeof rings);
@@ -266,11 +280,7 @@ static int wait_for_news(struct pj_control *control, int milliseconds, struct pj
         return PJ_OK;
     if (!PQconsumeInput(conn))
         return pj_pg_error(error, conn, NULL, PJ_READ);
-    for (PGnotify *notice; (notice = PQnotifies(conn));) {
-        if (strcmp(notice->extra, "request") == 0)
-            pj_waker_call(&control->listener);
-        PQfreemem(notice);
-    }
+    hear(control);
     return PJ_OK;
 }
 

@@ -93,7 +93,7 @@ class Stage:
 
     def requests_ended(self):
         """What a command has asked for goes on without it."""
-        poll(lambda: not self.pair.read_query("SELECT FROM pgprojector.request WHERE state IN ('waiting', 'running')"), 60,
+        poll(lambda: not self.pair.read_query("SELECT id FROM pgprojector.request WHERE state IN ('waiting', 'running')"), 60,
              "the requests' end")
 
     def given_up(self, name, by_signal, kill_daemon):
@@ -304,7 +304,7 @@ def finish_cycle(stage):
         stage.pair.settle(stage.rng)
         stage.pair.assert_same(f"after cycle {stage.turn}", timeout=60)
         left = leftovers(stage.pair)
-        assert not left, (f"left over after cycle {stage.turn}: {left};"
+        assert not left, (f"left over after cycle {stage.turn}: {left}; so far {stage.figures};"
                           f" {stage.pair.read_query('SELECT * FROM pgprojector.request ORDER BY id DESC LIMIT 3')}")
 
 

@@ -139,7 +139,7 @@ def test_given_up_or_killed_while_it_fills(registering):
         process = start_command(pair, "rebuild", "titles", "--cancel")
         finished(process)
         restart(pair)  # cancelled, but nobody has undone it
-        poll(lambda: not pair.read_query("SELECT FROM pgprojector.request WHERE state = 'running'"), 20)
+        poll(lambda: not pair.read_query("SELECT id FROM pgprojector.request WHERE state = 'running'"), 20)
         no_traces(pair)
         process = fill()
         restart(pair)
@@ -200,3 +200,18 @@ def test_a_removal_is_killed_before_it_drops(registering):
     live(pair, "titles")
     assert pair.read_value("SELECT count(*) FROM further") == 1
     no_traces(pair)
+
+
+def test_a_request_is_heard_while_the_daemon_writes_its_row(registering):
+    """The NOTIFY then comes with the answer to another statement, and does not show at the socket any more."""
+    pair = registering
+    pair.modules.titles()
+    blocker = pair.read_connection()
+    blocker.autocommit = False
+    with contextlib.closing(blocker), blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE pgprojector.daemon")
+        poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks WHERE relation = 'pgprojector.daemon'::regclass"
+                                     " AND NOT granted"), 20, "the daemon at its row", interval=0.001)
+        pair.read_query("INSERT INTO pgprojector.request (kind, name) VALUES ('build', 'titles');"
+                        "NOTIFY pgprojector, 'request'")
+    live(pair, "titles")

@@ -46,7 +46,7 @@ def live(pair, name, version=1, timeout=30):
 
 def settled(pair):
     """All requests have ended."""
-    poll(lambda: not pair.read_query("SELECT FROM pgprojector.request WHERE state IN ('waiting', 'running')"), 20)
+    poll(lambda: not pair.read_query("SELECT id FROM pgprojector.request WHERE state IN ('waiting', 'running')"), 20)
 
 
 def assert_titles(pair, columns="title"):
