@@ -255,6 +255,7 @@ int pj_run(struct pj_app *app, struct pj_error *error)
     struct pj_guard *guard = NULL;
     int code = pj_start_open(&run.start, app, true, error);
     run.start.guilty = pj_guard_guilty(&run.start.guilt);
+    pj_former_images_find(&run.start.former);
     if (code == PJ_OK)
         code = watch_modules(&run.start, &guard, error);
     pj_reload_init(&run.reload, app);
@@ -263,6 +264,7 @@ int pj_run(struct pj_app *app, struct pj_error *error)
     if (code == PJ_OK) {
         say_hello(&run.start);
         code = pj_start_make_ready(&run.start, error);
+        pj_former_images_close(&run.start.former);
     }
     if (code == PJ_OK)
         code = stream_on(&run, error);

@@ -239,7 +239,8 @@ static int open_setup(struct pj_start *start, struct pj_error *error)
     if (code == PJ_OK)
         code = pj_standing_roster(start->read, &outfit->roster, error);
     if (code == PJ_OK)
-        code = pj_roster_open(&outfit->setup, &outfit->deployment, write, start->read, &start->app->log, error);
+        code = pj_roster_open_again(&outfit->setup, &outfit->deployment, &start->former, write, start->read,
+                                    &start->app->log, error);
     pj_session_close(write);
     return code;
 }
@@ -285,6 +286,19 @@ static void warn_of_other_slot(const struct pj_start *start)
                wanted, has);
 }
 
+/* What was being built beside: its request ends with this as its reason, and what served goes on. */
+static int give_up_guilty(struct pj_start *start, struct pj_error *error)
+{
+    const struct pj_guilt *guilt = &start->guilt;
+    bool found;
+    int code = pj_pause_guilty(start->read, guilt->projection, guilt->what, &found, error);
+    if (code != PJ_OK)
+        return code;
+    start->guilty = false;
+    pj_log(&start->app->log, PJ_LOG_ERROR, "the build of %s is given up: %s", guilt->projection, guilt->what);
+    return PJ_OK;
+}
+
 /* Before anything is streamed: its apply() must not be called again. */
 static int pause_guilty(struct pj_start *start, struct pj_error *error)
 {
@@ -319,7 +333,7 @@ static int try_write_side(struct pj_start *start, struct pj_error *error)
     if (code == PJ_OK)
         code = pj_setup_check_read(&start->outfit->setup, start->read, error);
     if (code == PJ_OK && start->guilty)
-        code = pause_guilty(start, error);
+        code = strchr(start->guilt.projection, '.') ? give_up_guilty(start, error) : pause_guilty(start, error);
     if (code == PJ_OK && start->daemon)
         code = pj_roster_stand_still(&start->outfit->setup, &start->outfit->deployment, start->read, &start->app->log,
                                      error);

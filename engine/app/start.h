@@ -28,6 +28,7 @@ struct pj_start {
     struct pj_checkpoint checkpoint;
     bool guilty; /* a module's fault has ended the process before this one: its projection is to be paused */
     struct pj_guilt guilt;
+    struct pj_former_images former; /* that process's modules, until they are taken or of no use */
 
     /* waiting for what is down */
     struct pj_backoff backoff;

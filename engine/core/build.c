@@ -35,7 +35,8 @@ int pj_build_read_row(struct pj_session *session, const char *name, const char *
     *row = (struct pj_build_row){.oid = "0"};
     int code = pj_session_query(session, &result,
                                 "SELECT p.target_schema, p.target_table, p.state, p.module_version, p.definition, "
-                                "pg_catalog.substr(CASE WHEN p.reason LIKE 'kept as %' THEN p.reason END, 9), "
+                                "pg_catalog.substr(CASE WHEN p.reason LIKE 'kept as %' "
+                                "THEN pg_catalog.split_part(p.reason, pg_catalog.chr(10), 1) END, 9), "
                                 "coalesce((SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
                                 "ON n.oid = c.relnamespace WHERE n.nspname = p.target_schema "
                                 "AND c.relname = p.target_table), 0) "
@@ -170,8 +171,7 @@ int pj_build_clear_within(struct pj_session *work, const char *name, int64_t job
         code = end_orphans(work, &next, error);
     if (code != PJ_OK || !next.there)
         return code;
-    code = *next.kept_as ? keep_again(work, name, &next, error) : drop_row(work, name, PJ_NEXT_NAME, &next, error);
-    return code == PJ_OK ? pj_keywork_changed(work, error) : code;
+    return *next.kept_as ? keep_again(work, name, &next, error) : drop_row(work, name, PJ_NEXT_NAME, &next, error);
 }
 
 /* A keywork transaction that does not wait long for whoever has a lock on a table of ours that is no longer in use. */
@@ -321,6 +321,7 @@ static int check_way(struct pj_session *work, const struct pj_build *build, stru
     return code == PJ_OK ? pj_build_carry_settings(work, &former, &next, error) : code;
 }
 
+/* The checkpoint's version stays: what the pipeline holds in memory has nothing of it, until it is handed a setup that has. */
 static int prepare(struct pj_build *build, struct pj_error *error)
 {
     struct pj_session *work = build->mend->work;
@@ -334,8 +335,6 @@ static int prepare(struct pj_build *build, struct pj_error *error)
         code = check_way(work, build, error);
     if (code == PJ_OK)
         code = pj_build_check_chained(build, work, error);
-    if (code == PJ_OK)
-        code = pj_keywork_changed(work, error);
     return end(work, code, error);
 }
 

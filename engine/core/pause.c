@@ -75,18 +75,21 @@ int pj_pause(struct pj_session *work, const char *name, bool *changed, struct pj
     return pj_error_wrap(error, "pause %s", name);
 }
 
-/* One that is being built stays what it is, without its apply(). */
+/* One that is being built stays what it is, without its apply(); how the table of a rollback was called stays noted. */
 static int switch_off(struct pj_session *work, const char *name, const char *reason, bool *found,
                       struct pj_error *error)
 {
     const char *params[] = {name, reason};
     PGresult *result;
-    int code = pj_session_query(work, &result,
-                                "UPDATE pgprojector.projection SET apply_off = true, reason = $2, "
-                                "since = pg_catalog.clock_timestamp(), "
-                                "state = CASE WHEN state IN ('live', 'failing') THEN 'paused' ELSE state END "
-                                "WHERE name = $1",
-                                2, params, error);
+    int code = pj_session_query(
+        work, &result,
+        "UPDATE pgprojector.projection SET apply_off = true, reason = CASE WHEN reason LIKE 'kept as %' "
+        "THEN pg_catalog.split_part(reason, pg_catalog.chr(10), 1) || pg_catalog.chr(10) || $2 "
+        "ELSE $2 END, "
+        "since = pg_catalog.clock_timestamp(), "
+        "state = CASE WHEN state IN ('live', 'failing') THEN 'paused' ELSE state END "
+        "WHERE name = $1",
+        2, params, error);
     *found = code == PJ_OK && strcmp(PQcmdTuples(result), "1") == 0;
     PQclear(result);
     return code == PJ_OK && *found ? pj_keywork_changed(work, error) : code;

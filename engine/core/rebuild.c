@@ -202,7 +202,7 @@ static int check_shape(struct pj_mend *mend, struct pj_error *error)
 
 /* --------------------------------------------------------------------------------------------------- other version */
 
-static int take_daemons_lock(struct pj_session *look, struct pj_error *error)
+static int take_daemons_lock(struct pj_session *look, const char *name, struct pj_error *error)
 {
     bool mine;
     char *holder;
@@ -211,7 +211,10 @@ static int take_daemons_lock(struct pj_session *look, struct pj_error *error)
         code = pj_error_set(error, PJ_EFAIL,
                             "the module is not as it was when the table was built, and a daemon is running: %s",
                             holder ? holder : "unknown");
-        pj_error_hint(error, "it has the former module in memory and would go on by it: stop it, rebuild, start it");
+        pj_error_hint(error,
+                      "it has the former module in memory; let it build the new one's table beside: pgprojector "
+                      "rebuild %s --fresh",
+                      name);
     }
     pj_free(holder);
     return code;
@@ -271,7 +274,7 @@ static int look_first(struct pj_mend *mend, struct pj_rebuild_result *result, st
     code = pj_projection_check_recorded(mend->job.session, mend->projection, error);
     result->new_version = code == PJ_ECONFIG;
     if (result->new_version)
-        return take_daemons_lock(mend->job.session, error);
+        return take_daemons_lock(mend->job.session, mend->projection->name, error);
     if (code == PJ_OK && strcmp(state, "live") != 0) {
         code = pj_error_set(error, PJ_EFAIL, "it is %s", state);
         if (strcmp(state, "paused") == 0)

@@ -208,8 +208,9 @@ static int check_innocent(struct pj_registering *r, const char *name, struct pj_
 {
     PGresult *result;
     int code = pj_session_query(r->look, &result,
-                                "SELECT reason FROM pgprojector.projection WHERE name = $1 || '.next' AND apply_off", 1,
-                                &name, error);
+                                "SELECT pg_catalog.regexp_replace(reason, '^kept as [^\n]*\n', '') "
+                                "FROM pgprojector.projection WHERE name = $1 || '.next' AND apply_off",
+                                1, &name, error);
     if (code == PJ_OK && PQntuples(result) == 1) {
         struct pj_error ignored; /* else with the next survey */
         bool there;

@@ -331,9 +331,22 @@ static int judge(const struct pj_projection *projection, struct pj_session *read
     return code;
 }
 
-/* *left: how many had to be left out. */
-static int leave_out_unfit(struct pj_deployment *deployment, const struct pj_setup *setup, struct pj_session *read,
-                           const struct pj_log *log, int *left, struct pj_error *error)
+/* It is judged anew then; false: there is no other to try. */
+static bool try_former(struct pj_deployed_module *module, struct pj_former_images *former)
+{
+    const char *slash = strrchr(module->path, '/');
+    struct pj_module_image *image = former ? pj_former_images_take(former, slash ? slash + 1 : module->path) : NULL;
+    if (!image)
+        return false;
+    pj_module_image_release(module->image);
+    module->image = image;
+    return true;
+}
+
+/* *left: how many had to be left out, or are to be judged anew. */
+static int leave_out_unfit(struct pj_deployment *deployment, const struct pj_setup *setup,
+                           struct pj_former_images *former, struct pj_session *read, const struct pj_log *log,
+                           int *left, struct pj_error *error)
 {
     int code = PJ_OK;
     *left = 0;
@@ -343,7 +356,9 @@ static int leave_out_unfit(struct pj_deployment *deployment, const struct pj_set
         const struct pj_projection *projection = projection_of(setup, name.text);
         if (projection)
             code = judge(projection, read, &why, error);
-        if (code == PJ_OK && why) {
+        if (code == PJ_OK && why && try_former(&deployment->modules[i], former)) {
+            ++*left;
+        } else if (code == PJ_OK && why) {
             leave_out(deployment, i, log, PJ_LOG_WARNING, why);
             ++*left;
         }
@@ -361,6 +376,13 @@ static void keep_images(struct pj_deployment *deployment, const struct pj_setup 
 
 int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, struct pj_session *write,
                    struct pj_session *read, const struct pj_log *log, struct pj_error *error)
+{
+    return pj_roster_open_again(setup, deployment, NULL, write, read, log, error);
+}
+
+int pj_roster_open_again(struct pj_setup *setup, struct pj_deployment *deployment, struct pj_former_images *former,
+                         struct pj_session *write, struct pj_session *read, const struct pj_log *log,
+                         struct pj_error *error)
 {
     struct pj_checkpoint checkpoint;
     bool installed;
@@ -380,10 +402,12 @@ int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, str
     if (code == PJ_OK)
         code = pj_setup_open(setup, deployment, write, read, error);
     if (code == PJ_OK && complete)
-        code = leave_out_unfit(deployment, setup, read, log, &left, error);
-    if (code == PJ_OK && left) {
+        code = leave_out_unfit(deployment, setup, former, read, log, &left, error);
+    while (code == PJ_OK && left) {
         pj_setup_close(setup);
         code = pj_setup_open(setup, deployment, write, read, error);
+        if (code == PJ_OK)
+            code = leave_out_unfit(deployment, setup, former, read, log, &left, error);
     }
     if (code != PJ_OK)
         pj_setup_close(setup);

@@ -75,6 +75,12 @@ int pj_roster_want_mirrors(struct pj_deployment *deployment, struct pj_session *
 int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, struct pj_session *write,
                    struct pj_session *read, const struct pj_log *log, struct pj_error *error);
 
+/* As pj_roster_open; a module whose file is of another version or definition than its table is taken from `former`
+ * where its like is there, and serves. */
+int pj_roster_open_again(struct pj_setup *setup, struct pj_deployment *deployment, struct pj_former_images *former,
+                         struct pj_session *write, struct pj_session *read, const struct pj_log *log,
+                         struct pj_error *error);
+
 /* What the reason of a projection begins with that stands still because its module does not serve. */
 #define PJ_STANDS_STILL "stands still: "
 

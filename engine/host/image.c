@@ -12,11 +12,14 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -30,6 +33,8 @@ struct pj_module_image {
 };
 
 enum { PIECE = 1 << 16, NAME_SIZE = 40 };
+
+#define MEMORY_NAME "pgprojector:"
 
 static void name_of(int fd, char name[NAME_SIZE])
 {
@@ -64,7 +69,9 @@ static int copy_to_memory(const char *path, XXH128_hash_t *digest)
     if (from < 0)
         return -1;
     const char *base = strrchr(path, '/');
-    int fd = memfd_create(base ? base + 1 : path, MFD_CLOEXEC);
+    char name[NAME_MAX];
+    snprintf(name, sizeof name, MEMORY_NAME "%.200s", base ? base + 1 : path);
+    int fd = memfd_create(name, 0); /* stays over the exec of a guard: see pj_former_images_find */
     bool whole = copy(from, fd, digest);
     close(from);
     if (whole || fd < 0)
@@ -131,4 +138,77 @@ void pj_module_image_release(struct pj_module_image *image)
     else if (image->fd >= 0)
         close(image->fd);
     pj_free(image);
+}
+
+/* ------------------------------------------------------------------------------------------------- of a former process */
+
+/* What the link of a descriptor says where it is one of ours: "/memfd:pgprojector:NAME.so (deleted)". */
+static bool read_name(int fd, char *name, size_t size)
+{
+    static const char before[] = "/memfd:" MEMORY_NAME, after[] = " (deleted)";
+    char link[NAME_SIZE], target[NAME_MAX + 64];
+    name_of(fd, link);
+    ssize_t length = readlink(link, target, sizeof target - 1);
+    if (length < (ssize_t)(sizeof before + sizeof after))
+        return false;
+    target[length] = '\0';
+    char *end = target + length - (sizeof after - 1);
+    if (strncmp(target, before, sizeof before - 1) != 0 || strcmp(end, after) != 0)
+        return false;
+    *end = '\0';
+    return (size_t)snprintf(name, size, "%s", target + sizeof before - 1) < size;
+}
+
+void pj_former_images_find(struct pj_former_images *former)
+{
+    const int most = sizeof former->of / sizeof *former->of;
+    former->count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    for (struct dirent *entry; directory && (entry = readdir(directory)) && former->count < most;) {
+        int fd = (int)strtol(entry->d_name, NULL, 10);
+        if (read_name(fd, former->of[former->count].name, sizeof former->of->name))
+            former->of[former->count++].fd = fd;
+    }
+    if (directory)
+        closedir(directory);
+}
+
+static struct pj_module_image *open_former(int fd)
+{
+    struct pj_module_image *image = pj_alloc(sizeof *image);
+    char name[NAME_SIZE];
+    name_of(fd, name);
+    int from = open(name, O_RDONLY | O_CLOEXEC);
+    atomic_init(&image->users, 1);
+    image->fd = fd;
+    image->handle = from >= 0 ? open_memory(fd) : NULL;
+    if (from >= 0) {
+        copy(from, -1, &image->digest);
+        close(from);
+    }
+    if (image->handle)
+        return image;
+    close(fd);
+    pj_free(image);
+    return NULL;
+}
+
+struct pj_module_image *pj_former_images_take(struct pj_former_images *former, const char *name)
+{
+    struct pj_module_image *image = NULL;
+    for (int i = 0; !image && i < former->count;) {
+        if (strcmp(former->of[i].name, name) != 0) {
+            i++;
+            continue;
+        }
+        image = open_former(former->of[i].fd);
+        former->of[i] = former->of[--former->count];
+    }
+    return image;
+}
+
+void pj_former_images_close(struct pj_former_images *former)
+{
+    while (former->count)
+        close(former->of[--former->count].fd);
 }

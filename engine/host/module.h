@@ -18,6 +18,23 @@ struct pj_module_image *pj_module_image_share(struct pj_module_image *image); /*
 void pj_module_image_release(struct pj_module_image *image);                  /* NULL is fine */
 bool pj_module_image_same(const struct pj_module_image *a, const struct pj_module_image *b); /* the same bytes */
 
+/*
+ * The images that the process had before a guard replaced it (host/guard.h): they stay open over an exec. So a projection may
+ * go on with the module that served, where the file is another by now.
+ */
+struct pj_former_images {
+    int count;
+    struct {
+        int fd;
+        char name[72]; /* of the file, without its directory */
+    } of[64];
+};
+/* To be called before any module is loaded. */
+void pj_former_images_find(struct pj_former_images *former);
+/* One of that file name, which is the caller's to release and is found no more; NULL: there is none any more. */
+struct pj_module_image *pj_former_images_take(struct pj_former_images *former, const char *name);
+void pj_former_images_close(struct pj_former_images *former);
+
 /* What [module NAME] may say of any module; no option may have that name. */
 #define PJ_ON_ERROR "on_error"
 
