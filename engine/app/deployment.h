@@ -6,8 +6,8 @@
 #include "core/deployment.h"
 
 /*
- * Fills the deployment from a resolved configuration. Modules are looked for on disk; those that have a section, and load, are
- * opened to check that its keys are known to them. PJ_ECONFIG. The deployment owns all it points to.
+ * Fills the deployment from a resolved configuration. Modules are looked for on disk; those that have a section, and
+ * load, are opened to check that its keys are known to them. PJ_ECONFIG. The deployment owns all it points to.
  */
 int pj_deployment_make(struct pj_deployment *deployment, const struct pj_config *config, struct pj_error *error);
 

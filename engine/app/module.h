@@ -14,11 +14,12 @@ int pj_module_add_command(struct pj_app *app, struct pj_error *error);
 int pj_module_remove_command(struct pj_app *app, struct pj_error *error);
 int pj_module_list_command(struct pj_app *app, struct pj_error *error);
 
-/* `module check` of the operands' files, as far as they are here and without the databases, which says something only where there are faults: then PJ_ECONFIG. */
+/* `module check` of the operands' files, as far as they are here and without the databases, which says something
+ * only where there are faults: then PJ_ECONFIG. */
 int pj_module_check_quietly(struct pj_app *app, struct pj_error *error);
 
-/* The file of a module: as given where it is a path (has a slash or ends with .so), else NAME.so in the module directory,
- * or among the examples beside it. To be freed. */
+/* The file of a module: as given where it is a path (has a slash or ends with .so), else NAME.so in the module
+ * directory, or among the examples beside it. To be freed. */
 char *pj_module_file(const struct pj_app *app, const char *name);
 
 /* Configuration for work that can do without databases: file and environment are read; a missing URL is no error. */
@@ -38,8 +39,8 @@ struct pj_module_databases {
     const struct pj_config *config;  /* by which those are bound */
 };
 
-/* Holds a loaded module against the databases: tables, columns, definition, merges, indexes. Changes nothing: what it makes
- * on the read database is temporary, and rolled back. */
+/* Holds a loaded module against the databases: tables, columns, definition, merges, indexes. Changes nothing: what
+ * it makes on the read database is temporary, and rolled back. */
 void pj_module_probe(const struct pj_module *module, const struct pj_binding *binding,
                      const struct pj_module_databases *databases, struct pj_module_report *report);
 

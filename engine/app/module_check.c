@@ -46,7 +46,7 @@ static void open_side(struct check_run *run, enum pj_side side, struct pj_sessio
     pj_fault_list_add(&run->unreachable, &error);
 }
 
-/* ----------------------------------------------------------------------------------------------------- two of a kind */
+/* ---------------------------------------------------------------------------------------------------- two of a kind */
 
 static void check_unique(struct check_run *run, const char *kind, const char *name, struct pj_module_report *report)
 {

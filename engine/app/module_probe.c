@@ -1,7 +1,7 @@
 /*
- * A module against real databases, for `module check`: tables and columns here, SQL in module_probe_sql.c. One fault must
- * not hide the next: therefore each question is asked of a reduced copy of the descriptor (all tables and one column;
- * the definition alone; the definition and one stream).
+ * A module against real databases, for `module check`: tables and columns here, SQL in module_probe_sql.c. One fault
+ * must not hide the next: therefore each question is asked of a reduced copy of the descriptor (all tables and one
+ * column; the definition alone; the definition and one stream).
  */
 #include "app/module_probe.h"
 #include "base/mem.h"

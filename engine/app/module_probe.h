@@ -1,4 +1,5 @@
-/* What the two halves of `module check`'s probe share: tables and columns (module_probe.c), SQL (module_probe_sql.c). */
+/* What the two halves of `module check`'s probe share: tables and columns (module_probe.c), SQL
+ * (module_probe_sql.c). */
 #ifndef PJ_APP_MODULE_PROBE_H
 #define PJ_APP_MODULE_PROBE_H
 

@@ -1,9 +1,10 @@
 /*
  * `module record`: a fixture of what happens on the write database now.
  *
- * A temporary slot is made, with its snapshot exported: that snapshot is the state just before the first recorded change,
- * so the old rows that the stream does not carry are read under it, exactly, and no mirror is needed. Everything recorded
- * is collected in one batch, in which a row that changes several times is one change, as a daemon would see it.
+ * A temporary slot is made, with its snapshot exported: that snapshot is the state just before the first recorded
+ * change, so the old rows that the stream does not carry are read under it, exactly, and no mirror is needed.
+ * Everything recorded is collected in one batch, in which a row that changes several times is one change, as a daemon
+ * would see it.
  */
 #include "app/deployment.h"
 #include "app/module.h"

@@ -1,6 +1,6 @@
 /*
- * `module add`, `module remove`: asked of the daemon, where one runs (core/request.h), else done here, with its lock held
- * (core/registering.h).
+ * `module add`, `module remove`: asked of the daemon, where one runs (core/request.h), else done here, with its lock
+ * held (core/registering.h).
  */
 #include "app/deployment.h"
 #include "app/module.h"
@@ -53,7 +53,8 @@ static int put_on(struct pj_scope *scope, struct pj_registering *r, struct pj_se
     return code;
 }
 
-/* What cannot serve until the request is carried out, as the module to be built and what reads its table, stands still meanwhile. */
+/* What cannot serve until the request is carried out, as the module to be built and what reads its table, stands
+ * still meanwhile. */
 static int begin_here(struct pj_scope *scope, struct pj_registering *r, struct pj_session *read, struct pj_error *error)
 {
     int code = put_on(scope, r, read, error);

@@ -1,6 +1,7 @@
 /*
- * For `module check`: a source may be another module's table. Of those that lie about the one that keeps it is taken, with the
- * sources that it has, which may be other modules' tables again; its table is made from its definition, as the mirrors are.
+ * For `module check`: a source may be another module's table. Of those that lie about the one that keeps it is taken,
+ * with the sources that it has, which may be other modules' tables again; its table is made from its definition, as the
+ * mirrors are.
  */
 #include "app/deployment.h"
 #include "app/module_probe.h"

@@ -1,6 +1,7 @@
 /*
- * See rebuild_fresh.h. With a daemon it is a request (core/request.h), which the daemon serves while all goes on. Without one this
- * process holds the daemon's lock and does the same itself: no stream moves, so nothing has to be noted.
+ * See rebuild_fresh.h. With a daemon it is a request (core/request.h), which the daemon serves while all goes on.
+ * Without one this process holds the daemon's lock and does the same itself: no stream moves, so nothing has to be
+ * noted.
  */
 #include "app/rebuild_fresh.h"
 
@@ -131,7 +132,7 @@ static int build_here(struct pj_scope *scope, const char *name, struct pj_error 
     return code;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- verbs */
+/* ------------------------------------------------------------------------------------------------------------ verbs */
 
 int pj_rebuild_fresh(struct pj_app *app, const char *name, struct pj_error *error)
 {

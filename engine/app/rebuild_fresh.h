@@ -4,7 +4,8 @@
 
 #include "app/app.h"
 
-/* A table built beside and swapped in (or the kept one, app->options.rollback): by the daemon, where one runs, else here. */
+/* A table built beside and swapped in (or the kept one, app->options.rollback): by the daemon, where one runs, else
+ * here. */
 int pj_rebuild_fresh(struct pj_app *app, const char *name, struct pj_error *error);
 
 int pj_rebuild_drop_kept(struct pj_app *app, const char *name, struct pj_error *error);

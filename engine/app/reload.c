@@ -1,6 +1,6 @@
 /*
- * See reload.h. Modules, their sections and the log level may change; everything else belongs to connections, to the slot, or to memory
- * that is there already, and keeps its value until the daemon is started again.
+ * See reload.h. Modules, their sections and the log level may change; everything else belongs to connections, to the
+ * slot, or to memory that is there already, and keeps its value until the daemon is started again.
  */
 #include "app/reload.h"
 

@@ -16,8 +16,9 @@ void pj_reload_init(struct pj_reload *reload, struct pj_app *app);
 void pj_reload_free(struct pj_reload *reload);
 
 /*
- * Reads file and environment again and makes a deployment of them (deploy of core/registering.h; `context`: the pj_reload). What cannot
- * change while the daemon runs stays as it was, and the log names it. Thread-safe. PJ_ECONFIG: then nothing has changed.
+ * Reads file and environment again and makes a deployment of them (deploy of core/registering.h; `context`: the
+ * pj_reload). What cannot change while the daemon runs stays as it was, and the log names it. Thread-safe. PJ_ECONFIG:
+ * then nothing has changed.
  */
 int pj_reload_deploy(void *context, struct pj_deployment *deployment, struct pj_error *error);
 

@@ -28,7 +28,8 @@ struct run {
     struct pj_reload reload;
     struct pj_registrar *registrar; /* NULL until there is a handover */
 
-    /* Dead letters are retried by the control thread, perhaps at this very moment: the next retrier takes over with its next turn. */
+    /* Dead letters are retried by the control thread, perhaps at this very moment: the next retrier takes over with
+     * its next turn. */
     pthread_mutex_t retrier_lock;
     struct pj_retrier *retrier; /* the control thread's */
     struct pj_retrier *next_retrier;
@@ -68,7 +69,8 @@ static void retry_with(struct run *run, const struct pj_outfit *outfit)
     pthread_mutex_unlock(&run->retrier_lock);
 }
 
-/* The modules have changed, and with them what the tables are: what is made for them is on its way (core/registrar.h). */
+/* The modules have changed, and with them what the tables are: what is made for them is on its way
+ * (core/registrar.h). */
 static bool take_next(struct run *run, const struct pj_error *error)
 {
     struct pj_start *start = &run->start;
@@ -104,7 +106,8 @@ static void look_again(void *context)
     pj_registrar_wake(run->registrar, true);
 }
 
-/* Streams, with one outfit after the other, until something else is to be done. PJ_ERELOAD: there is none to go on with. */
+/* Streams, with one outfit after the other, until something else is to be done. PJ_ERELOAD: there is none to go on
+ * with. */
 static int stream(struct run *run, struct pj_error *error)
 {
     struct pj_start *start = &run->start;
@@ -189,7 +192,8 @@ static int close_gap(struct pj_start *start, uint64_t *resynced_us, struct pj_er
     return pj_start_make_ready(start, error);
 }
 
-/* The outfit that has been made ready is the one to run; a former one is the handover's, to be freed when nobody needs it. */
+/* The outfit that has been made ready is the one to run; a former one is the handover's, to be freed when nobody
+ * needs it. */
 static void put_on(struct run *run)
 {
     run->outfit = run->start.outfit;

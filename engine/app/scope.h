@@ -1,4 +1,5 @@
-/* What commands that work on projections have in common: the deployment bound to both databases, two sessions, progress. */
+/* What commands that work on projections have in common: the deployment bound to both databases, two sessions,
+ * progress. */
 #ifndef PJ_APP_SCOPE_H
 #define PJ_APP_SCOPE_H
 
@@ -30,7 +31,8 @@ int pj_scope_connect(const struct pj_app *app, const char *purpose, struct pj_se
 int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_projection **projection,
                   struct pj_error *error);
 
-/* PJ_ECONFIG where the catalog knows a projection of that name, which no module here serves: why not, and the remedy. */
+/* PJ_ECONFIG where the catalog knows a projection of that name, which no module here serves: why not, and the
+ * remedy. */
 int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error *error);
 
 /* A mend on this scope's sessions, with its progress shown on stderr. */

@@ -1,6 +1,6 @@
 /*
- * See signals.h. Signals are blocked everywhere and read from a signalfd by a thread of their own, so there is no handler, no
- * global that one would need, and nothing that must be async-signal-safe.
+ * See signals.h. Signals are blocked everywhere and read from a signalfd by a thread of their own, so there is no
+ * handler, no global that one would need, and nothing that must be async-signal-safe.
  */
 #include "app/signals.h"
 

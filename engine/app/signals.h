@@ -1,4 +1,5 @@
-/* SIGTERM and SIGINT ask for a stop, the second one ends the process at once; SIGHUP is passed on; SIGPIPE is ignored. */
+/* SIGTERM and SIGINT ask for a stop, the second one ends the process at once; SIGHUP is passed on; SIGPIPE is
+ * ignored. */
 #ifndef PJ_APP_SIGNALS_H
 #define PJ_APP_SIGNALS_H
 

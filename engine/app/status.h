@@ -47,7 +47,8 @@ void pj_status_free(struct pj_status *status);
 /* Draws the conclusions from what was gathered. Pure. */
 void pj_status_conclude(struct pj_status *status);
 
-/* The exit code's reason: a side's PJ_ECONFIG, PJ_EUNREACHABLE, PJ_EDEADLETTER, PJ_EUNHEALTHY, PJ_OK; the first that applies. */
+/* The exit code's reason: a side's PJ_ECONFIG, PJ_EUNREACHABLE, PJ_EDEADLETTER, PJ_EUNHEALTHY, PJ_OK; the first that
+ * applies. */
 int pj_status_code(const struct pj_status *status);
 
 void pj_status_print(const struct pj_status *status);

@@ -260,8 +260,8 @@ static int read_setup(struct verification *verification, struct pj_session *writ
 }
 
 /*
- * What there is to compare, from sessions of their own: the fence's begin with their snapshots. The source is read before the
- * read side is: where the daemon has learned of a new partition in between, a second look agrees.
+ * What there is to compare, from sessions of their own: the fence's begin with their snapshots. The source is read
+ * before the read side is: where the daemon has learned of a new partition in between, a second look agrees.
  */
 static int prepare(struct verification *verification, struct pj_error *error)
 {

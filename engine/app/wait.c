@@ -21,9 +21,10 @@ static int query_lsn(struct pj_session *session, const char *sql, pj_lsn *lsn, s
 }
 
 /*
- * What has not been flushed is not sent. Records that belong to no commit (pages pruned by a query of a transaction that was rolled
- * back, say) are flushed with the next commit, which on an idle database may be 15 seconds away: then one of our own does it. A transaction without a
- * record of its own would not, so it has a logical message, which concerns nobody. Where it is not permitted we wait longer.
+ * What has not been flushed is not sent. Records that belong to no commit (pages pruned by a query of a transaction
+ * that was rolled back, say) are flushed with the next commit, which on an idle database may be 15 seconds away: then
+ * one of our own does it. A transaction without a record of its own would not, so it has a logical message, which
+ * concerns nobody. Where it is not permitted we wait longer.
  */
 static void have_flushed(struct pj_session *write, pj_lsn lsn)
 {

@@ -1,6 +1,6 @@
 /*
- * The log: one line each on stderr, "2026-01-31 12:34:56.789 UTC INFO  text". Values of rows and secrets never go there.
- * The logger is an object that the application owns and hands down. Safe to use from several threads.
+ * The log: one line each on stderr, "2026-01-31 12:34:56.789 UTC INFO  text". Values of rows and secrets never go
+ * there. The logger is an object that the application owns and hands down. Safe to use from several threads.
  */
 #ifndef PJ_BASE_LOG_H
 #define PJ_BASE_LOG_H

@@ -1,9 +1,10 @@
 /*
- * Memory. Three lifetimes: the process (pj_alloc), a batch (an arena, reset when the batch is done), a call (the stack).
+ * Memory. Three lifetimes: the process (pj_alloc), a batch (an arena, reset when the batch is done), a call (the
+ * stack).
  *
  * Allocation never returns NULL: when memory is gone the process says so and ends. That is a decision, not an omission:
- * the daemon may be killed at any instant without losing or doubling anything, so ending is always safe, while thousands
- * of untestable error paths would not be. All of it goes through one function, which a test can replace.
+ * the daemon may be killed at any instant without losing or doubling anything, so ending is always safe, while
+ * thousands of untestable error paths would not be. All of it goes through one function, which a test can replace.
  */
 #ifndef PJ_BASE_MEM_H
 #define PJ_BASE_MEM_H

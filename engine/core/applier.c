@@ -18,9 +18,9 @@
  *
  *      IDLE --apply--> FETCHING --all old rows are there--> WRITING --all is sent--> FINISHING --all is done--> IDLE
  *
- * WRITING sends statements as long as the socket takes them; a cursor says what comes next. (Between two levels of a chain it
- * waits for answers: what was touched upstream.) Any error, anywhere, ends the
- * connection, and with it the transaction: what happens then is the pipeline's business.
+ * WRITING sends statements as long as the socket takes them; a cursor says what comes next. (Between two levels of a
+ * chain it waits for answers: what was touched upstream.) Any error, anywhere, ends the connection, and with it the
+ * transaction: what happens then is the pipeline's business.
  */
 #include "core/applier.h"
 
@@ -300,7 +300,7 @@ static void fetch_table(struct pj_applier *applier, struct pj_table_rows *rows)
         send_fetch(applier, rows, wanted + at, count - at < FETCH_ROWS ? count - at : FETCH_ROWS);
 }
 
-/* ----------------------------------------------------------------------------------------------------- the way through */
+/* -------------------------------------------------------------------------------------------------- the way through */
 
 static void on_done(void *context)
 {

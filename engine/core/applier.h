@@ -1,6 +1,6 @@
 /*
- * Applies batches to the read database: mirrors, projections and checkpoint in one transaction. One batch at a time; the
- * story of a batch stands at the head of applier.c.
+ * Applies batches to the read database: mirrors, projections and checkpoint in one transaction. One batch at a time;
+ * the story of a batch stands at the head of applier.c.
  */
 #ifndef PJ_CORE_APPLIER_H
 #define PJ_CORE_APPLIER_H
@@ -25,14 +25,15 @@ struct pj_applier_callbacks {
 struct pj_applier *pj_applier_new(struct pj_setup *setup, const struct pj_applier_callbacks *callbacks);
 void pj_applier_free(struct pj_applier *applier); /* disconnected; NULL is fine */
 
-/* Takes a prepared session's connection (pj_statements_prepare). `checkpoint` says what the row holds, and our epoch. */
+/* Takes a prepared session's connection (pj_statements_prepare). `checkpoint` says what the row holds, and our
+ * epoch. */
 int pj_applier_connect(struct pj_applier *applier, uv_loop_t *loop, PGconn *conn,
                        const struct pj_checkpoint *checkpoint, struct pj_error *error);
 
 /* Forgets what is under way and closes the connection; `closed` fires once, from the loop. */
 void pj_applier_disconnect(struct pj_applier *applier, void (*closed)(void *context), void *context);
-/* The same where nothing is under way, but the connection is given back in *kept before `closed` fires; NULL where it is of no
- * use any more. */
+/* The same where nothing is under way, but the connection is given back in *kept before `closed` fires; NULL where
+ * it is of no use any more. */
 void pj_applier_release(struct pj_applier *applier, PGconn **kept, void (*closed)(void *context), void *context);
 bool pj_applier_connected(const struct pj_applier *applier);
 
@@ -42,8 +43,8 @@ bool pj_applier_connected(const struct pj_applier *applier);
  */
 void pj_applier_apply(struct pj_applier *applier, struct pj_batch *batch, bool commit);
 
-/* What the careful way (core/careful.h) shares with this one. It works on the applier's writer while the applier is idle, and
- * tells it afterwards where the checkpoint row stands. */
+/* What the careful way (core/careful.h) shares with this one. It works on the applier's writer while the applier is
+ * idle, and tells it afterwards where the checkpoint row stands. */
 struct pj_sink;
 struct pj_writer *pj_applier_writer(struct pj_applier *applier);
 const struct pj_checkpoint *pj_applier_believed(const struct pj_applier *applier);

@@ -139,7 +139,7 @@ static struct pj_row *add_row(struct pj_batch *batch, struct pj_table_rows *rows
     return row;
 }
 
-/* ------------------------------------------------------------------------------------------------------- the changes */
+/* ------------------------------------------------------------------------------------------------------ the changes */
 
 static int contradiction(struct pj_error *error, const struct pj_table *table, const char *what)
 {

@@ -61,8 +61,9 @@ void pj_batch_free(struct pj_batch *batch);
 void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes); /* keeps about so much memory for the next one */
 
 /*
- * Collects a row change (INSERT, UPDATE, DELETE) whose values lie in batch->arena. PJ_ESCHEMA where a column that cannot
- * be left out is missing (dropped or renamed on the source), PJ_EDATA where the change contradicts what came before it.
+ * Collects a row change (INSERT, UPDATE, DELETE) whose values lie in batch->arena. PJ_ESCHEMA where a column that
+ * cannot be left out is missing (dropped or renamed on the source), PJ_EDATA where the change contradicts what came
+ * before it.
  */
 int pj_batch_change(struct pj_batch *batch, const struct pj_row_change *change, struct pj_error *error);
 
@@ -81,7 +82,8 @@ size_t pj_batch_bytes(const struct pj_batch *batch);  /* what it holds takes; 0 
 /* Enters a fetched old row: table->ncolumns values that live as long as the batch. */
 void pj_batch_set_old(struct pj_row *row, struct pj_value *old);
 
-/* PJ_EDATA where a row that the stream updates or deletes was not in the mirror. Tables that are joining are left as they are. */
+/* PJ_EDATA where a row that the stream updates or deletes was not in the mirror. Tables that are joining are left as
+ * they are. */
 int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error);
 
 /* After resolve: whether anything is to be done for the row (it changed; it was not both made and gone in here). */

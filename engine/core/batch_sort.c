@@ -3,12 +3,13 @@
  *
  * Where most of the mirror's indexes begin with another column (messages: conversation_id), rows that are inserted are
  * sorted by that one instead: each insert then finds its place in those indexes on pages that the one before has just
- * brought into the processor's cache, and a conversation's messages come to lie together. Rows of one conversation keep the order
- * in which they came.
+ * brought into the processor's cache, and a conversation's messages come to lie together. Rows of one conversation keep
+ * the order in which they came.
  *
- * By a radix sort over the first eight bytes, of which nearly every key needs no more (uuid, bigint), one byte a pass, from the
- * last to the first; bytes that are the same everywhere cost nothing. Rows that have those eight bytes in common are then
- * sorted among themselves by comparison. 32,768 uuids: 11 ns a row, where comparing all of them took 160.
+ * By a radix sort over the first eight bytes, of which nearly every key needs no more (uuid, bigint), one byte a pass,
+ * from the last to the first; bytes that are the same everywhere cost nothing. Rows that have those eight bytes in
+ * common are then sorted among themselves by comparison. 32,768 uuids: 11 ns a row, where comparing all of them took
+ * 160.
  */
 #include "core/batch.h"
 
@@ -46,7 +47,8 @@ static int compare_entries(const void *a, const void *b, void *count)
     return compare_rows(((const struct entry *)a)->row, ((const struct entry *)b)->row, *(int *)count);
 }
 
-/* The first eight bytes as a number, zeros behind a shorter value: its order is that of the values, as far as it goes. */
+/* The first eight bytes as a number, zeros behind a shorter value: its order is that of the values, as far as it
+ * goes. */
 static uint64_t prefix_of(const struct pj_value *value)
 {
     uint64_t prefix = 0;

@@ -7,8 +7,9 @@
  *   swap      (build_swap.c) one transaction: NAME -> NAME.kept, NAME.next -> NAME, their tables likewise. A second one drops
  *             what was kept, unless it is to be kept.
  *
- * So after a crash the row NAME.next tells that there is something to clear, and whether it is to be dropped or kept again; a
- * NAME.kept that nobody wanted says so (reason "replaced"), and goes with the next swap or daemon (pj_build_drop_replaced).
+ * So after a crash the row NAME.next tells that there is something to clear, and whether it is to be dropped or kept
+ * again; a NAME.kept that nobody wanted says so (reason "replaced"), and goes with the next swap or daemon
+ * (pj_build_drop_replaced).
  */
 #include "core/build.h"
 
@@ -321,7 +322,8 @@ static int check_way(struct pj_session *work, const struct pj_build *build, stru
     return code == PJ_OK ? pj_build_carry_settings(work, &former, &next, error) : code;
 }
 
-/* The checkpoint's version stays: what the pipeline holds in memory has nothing of it, until it is handed a setup that has. */
+/* The checkpoint's version stays: what the pipeline holds in memory has nothing of it, until it is handed a setup
+ * that has. */
 static int prepare(struct pj_build *build, struct pj_error *error)
 {
     struct pj_session *work = build->mend->work;

@@ -1,13 +1,15 @@
 /*
- * Building a projection's table beside the one that serves (or where none does yet), and swapping it in. The stream notes the
- * keys that it touches meanwhile (state `building`). Its story stands in ARCHITECTURE.md, "Registering while running".
+ * Building a projection's table beside the one that serves (or where none does yet), and swapping it in. The stream
+ * notes the keys that it touches meanwhile (state `building`). Its story stands in ARCHITECTURE.md, "Registering while
+ * running".
  *
  *      prepare -> (the stream begins to note) -> fill -> swap        discard: undoes all up to, and not including, the swap
  *
  * Interrupted anywhere, what serves goes on serving; beginning again removes what was left.
  *
- * While it lasts there is a row in pgprojector.job, kind "build" or "rollback": begun by prepare, ended by a swap that succeeded, or
- * by whatever failed. Cancelled (pj_request_cancel), each of the three is PJ_ESTOPPED, and its sessions are as usable as before.
+ * While it lasts there is a row in pgprojector.job, kind "build" or "rollback": begun by prepare, ended by a swap that
+ * succeeded, or by whatever failed. Cancelled (pj_request_cancel), each of the three is PJ_ESTOPPED, and its sessions
+ * are as usable as before.
  */
 #ifndef PJ_CORE_BUILD_H
 #define PJ_CORE_BUILD_H
@@ -16,7 +18,8 @@
 #include "core/mend.h"
 #include "core/setup.h"
 
-/* What the reason of a projection begins with that is paused because a table that it reads was replaced: it is to be resumed. */
+/* What the reason of a projection begins with that is paused because a table that it reads was replaced: it is to be
+ * resumed. */
 #define PJ_CATCHES_UP "catching up: "
 
 struct pj_build {
@@ -38,32 +41,32 @@ struct pj_build {
 };
 
 /*
- * Creates the empty table beside and its row in the catalog, in one transaction, after removing what an interrupted build left.
- * With from_kept the kept table takes its place. The projection is then described (pj_projection_describe_target).
- * PJ_ECONFIG where something hangs on the former table that cannot move with the name, or a projection is chained on it that could
- * not read the new one; it is named, and nothing has changed.
+ * Creates the empty table beside and its row in the catalog, in one transaction, after removing what an interrupted
+ * build left. With from_kept the kept table takes its place. The projection is then described
+ * (pj_projection_describe_target). PJ_ECONFIG where something hangs on the former table that cannot move with the name,
+ * or a projection is chained on it that could not read the new one; it is named, and nothing has changed.
  */
 int pj_build_prepare(struct pj_build *build, struct pj_error *error);
 
 /*
- * Once every batch notes (without a daemon: at once): fills the table, adds key, indexes and statistics, recomputes what was noted
- * until little is left, compares it with the definition. PJ_EDIFFERENT where it differs.
+ * Once every batch notes (without a daemon: at once): fills the table, adds key, indexes and statistics, recomputes
+ * what was noted until little is left, compares it with the definition. PJ_EDIFFERENT where it differs.
  */
 int pj_build_fill(struct pj_build *build, struct pj_error *error);
 
-/* One transaction: the rest of the keys, names, grants, views, catalog, version and roster number. Waits for readers without
- * holding anybody up, as long as it takes. PJ_ECONFIG as prepare. What was replaced is dropped in a second transaction.
- * Those that are chained on it are paused then, and are the caller's to resume (pj_build_catching_up). */
+/* One transaction: the rest of the keys, names, grants, views, catalog, version and roster number. Waits for readers
+ * without holding anybody up, as long as it takes. PJ_ECONFIG as prepare. What was replaced is dropped in a second
+ * transaction. Those that are chained on it are paused then, and are the caller's to resume (pj_build_catching_up). */
 int pj_build_swap(struct pj_build *build, struct pj_error *error);
 
 /*
- * Removes table, row and noted keys; a kept table is kept again. What serves is not touched. To be called when no batch notes any
- * more; after a stop with sessions in `mend` that have not been stopped.
+ * Removes table, row and noted keys; a kept table is kept again. What serves is not touched. To be called when no batch
+ * notes any more; after a stop with sessions in `mend` that have not been stopped.
  */
 int pj_build_discard(struct pj_build *build, struct pj_error *error);
 
-/* What an interrupted build of that name left goes: table, row, job; whoever is still at work on the table is ended. *there: whether
- * there was anything. Not while one is under way. */
+/* What an interrupted build of that name left goes: table, row, job; whoever is still at work on the table is ended.
+ * *there: whether there was anything. Not while one is under way. */
 int pj_build_clear(struct pj_session *work, const char *name, bool *there, struct pj_error *error);
 
 /* The names of the projections that are paused because a table that they read was replaced. */

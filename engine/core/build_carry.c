@@ -1,8 +1,9 @@
 /*
- * What goes along with a table's name when another table takes it: storage parameters, indexes, constraints, owner, grants,
- * comments. The statements are made by the server, from its own catalog (sql/build_*.sql); those of settings and indexes are made
- * of what the new table lacks, so that running them again does nothing. What cannot go along is refused by name: silently losing
- * a trigger, or leaving a foreign key behind on the former table, would be worse than no swap.
+ * What goes along with a table's name when another table takes it: storage parameters, indexes, constraints, owner,
+ * grants, comments. The statements are made by the server, from its own catalog (sql/build_*.sql); those of settings
+ * and indexes are made of what the new table lacks, so that running them again does nothing. What cannot go along is
+ * refused by name: silently losing a trigger, or leaving a foreign key behind on the former table, would be worse than
+ * no swap.
  */
 #include "core/build_internal.h"
 
@@ -48,7 +49,7 @@ int pj_build_check_obstacles(struct pj_session *session, const struct pj_build_r
     return code;
 }
 
-/* ------------------------------------------------------------------------------------------------ settings, identity */
+/* ----------------------------------------------------------------------------------------------- settings, identity */
 
 int pj_build_carry_settings(struct pj_session *session, const struct pj_build_row *former,
                             const struct pj_build_row *next, struct pj_error *error)

@@ -1,12 +1,13 @@
 /*
  * See build_internal.h: swapping a table that other projections are chained on (core/chain.h).
  *
- * Before the fill: whether those downstream could live with the new table. Their SQL, which names the table that serves, is held
- * against the one beside: its text with the one name in the place of the other, run for no rows.
+ * Before the fill: whether those downstream could live with the new table. Their SQL, which names the table that
+ * serves, is held against the one beside: its text with the one name in the place of the other, run for no rows.
  *
- * In the swap's transaction: what they have is made of the former table. Which of their rows that concerns nobody knows, so they
- * are paused with "everything" noted, and whoever has swapped resumes them right afterwards, which compares and mends; what that
- * touches reaches those further down. Interrupted in between they are found by their reason (PJ_CATCHES_UP).
+ * In the swap's transaction: what they have is made of the former table. Which of their rows that concerns nobody
+ * knows, so they are paused with "everything" noted, and whoever has swapped resumes them right afterwards, which
+ * compares and mends; what that touches reaches those further down. Interrupted in between they are found by their
+ * reason (PJ_CATCHES_UP).
  */
 #include "core/build_internal.h"
 
@@ -24,7 +25,8 @@ static const struct pj_projection *find(const struct pj_setup *setup, const char
     return NULL;
 }
 
-/* The next one downstream of the projection that serves, each once; those that are built beside have no table to speak of yet. */
+/* The next one downstream of the projection that serves, each once; those that are built beside have no table to
+ * speak of yet. */
 static const struct pj_chained *next_chained(const struct pj_projection *serving, int *i)
 {
     for (; serving && *i < serving->nchained; ++*i) {
@@ -166,7 +168,7 @@ int pj_build_check_chained(struct pj_build *build, struct pj_session *work, stru
     return code;
 }
 
-/* -------------------------------------------------------------------------------------------------------- catching up */
+/* ------------------------------------------------------------------------------------------------------ catching up */
 
 static int pause_one(struct pj_session *work, const char *name, const char *upstream, struct pj_error *error)
 {

@@ -1,10 +1,11 @@
 /*
- * See build.h: filling the table beside. Why it is exact: every batch that commits after the snapshot of the rows was taken has
- * noted its keys; every one before it is in the snapshot. A noted key is recomputed at a commit, under the checkpoint row's lock,
- * and if it is touched again it is noted again.
+ * See build.h: filling the table beside. Why it is exact: every batch that commits after the snapshot of the rows was
+ * taken has noted its keys; every one before it is in the snapshot. A noted key is recomputed at a commit, under the
+ * checkpoint row's lock, and if it is touched again it is noted again.
  *
- * The rows come by one INSERT … SELECT of the definition: it has no inner progress that a server would tell. So the progress shown is
- * the size that the new table has reached against that of the former one, an estimate; without a former table there is none.
+ * The rows come by one INSERT … SELECT of the definition: it has no inner progress that a server would tell. So the
+ * progress shown is the size that the new table has reached against that of the former one, an estimate; without a
+ * former table there is none.
  */
 #include "core/build.h"
 
@@ -139,7 +140,7 @@ static int index_mirrors(struct pj_build *build, struct pj_error *error)
     return pj_projection_add_mirror_indexes(build->mend->work, build->next, error);
 }
 
-/* -------------------------------------------------------------------------------------------------- the stream's keys */
+/* ------------------------------------------------------------------------------------------------ the stream's keys */
 
 static int count_noted(struct pj_build *build, int64_t *count, struct pj_error *error)
 {

@@ -24,7 +24,8 @@ int pj_build_run(struct pj_session *session, const char *sql, int count, const c
 int pj_build_run_made(struct pj_session *session, const char *query, int count, const char *const *params,
                       struct pj_error *error);
 
-/* Within a transaction: what an interrupted build left goes, or is kept again. `job`: of what is under way, 0: nothing is. */
+/* Within a transaction: what an interrupted build left goes, or is kept again. `job`: of what is under way, 0:
+ * nothing is. */
 int pj_build_clear_within(struct pj_session *work, const char *name, int64_t job, bool *there, struct pj_error *error);
 
 /* The reason of a retired row whose table nobody wants to be kept. */
@@ -47,7 +48,8 @@ int pj_build_check_obstacles(struct pj_session *session, const struct pj_build_r
 int pj_build_carry_settings(struct pj_session *session, const struct pj_build_row *former,
                             const struct pj_build_row *next, struct pj_error *error);
 
-/* Indexes and constraints that the new table lacks; those that cannot be are named in `log` (may be NULL). *made: how many. */
+/* Indexes and constraints that the new table lacks; those that cannot be are named in `log` (may be NULL). *made:
+ * how many. */
 int pj_build_carry_indexes(struct pj_session *session, const struct pj_build_row *former,
                            const struct pj_build_row *next, const struct pj_log *log, int *made,
                            struct pj_error *error);
@@ -62,8 +64,8 @@ int pj_build_carry_identity(struct pj_session *session, const struct pj_build_ro
 
 /* build_names.c */
 
-/* A name as the server makes them for indexes: "TABLE_COLUMNS_LABEL", table and columns cut where it would be longer than 63 bytes, never
- * within a character. `columns` may be NULL. To be freed with pj_free. */
+/* A name as the server makes them for indexes: "TABLE_COLUMNS_LABEL", table and columns cut where it would be longer
+ * than 63 bytes, never within a character. `columns` may be NULL. To be freed with pj_free. */
 char *pj_build_object_name(const char *table, const char *columns, const char *label);
 
 /* Within the swap, the tables having their new names: the same for their indexes. */
@@ -77,11 +79,13 @@ int pj_build_rename_indexes(struct pj_session *session, const struct pj_build_ro
 
 /* build_chain.c */
 
-/* Within prepare's transaction, the table beside being there: whether the projections that are chained on the one that serves could
- * read it. PJ_ECONFIG naming the one that could not, or the merge that others could not be chained on. */
+/* Within prepare's transaction, the table beside being there: whether the projections that are chained on the one
+ * that serves could read it. PJ_ECONFIG naming the one that could not, or the merge that others could not be chained
+ * on. */
 int pj_build_check_chained(struct pj_build *build, struct pj_session *work, struct pj_error *error);
 
-/* Within the swap: those that are chained on it are paused, with everything noted; whoever is paused already is noted for. */
+/* Within the swap: those that are chained on it are paused, with everything noted; whoever is paused already is
+ * noted for. */
 int pj_build_pause_chained(const struct pj_build *build, struct pj_error *error);
 
 #endif

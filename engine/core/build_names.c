@@ -1,8 +1,8 @@
 /*
- * Names of indexes after a swap: as if the new table had always had its name. An index that the former table has, too, takes over
- * that name (which somebody may have given it by hand); any other that has the name which the server gave it, for the table beside,
- * gets the one that it would have been given. The former table's indexes make way in the same manner. Other names stay:
- * somebody gave them, and wants them back after a rollback.
+ * Names of indexes after a swap: as if the new table had always had its name. An index that the former table has, too,
+ * takes over that name (which somebody may have given it by hand); any other that has the name which the server gave
+ * it, for the table beside, gets the one that it would have been given. The former table's indexes make way in the same
+ * manner. Other names stay: somebody gave them, and wants them back after a rollback.
  */
 #include "base/mem.h"
 #include "core/build_internal.h"

@@ -10,9 +10,9 @@
  *      which keeps their oids, grants and whatever hangs on them.
  *   6. The catalog: rows, dead letters, version and roster number; those that are chained on the table (build_chain.c).
  *
- * Where a lock is not to be had at once, everything is let go, and tried again after a pause. While somebody has the table open in a
- * transaction that is not a matter of moments it is not even tried: each attempt would have the stream and the readers wait
- * for nothing.
+ * Where a lock is not to be had at once, everything is let go, and tried again after a pause. While somebody has the
+ * table open in a transaction that is not a matter of moments it is not even tried: each attempt would have the stream
+ * and the readers wait for nothing.
  */
 #include "core/build.h"
 
@@ -28,8 +28,8 @@
 
 enum { FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 1000, SAY_AFTER = 5 };
 
-/* Less than the server's deadlock_timeout: of two that wait for each other (a reader may open the table first and the view then) it is
- * the swap that gives way, not the reader that fails. */
+/* Less than the server's deadlock_timeout: of two that wait for each other (a reader may open the table first and
+ * the view then) it is the swap that gives way, not the reader that fails. */
 static const char lock_timeout_sql[] =
     "SELECT pg_catalog.set_config('lock_timeout', greatest(1, least(50, setting::integer / 2))::text, true) "
     "FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'";
@@ -176,8 +176,8 @@ static int rename_all(struct swap *swap, const char *kept_table, struct pj_error
 
 /* ---------------------------------------------------------------------------------------------------------- catalog */
 
-/* $1: the name; $2, $3 where there are: see enter(). Dead letters refer to their projection's name: both are changed by one
- * statement, at whose end that is checked. */
+/* $1: the name; $2, $3 where there are: see enter(). Dead letters refer to their projection's name: both are changed
+ * by one statement, at whose end that is checked. */
 static const char forget_sql[] = "DELETE FROM pgprojector.dead_letter WHERE projection IN ($1, $1 || '.kept')";
 static const char forget_keys_sql[] = "DELETE FROM pgprojector.dirty_key "
                                       "WHERE projection IN ($1, $1 || '.kept', $1 || '.next')";

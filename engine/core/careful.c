@@ -1,10 +1,10 @@
 /*
  * See careful.h.
  *
- * Mirrors first: an error there is nobody's to park, and is returned. Then each projection under a savepoint. If its merges
- * or recomputations fail, they are rolled back, its deltas are forgotten, and all keys they touched are recomputed from the
- * definition instead (in the last part of the transaction), in halves where that fails, too, until the guilty keys stand
- * alone. What then:
+ * Mirrors first: an error there is nobody's to park, and is returned. Then each projection under a savepoint. If its
+ * merges or recomputations fail, they are rolled back, its deltas are forgotten, and all keys they touched are
+ * recomputed from the definition instead (in the last part of the transaction), in halves where that fails, too, until
+ * the guilty keys stand alone. What then:
  *
  *      the connection, or worth retrying          returned; the batch comes again
  *      classes 22, 23, P0 (data, constraints,     the key is parked: a dead letter; the target keeps its last good rows
@@ -12,9 +12,9 @@
  *      anything else, or too many such keys,      the projection is paused, its touched keys noted; `resume` brings it back
  *      or "everything" is what fails              when the cause is mended
  *
- * With on_error = halt the batch fails in all these cases, and where the recomputation has helped, too: the error names the
- * projection and, where one stands alone, the key. Nothing is applied or confirmed beyond until somebody has mended the
- * cause.
+ * With on_error = halt the batch fails in all these cases, and where the recomputation has helped, too: the error names
+ * the projection and, where one stands alone, the key. Nothing is applied or confirmed beyond until somebody has mended
+ * the cause.
  */
 #include "core/careful.h"
 
@@ -102,7 +102,7 @@ static bool query(struct run *run, const char *sql)
 /* A deferred constraint would only fail at COMMIT, for all. A savepoint that is gone back to defers it again. */
 static const char check_constraints[] = "SET CONSTRAINTS ALL IMMEDIATE";
 
-/* ---------------------------------------------------------------------------------------------------- keys, one by one */
+/* ------------------------------------------------------------------------------------------------- keys, one by one */
 
 /* Back to the savepoint: whatever has failed since is undone. The failure is handed out, and cleared. */
 static bool undo(struct run *run, const char *savepoint, struct pj_error *failure)
@@ -123,7 +123,8 @@ static void park(struct run *run, int index, const struct pj_value *key, const s
     run->parked++;
 }
 
-/* Recomputes keys; parks those that fail by themselves. False where the projection cannot be helped this way: *failure. */
+/* Recomputes keys; parks those that fail by themselves. False where the projection cannot be helped this way:
+ * *failure. */
 static bool recompute(struct run *run, int index, const struct pj_value *keys, size_t count, struct pj_error *failure)
 {
     if (!count || !query(run, "SAVEPOINT keys"))
@@ -146,7 +147,7 @@ static bool recompute(struct run *run, int index, const struct pj_value *keys, s
     return run->error->code == PJ_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------------- projections */
+/* ------------------------------------------------------------------------------------------------------ projections */
 
 /* All that was touched, as routing keys. */
 static struct pj_value *touched_keys(struct run *run, struct pj_projection *projection, size_t *count)
@@ -232,7 +233,8 @@ static void apply_projection(struct run *run, int index)
     struct pj_error failure;
     const struct pj_projection *projection = &run->careful->setup->projections[index];
     if (projection->target_sql && projection->live && !run->commit) {
-        /* a part is a state that never was: once merged, it would be what a key that fails in a later part goes on showing */
+        /* a part is a state that never was: once merged, it would be what a key that fails in a later part goes on
+         * showing */
         pj_writer_carry(run->writer, index);
         return;
     }
@@ -250,7 +252,7 @@ static void apply_projection(struct run *run, int index)
     query(run, "RELEASE SAVEPOINT projection");
 }
 
-/* ------------------------------------------------------------------------------------------------------------ the batch */
+/* -------------------------------------------------------------------------------------------------------- the batch */
 
 struct fetch {
     struct run *run;

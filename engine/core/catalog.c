@@ -31,9 +31,9 @@ enum { TAKE_OVER_WAIT_MS = 10000, GONE_WAIT_MS = 1000, GONE_POLL_MS = 20 };
 /* ------------------------------------------------------------------------------------------------------- install */
 
 /*
- * What was installed, as text: a digest of the statements, and how many things they made. It stands in the schema's comment.
- * Where it is still right nothing is run: some of the statements take locks for which even readers of the checkpoint wait,
- * and two readers' transactions and a daemon that starts could wait for each other.
+ * What was installed, as text: a digest of the statements, and how many things they made. It stands in the schema's
+ * comment. Where it is still right nothing is run: some of the statements take locks for which even readers of the
+ * checkpoint wait, and two readers' transactions and a daemon that starts could wait for each other.
  */
 static int read_stamp(struct pj_session *read, char stamp[80], bool *found, struct pj_error *error)
 {
@@ -240,8 +240,8 @@ int pj_catalog_lock_without_daemon(struct pj_session *read, bool *mine, char **h
 /* ----------------------------------------------------------------------------------------------------- take over */
 
 /*
- * A pid may have been given to another backend since: its start and its name must be the ones we noted. Where somebody else
- * has taken over since, the backend is not ours to end.
+ * A pid may have been given to another backend since: its start and its name must be the ones we noted. Where somebody
+ * else has taken over since, the backend is not ours to end.
  */
 static const char former_sql[] =
     "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a "

@@ -23,27 +23,27 @@ struct pj_checkpoint {
     char resync_at[40];     /* when a resync was begun that is not complete, as text; "" where none was */
 };
 
-/* Creates what is missing; idempotent, safe when two do it at once (an advisory lock). Takes no lock on any table where this
- * version's catalog is there already. */
+/* Creates what is missing; idempotent, safe when two do it at once (an advisory lock). Takes no lock on any table
+ * where this version's catalog is there already. */
 int pj_catalog_install(struct pj_session *read, struct pj_error *error);
 
 /* *installed is false where there is no catalog; then the rest is empty. */
 int pj_catalog_read(struct pj_session *read, struct pj_checkpoint *checkpoint, bool *installed, struct pj_error *error);
 
 /*
- * The daemon's lock: one daemon a read database. Tries once, as a session-level advisory lock on this session; *mine says
- * whether it was had. *holder (pj_free, may be NULL) describes who has it: "pid 123 on host h since …".
+ * The daemon's lock: one daemon a read database. Tries once, as a session-level advisory lock on this session; *mine
+ * says whether it was had. *holder (pj_free, may be NULL) describes who has it: "pid 123 on host h since …".
  */
 int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct pj_error *error);
 
-/* The same for a command, which must not take it from under a daemon that is about to connect again: while the session of a daemon's
- * control thread is there, a daemon is (*holder: NULL where it has no lock at this moment). */
+/* The same for a command, which must not take it from under a daemon that is about to connect again: while the
+ * session of a daemon's control thread is there, a daemon is (*holder: NULL where it has no lock at this moment). */
 int pj_catalog_lock_without_daemon(struct pj_session *read, bool *mine, char **holder, struct pj_error *error);
 
 /*
  * Takes over: ends our former backend if it still lives, locks the checkpoint row (so that a COMMIT under way is over),
- * raises the epoch, enters this session's backend, commits, and returns the row. Where believed_epoch >= 0 and the row's
- * epoch is another, PJ_ESTALE: somebody took over in between.
+ * raises the epoch, enters this session's backend, commits, and returns the row. Where believed_epoch >= 0 and the
+ * row's epoch is another, PJ_ESTALE: somebody took over in between.
  */
 int pj_catalog_take_over(struct pj_session *read, int64_t believed_epoch, struct pj_checkpoint *checkpoint,
                          struct pj_error *error);

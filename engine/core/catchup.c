@@ -7,9 +7,9 @@
  *   2. Few are left: the checkpoint row is locked, so nothing new comes; the rest is recomputed, the log emptied, and
  *      whatever makes the projection live is done, in this one transaction.
  *
- * Entries go only after their keys were recomputed in a committed transaction: whatever is interrupted is done again. Each
- * round's "few" grows after a while, so that it comes to an end under any load. Parked keys are left out: their retry
- * recomputes them.
+ * Entries go only after their keys were recomputed in a committed transaction: whatever is interrupted is done again.
+ * Each round's "few" grows after a while, so that it comes to an end under any load. Parked keys are left out: their
+ * retry recomputes them.
  */
 #include "core/catchup.h"
 
@@ -23,7 +23,7 @@ enum { FEW = 1000, COMPARE_FROM = 50000, PATIENT_ROUNDS = 5, MOST_DOUBLINGS = 40
 
 static const char everything[] = "9223372036854775807"; /* an id beyond all others */
 
-/* ----------------------------------------------------------------------------------------------------------- a round */
+/* ---------------------------------------------------------------------------------------------------------- a round */
 
 struct dirty {
     char last_id[24];
@@ -50,8 +50,8 @@ static int look(struct pj_mend *mend, struct dirty *dirty, struct pj_error *erro
 }
 
 /*
- * The keys of one width in the log, each once, as columns. Left out: those of parked routing keys, and rows of routing keys
- * that are recomputed as a whole anyway.
+ * The keys of one width in the log, each once, as columns. Left out: those of parked routing keys, and rows of routing
+ * keys that are recomputed as a whole anyway.
  */
 static char *keys_sql(const struct pj_projection *projection, bool full, const char *last_id)
 {

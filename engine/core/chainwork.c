@@ -121,8 +121,8 @@ static int write_keys(const struct work *work, const PGresult *keys, int first, 
     return code == PJ_OK ? check_constraints(work, error) : code;
 }
 
-/* *helped: false where the projection cannot be helped by parking keys, or is not to be (on_error = halt: no row may be missing
- * while it passes for live); the error then says why. */
+/* *helped: false where the projection cannot be helped by parking keys, or is not to be (on_error = halt: no row may
+ * be missing while it passes for live); the error then says why. */
 static int recompute(struct work *work, const PGresult *keys, int first, int count, bool *helped,
                      struct pj_error *error)
 {
@@ -288,8 +288,8 @@ static int look_beside(const struct work *work, const char *beside, bool *there,
 }
 
 /*
- * What another process is building beside the downstream (core/build.h), which this one's modules do not show: it must know of
- * what was touched, too. Where its key may be another, of everything. touched: NULL: all rows.
+ * What another process is building beside the downstream (core/build.h), which this one's modules do not show: it must
+ * know of what was touched, too. Where its key may be another, of everything. touched: NULL: all rows.
  */
 static int note_beside(struct pj_session *read, const struct pj_projection *upstream, const struct pj_chained *chained,
                        const PGresult *touched, struct pj_error *error)

@@ -9,9 +9,9 @@
  *      START_REPLICATION is accepted, and what is committed later is skipped in silence.
  *
  * The witness. What is confirmed to the server stays one transaction behind what is applied, so the last applied
- * transaction is sent again after each reconnect. A server that sends something new without it is not the one we left: a
- * restored image, or a standby that never had it. Where confirmed_flush has passed it (over an idle stretch the confirmed
- * position follows the keepalives), nothing can be demanded.
+ * transaction is sent again after each reconnect. A server that sends something new without it is not the one we left:
+ * a restored image, or a standby that never had it. Where confirmed_flush has passed it (over an idle stretch the
+ * confirmed position follows the keepalives), nothing can be demanded.
  */
 #include "core/connect.h"
 
@@ -23,7 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Our former walsender may not have seen yet that we are gone: it is given this long, about, before that is an error. */
+/* Our former walsender may not have seen yet that we are gone: it is given this long, about, before that is an
+ * error. */
 enum { SLOT_WAIT_MS = 512 };
 #define OBJECT_IN_USE "55006"
 
@@ -126,7 +127,8 @@ static int open_read_side(const struct pj_connect_options *options, struct pj_se
 /* ------------------------------------------------------------------------------------------------- the write side */
 
 /*
- * Reads one line of a timeline history file, "parent <tab> switch point <tab> reason", and returns the next; NULL at the end.
+ * Reads one line of a timeline history file, "parent <tab> switch point <tab> reason", and returns the next; NULL at
+ * the end.
  */
 static const char *history_line(const char *at, uint32_t *parent, pj_lsn *switch_point)
 {
@@ -321,8 +323,8 @@ static int open_write_side(const struct pj_connect_options *options, struct pj_c
 }
 
 /*
- * The checkpoint is part of the new timeline's history: from here on it is the new timeline's, for once it has passed the
- * point where that forked, it is no part of the former one any more.
+ * The checkpoint is part of the new timeline's history: from here on it is the new timeline's, for once it has passed
+ * the point where that forked, it is no part of the former one any more.
  */
 static int follow_timeline(struct pj_session *read, struct pj_connections *connections, struct pj_error *error)
 {

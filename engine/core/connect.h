@@ -1,6 +1,6 @@
 /*
- * Opening both ends of the pipeline: the applying session and the replication stream, with every check that must hold before
- * START_REPLICATION. Blocking; runs on a worker thread.
+ * Opening both ends of the pipeline: the applying session and the replication stream, with every check that must hold
+ * before START_REPLICATION. Blocking; runs on a worker thread.
  */
 #ifndef PJ_CORE_CONNECT_H
 #define PJ_CORE_CONNECT_H
@@ -11,8 +11,8 @@
 #include <libpq-fe.h>
 
 /*
- * What is known of the epoch. It is raised by each connect, also by one that fails later, or whose COMMIT's answer is lost:
- * kept from one connect to the next, this tells a take-over of our own from another daemon's.
+ * What is known of the epoch. It is raised by each connect, also by one that fails later, or whose COMMIT's answer is
+ * lost: kept from one connect to the next, this tells a take-over of our own from another daemon's.
  */
 struct pj_connect_epoch {
     int64_t believed;  /* the row's must be the same, or PJ_ESTALE */

@@ -51,8 +51,8 @@ struct pump {
 static const char settings_sql[] = "SET statement_timeout = 0; SET lock_timeout = 0; "
                                    "SET idle_in_transaction_session_timeout = 0";
 
-/* Commits are awaited, though not by standbys: the VACUUM that follows takes a row for visible to all only when its commit, and
- * those of all transactions with neighbouring numbers, are on disk. */
+/* Commits are awaited, though not by standbys: the VACUUM that follows takes a row for visible to all only when its
+ * commit, and those of all transactions with neighbouring numbers, are on disk. */
 static const char read_settings_sql[] = "SET synchronous_commit = local";
 
 static int open_lane(struct lane *lane, const struct pj_copy_options *options, struct pj_error *error)

@@ -114,8 +114,8 @@ static int try_keys(const struct attempt *attempt, int first, int count, struct 
     return code;
 }
 
-/* What the server refuses is a failed attempt, whatever its class, and so is what takes too long (the retrier's statements
- * have a time limit); what another moment might allow is an error. */
+/* What the server refuses is a failed attempt, whatever its class, and so is what takes too long (the retrier's
+ * statements have a time limit); what another moment might allow is an error. */
 static bool refused(const struct pj_error *error)
 {
     return error->sqlstate[0] && (!error->retryable || strcmp(error->sqlstate, "57014") == 0);
@@ -314,7 +314,8 @@ static int retry_due(const struct pj_retrier *retrier, struct pj_session *sessio
     return code;
 }
 
-/* Apply may hold the checkpoint row for long (a large transaction), and the session has other duties: then another time. */
+/* Apply may hold the checkpoint row for long (a large transaction), and the session has other duties: then another
+ * time. */
 int pj_retrier_turn(void *context, struct pj_session *session, struct pj_error *error)
 {
     const struct pj_retrier *retrier = context;

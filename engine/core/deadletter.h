@@ -1,7 +1,7 @@
 /*
- * Dead letters: keys that a projection could not take (pgprojector.dead_letter). The daemon parks them, withholds their deltas
- * meanwhile, and the table shows their last good rows. A retry is a recomputation of the key under the checkpoint row's lock
- * (core/keywork.h): where it succeeds the key is right again, and no longer parked.
+ * Dead letters: keys that a projection could not take (pgprojector.dead_letter). The daemon parks them, withholds their
+ * deltas meanwhile, and the table shows their last good rows. A retry is a recomputation of the key under the
+ * checkpoint row's lock (core/keywork.h): where it succeeds the key is right again, and no longer parked.
  */
 #ifndef PJ_CORE_DEADLETTER_H
 #define PJ_CORE_DEADLETTER_H
@@ -52,9 +52,9 @@ int pj_deadletter_discard(struct pj_session *work, const struct pj_deadletter_fi
                           struct pj_error *error);
 
 /*
- * Retrying by itself: what is due (next_try_at) is tried again, 10 times at most, at growing intervals. Made of a setup that has been
- * checked, for a roster (checkpoint.roster; with another one it does nothing); keeps copies, so the setup may be used by others
- * meanwhile, or closed. A turn takes some hundred milliseconds at most.
+ * Retrying by itself: what is due (next_try_at) is tried again, 10 times at most, at growing intervals. Made of a setup
+ * that has been checked, for a roster (checkpoint.roster; with another one it does nothing); keeps copies, so the setup
+ * may be used by others meanwhile, or closed. A turn takes some hundred milliseconds at most.
  */
 struct pj_retrier;
 struct pj_retrier *pj_retrier_new(const struct pj_setup *setup, int64_t roster, const struct pj_log *log);

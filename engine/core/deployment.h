@@ -1,6 +1,6 @@
 /*
- * A deployment: what the configuration says, resolved and checked for form, but with nothing of it looked at on a server
- * yet. Filled by the application, read-only for everything below.
+ * A deployment: what the configuration says, resolved and checked for form, but with nothing of it looked at on a
+ * server yet. Filled by the application, read-only for everything below.
  */
 #ifndef PJ_CORE_DEPLOYMENT_H
 #define PJ_CORE_DEPLOYMENT_H
@@ -36,7 +36,8 @@ struct pj_deployment {
     int gather_ms;                  /* longest gathering of a batch while the stream runs hot: 250 */
 };
 
-/* "conversation_summary" of ".../conversation_summary.so", as long as the path. Static length: no module's name is longer. */
+/* "conversation_summary" of ".../conversation_summary.so", as long as the path. Static length: no module's name is
+ * longer. */
 struct pj_module_name {
     char text[64];
 };

@@ -7,8 +7,8 @@
  *      delete     the mirror's rows that differ, by their place
  *      insert     the source's
  *
- * All set-based, by the server; what passes through here are the rows of the scope, a few at a time. What was deleted and
- * inserted is kept in two further temporary tables: the projections' keys that depend on it are read from them
+ * All set-based, by the server; what passes through here are the rows of the scope, a few at a time. What was deleted
+ * and inserted is kept in two further temporary tables: the projections' keys that depend on it are read from them
  * (difference_recompute.c). Rows are compared as record images, never by "=".
  */
 #include "core/difference.h"
@@ -146,7 +146,8 @@ static int keep(struct pj_session *read, const struct pj_table *table, enum pj_r
     return code;
 }
 
-/* The mirror's rows of the scope beside the source's: of each pair that is not alike, the former's place and the latter's values. */
+/* The mirror's rows of the scope beside the source's: of each pair that is not alike, the former's place and the
+ * latter's values. */
 static int join_rows(struct pj_session *read, const struct pj_table *table, const struct pj_scope *scope,
                      struct pj_error *error)
 {

@@ -1,9 +1,9 @@
 /*
  * Making the read side equal to the write database where the two differ, and nowhere else: resync and repair.
  *
- * `write` is inside a transaction whose snapshot shows one commit, `read` inside the writing transaction that is to show
- * the same one; until that commits, readers see nothing of it. Both may be used for more within their transactions.
- * The read session's role needs the right to make temporary tables.
+ * `write` is inside a transaction whose snapshot shows one commit, `read` inside the writing transaction that is to
+ * show the same one; until that commits, readers see nothing of it. Both may be used for more within their
+ * transactions. The read session's role needs the right to make temporary tables.
  */
 #ifndef PJ_CORE_DIFFERENCE_H
 #define PJ_CORE_DIFFERENCE_H
@@ -27,20 +27,21 @@ static inline int64_t pj_mended_rows(const struct pj_mended *mended)
 int pj_difference_mend_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                              struct pj_mended *mended, struct pj_error *error);
 
-/* Makes the rows of some keys equal: `keys` is one array literal ("{…}") of texts for each column of the primary key. */
+/* Makes the rows of some keys equal: `keys` is one array literal ("{…}") of texts for each column of the primary
+ * key. */
 int pj_difference_mend_keys(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                             const char *const *keys, struct pj_mended *mended, struct pj_error *error);
 
 /*
- * The same, with keys of the replica identity, for a mirror that is not exact elsewhere: a row whose primary key in the mirror is
- * still another's takes it over, and the other is gone until it is mended itself.
+ * The same, with keys of the replica identity, for a mirror that is not exact elsewhere: a row whose primary key in the
+ * mirror is still another's takes it over, and the other is gone until it is mended itself.
  */
 int pj_difference_mend_identities(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                                   const char *const *keys, struct pj_mended *mended, struct pj_error *error);
 
 /*
- * Recomputes a projection's rows that depend on what has been mended within this transaction, in whatever tables. All of
- * them where that would be the quicker way, or where keys alone do not tell. *rows is set to the rows written; where
+ * Recomputes a projection's rows that depend on what has been mended within this transaction, in whatever tables. All
+ * of them where that would be the quicker way, or where keys alone do not tell. *rows is set to the rows written; where
  * nothing that the projection reads was mended, nothing is done.
  */
 int pj_difference_recompute(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,

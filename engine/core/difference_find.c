@@ -3,9 +3,9 @@
  * number of rows and the sum of a hash of each row; the buckets that are not alike are the scope.
  *
  * These are the servers' own hash functions, seven times as fast as digests of the rows' text. Were they to differ
- * between two versions, all buckets would disagree, and more would be fetched than needed; nothing would be missed. Each
- * value counts as what it is, not as what it equals: types whose "=" overlooks something (1.0 and 1.00) are hashed as
- * text. What could be missed is a collision of 64 bits, and the seeds are drawn anew each time, so that nobody can
+ * between two versions, all buckets would disagree, and more would be fetched than needed; nothing would be missed.
+ * Each value counts as what it is, not as what it equals: types whose "=" overlooks something (1.0 and 1.00) are hashed
+ * as text. What could be missed is a collision of 64 bits, and the seeds are drawn anew each time, so that nobody can
  * prepare one. (`verify` does not rely on that, and compares md5.)
  */
 #include "core/difference_internal.h"
@@ -95,8 +95,9 @@ static void put_bucket(struct pj_buf *sql, const struct finding *finding, const 
 }
 
 /*
- * OFFSET 0 keeps the two apart: the planner, which knows nothing of how many buckets there are, would else sort whole rows by
- * their bucket. The hash's halves are summed, for a sum of int4 is a plain number and not a numeric in the making.
+ * OFFSET 0 keeps the two apart: the planner, which knows nothing of how many buckets there are, would else sort whole
+ * rows by their bucket. The hash's halves are summed, for a sum of int4 is a plain number and not a numeric in the
+ * making.
  */
 static char *sums_sql(const struct finding *finding, const char *from)
 {

@@ -27,7 +27,8 @@ int pj_difference_copy(struct pj_session *write, const char *out_sql, struct pj_
                        struct pj_error *error);
 int pj_difference_read(struct pj_session *from, pj_row_sink sink, void *context, struct pj_error *error);
 
-/* The temporary table that holds a mirror's rows as they were (`gone`) or are now, where they differ; and two for the work. */
+/* The temporary table that holds a mirror's rows as they were (`gone`) or are now, where they differ; and two for
+ * the work. */
 enum pj_rows_kept { PJ_ROWS_SOURCE, PJ_ROWS_GONE, PJ_ROWS_COME, PJ_ROWS_DIFFERING };
 void pj_difference_rows_name(struct pj_buf *sql, const struct pj_table *table, enum pj_rows_kept which);
 int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *table, bool *exist,

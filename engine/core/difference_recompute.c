@@ -1,7 +1,8 @@
 /*
- * The projections' rows that depend on mended rows. A projection's source names the column that carries its routing key;
- * the keys that mended rows carry, before and after, are all that can have changed. Where they are many, or a source has
- * no such column, the whole target is made equal to its definition: one pass, which writes only rows that differ.
+ * The projections' rows that depend on mended rows. A projection's source names the column that carries its routing
+ * key; the keys that mended rows carry, before and after, are all that can have changed. Where they are many, or a
+ * source has no such column, the whole target is made equal to its definition: one pass, which writes only rows that
+ * differ.
  */
 #include "core/difference.h"
 

@@ -267,9 +267,9 @@ static int begin_write(struct attempt *attempt, const char *snapshot, struct pj_
 }
 
 /*
- * For writing there is no snapshot but a lock. Every transaction of the daemon begins with the checkpoint row, so what is
- * read and written while we hold its lock is the read side at that checkpoint, whatever becomes of the fence. The server
- * ends the transaction itself should we be stopped in the middle of it.
+ * For writing there is no snapshot but a lock. Every transaction of the daemon begins with the checkpoint row, so what
+ * is read and written while we hold its lock is the read side at that checkpoint, whatever becomes of the fence. The
+ * server ends the transaction itself should we be stopped in the middle of it.
  */
 static int begin_read_locked(struct attempt *attempt, struct pj_error *error)
 {

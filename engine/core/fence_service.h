@@ -1,6 +1,6 @@
 /*
- * The daemon's side of the fence: from rows of pgprojector.fence to moves of the apply gate and back. Used by the control
- * thread alone (core/control.h), on its session.
+ * The daemon's side of the fence: from rows of pgprojector.fence to moves of the apply gate and back. Used by the
+ * control thread alone (core/control.h), on its session.
  */
 #ifndef PJ_CORE_FENCE_SERVICE_H
 #define PJ_CORE_FENCE_SERVICE_H

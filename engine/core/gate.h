@@ -1,6 +1,6 @@
 /*
- * The apply gate: lets another thread have apply stand still at a commit, move on to a given LSN, and go free again. The
- * daemon's side of the fence (core/fence.h). Thread-safe; the pipeline looks at it between batches.
+ * The apply gate: lets another thread have apply stand still at a commit, move on to a given LSN, and go free again.
+ * The daemon's side of the fence (core/fence.h). Thread-safe; the pipeline looks at it between batches.
  *
  *      OPEN --hold--> ASKED --(pipeline: nothing buffered)--> HELD --advance(L)--> ADVANCING --(pipeline: at L)--> REACHED
  *        ^                                                                                                        |

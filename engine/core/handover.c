@@ -1,6 +1,6 @@
 /*
- * See handover.h. A mutex and an eventfd for each of the two who wait: for an offer, for streaming. The descriptors, and not a
- * condition, so that a wait can be ended by a stop, which is a descriptor, too.
+ * See handover.h. A mutex and an eventfd for each of the two who wait: for an offer, for streaming. The descriptors,
+ * and not a condition, so that a wait can be ended by a stop, which is a descriptor, too.
  */
 #include "core/handover.h"
 
@@ -91,7 +91,8 @@ static void retire(struct pj_handover *handover, struct pj_outfit *outfit)
     handover->retired = outfit;
 }
 
-/* Waits for one descriptor, or the stop, or the end of time; which of the first two it was shows in what is looked at next. */
+/* Waits for one descriptor, or the stop, or the end of time; which of the first two it was shows in what is looked
+ * at next. */
 static void wait_fd(int fd, const struct pj_stop *stop, uint64_t deadline_us)
 {
     struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = stop ? stop->fd : -1, .events = POLLIN}};
@@ -209,7 +210,7 @@ void pj_handover_streaming(struct pj_handover *handover, const struct pj_outfit 
     ring(handover->moved_fd);
 }
 
-/* ------------------------------------------------------------------------------------------------ the pipeline's owner */
+/* --------------------------------------------------------------------------------------------- the pipeline's owner */
 
 /* With the lock held. */
 static void use(struct pj_handover *handover, struct pj_outfit *outfit)

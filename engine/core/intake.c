@@ -1,12 +1,12 @@
 /*
  * See intake.h.
  *
- * Already applied or not? A transaction's end LSN stands in its COMMIT, so whether it is to be skipped shows only at its
- * end. That matters just after a (re)connect: until the first transaction beyond the checkpoint, each is collected alone
- * and dropped at its COMMIT where it ends at or before the checkpoint. The usual one, the witness, is known by its xid and
- * not kept at all. Another one that outgrows the batch must not be applied in parts before its end is known: its changes
- * are dropped while reading on, and if its COMMIT then shows that it is new after all, the stream is started once more,
- * this time knowing its xid.
+ * Already applied or not? A transaction's end LSN stands in its COMMIT, so whether it is to be skipped shows only at
+ * its end. That matters just after a (re)connect: until the first transaction beyond the checkpoint, each is collected
+ * alone and dropped at its COMMIT where it ends at or before the checkpoint. The usual one, the witness, is known by
+ * its xid and not kept at all. Another one that outgrows the batch must not be applied in parts before its end is
+ * known: its changes are dropped while reading on, and if its COMMIT then shows that it is new after all, the stream is
+ * started once more, this time knowing its xid.
  */
 #include "core/intake.h"
 
@@ -154,8 +154,8 @@ static int partition_untold(struct pj_intake *intake, const struct pj_row_change
 }
 
 /*
- * A truncated partitioned table comes as the root, then all below it. A partition alone leaves the mirror's other rows in
- * place: the mirror does not know which rows were the partition's, the partition's constraint does.
+ * A truncated partitioned table comes as the root, then all below it. A partition alone leaves the mirror's other rows
+ * in place: the mirror does not know which rows were the partition's, the partition's constraint does.
  */
 static int truncate_partition(struct pj_intake *intake, const struct pj_row_change *change,
                               enum pj_intake_outcome *outcome, struct pj_error *error)

@@ -1,5 +1,6 @@
 /*
- * From messages of the stream to a batch: decodes, skips what is already applied, looks out for the witness. Does no I/O.
+ * From messages of the stream to a batch: decodes, skips what is already applied, looks out for the witness. Does no
+ * I/O.
  */
 #ifndef PJ_CORE_INTAKE_H
 #define PJ_CORE_INTAKE_H

@@ -28,8 +28,8 @@ int pj_job_begin(struct pj_job *job, const char *kind, const char *name, struct 
 /* A new phase; `total` -1: not known. */
 int pj_job_phase(struct pj_job *job, const char *phase, int64_t total, struct pj_error *error);
 
-/* So much of the phase is done. Written and shown a few times a second; then PJ_ESTOPPED where somebody has asked that the job be
- * given up (pj_request_cancel). The same with a new phase. */
+/* So much of the phase is done. Written and shown a few times a second; then PJ_ESTOPPED where somebody has asked
+ * that the job be given up (pj_request_cancel). The same with a new phase. */
 int pj_job_advance(struct pj_job *job, int64_t done, struct pj_error *error);
 
 /* Removes the row. After a failure, too; then on a best-effort basis. */

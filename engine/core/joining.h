@@ -9,9 +9,10 @@
  *                 commit that the source's snapshot shows. In that transaction the mirror becomes `exact`.
  *                 -> the pipeline is handed a setup in which it is like any other
  *
- * Why it is exact: a row that was not changed after the copy's snapshot is right since the copy. One that was, is noted, for the
- * noting began before the snapshot; it is fetched again after it was noted, and at last at a commit up to which everything has been
- * noted. Interrupted anywhere, it begins again from nothing; what the daemon serves is not touched.
+ * Why it is exact: a row that was not changed after the copy's snapshot is right since the copy. One that was, is
+ * noted, for the noting began before the snapshot; it is fetched again after it was noted, and at last at a commit up
+ * to which everything has been noted. Interrupted anywhere, it begins again from nothing; what the daemon serves is not
+ * touched.
  */
 #ifndef PJ_CORE_JOINING_H
 #define PJ_CORE_JOINING_H
@@ -36,16 +37,18 @@ enum { PJ_JOINING_WAITING = 256 };
 int pj_joining_missing(struct pj_session *read, struct pj_table *tables, int ntables, int *count,
                        struct pj_error *error);
 
-/* Prepares those tables that are marked. What an interrupted attempt left is removed first. In one transaction. PJ_ECONFIG where another table of that name is in the way, or a type is missing. */
+/* Prepares those tables that are marked. What an interrupted attempt left is removed first. In one transaction.
+ * PJ_ECONFIG where another table of that name is in the way, or a type is missing. */
 int pj_joining_prepare(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
                        struct pj_error *error);
 
-/* Once the pipeline notes: makes the marked tables' mirrors exact. That raises the roster's number: nothing is applied until the
- * pipeline has the setup in which they are. */
+/* Once the pipeline notes: makes the marked tables' mirrors exact. That raises the roster's number: nothing is
+ * applied until the pipeline has the setup in which they are. */
 int pj_joining_run(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
                    struct pj_error *error);
 
-/* Removes what is left of mirrors that are joining; of those that the pipeline notes none may be left. *removed: how many. */
+/* Removes what is left of mirrors that are joining; of those that the pipeline notes none may be left. *removed: how
+ * many. */
 int pj_joining_clean(struct pj_session *work, int *removed, struct pj_error *error);
 
 #endif

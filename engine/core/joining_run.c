@@ -1,9 +1,9 @@
 /*
  * From an empty mirror to an exact one; why it becomes exact is told in joining.h.
  *
- * The copy reads from an exported snapshot of an ordinary transaction: any commit will do that is newer than the first note.
- * The tables are locked (ACCESS SHARE) before it is taken, or a TRUNCATE in between would show them empty to an older snapshot.
- * A TRUNCATE later on is noted as "all rows": the whole mirror is then compared with its source.
+ * The copy reads from an exported snapshot of an ordinary transaction: any commit will do that is newer than the first
+ * note. The tables are locked (ACCESS SHARE) before it is taken, or a TRUNCATE in between would show them empty to an
+ * older snapshot. A TRUNCATE later on is noted as "all rows": the whole mirror is then compared with its source.
  */
 #include "core/joining.h"
 
@@ -244,7 +244,7 @@ static int round_of_all(const struct pj_joining *joining, const struct pj_table 
     return code;
 }
 
-/* ------------------------------------------------------------------------------------------------------ the last one */
+/* ----------------------------------------------------------------------------------------------------- the last one */
 
 static int make_exact(const struct pj_joining *joining, struct pj_session *write, struct pj_session *read,
                       const struct pj_table *table, int64_t few, bool *done, struct pj_error *error)
@@ -268,8 +268,8 @@ static int make_exact(const struct pj_joining *joining, struct pj_session *write
     return code;
 }
 
-/* A transaction that is open for long on the write database keeps the fence waiting: named where progress is shown, and no reason to
- * begin anew. If a database is gone, the next round says so. */
+/* A transaction that is open for long on the write database keeps the fence waiting: named where progress is shown,
+ * and no reason to begin anew. If a database is gone, the next round says so. */
 static int wait_for_fence(const struct pj_joining *joining, struct pj_error *error)
 {
     if (!error->retryable && error->code != PJ_EUNREACHABLE)

@@ -1,7 +1,8 @@
 /*
- * See keywork.h. The settings are those for which the recompute statements are made (core/statements.c says why): generic
- * plans that walk indexes. They are set for the transaction only, so that the session may be used for other things. Should
- * the process be stopped within a transaction, the server ends it after some seconds, and the daemon goes on.
+ * See keywork.h. The settings are those for which the recompute statements are made (core/statements.c says why):
+ * generic plans that walk indexes. They are set for the transaction only, so that the session may be used for other
+ * things. Should the process be stopped within a transaction, the server ends it after some seconds, and the daemon
+ * goes on.
  */
 #include "core/keywork.h"
 

@@ -1,11 +1,12 @@
 /*
  * Work on single keys of a projection beside the daemon: recomputing them, exactly, while it applies.
  *
- * Why that is safe: every transaction of the daemon begins by locking the checkpoint row. Whoever holds that lock sees the
- * mirrors and the targets at one commit of the write database, and nothing moves until it commits. So a short transaction that
- * locks the row, recomputes some keys from the definition, and commits, is exact, from any process; apply waits meanwhile,
- * for milliseconds if the keys are few. What the daemon holds in memory (projection states, parked keys) has a version number
- * in the checkpoint row; pj_keywork_changed() raises it, and the daemon reads them again before its next transaction.
+ * Why that is safe: every transaction of the daemon begins by locking the checkpoint row. Whoever holds that lock sees
+ * the mirrors and the targets at one commit of the write database, and nothing moves until it commits. So a short
+ * transaction that locks the row, recomputes some keys from the definition, and commits, is exact, from any process;
+ * apply waits meanwhile, for milliseconds if the keys are few. What the daemon holds in memory (projection states,
+ * parked keys) has a version number in the checkpoint row; pj_keywork_changed() raises it, and the daemon reads them
+ * again before its next transaction.
  */
 #ifndef PJ_CORE_KEYWORK_H
 #define PJ_CORE_KEYWORK_H
@@ -21,14 +22,15 @@ void pj_keywork_rollback(struct pj_session *read);
 /* Within a transaction: the daemon's memory of states and parked keys is to be read again. */
 int pj_keywork_changed(struct pj_session *read, struct pj_error *error);
 
-/* The same, where what the daemon is to run has changed: it stops applying until it has another setup (core/handover.h). */
+/* The same, where what the daemon is to run has changed: it stops applying until it has another setup
+ * (core/handover.h). */
 int pj_keywork_roster_changed(struct pj_session *read, struct pj_error *error);
 
 /*
- * Within a transaction: makes the target's rows of the keys equal to the definition. `keys` is an array literal of routing keys
- * as text ("{…}"), or, with `full`, of full keys, one array literal for each key column in `keys[0 … nkey-1]`. *rows (may be
- * NULL): how many rows were inserted or updated (rows that are deleted are not counted, but where others are chained on the
- * table). What is chained on it is recomputed, too (core/chainwork.h).
+ * Within a transaction: makes the target's rows of the keys equal to the definition. `keys` is an array literal of
+ * routing keys as text ("{…}"), or, with `full`, of full keys, one array literal for each key column in `keys[0 …
+ * nkey-1]`. *rows (may be NULL): how many rows were inserted or updated (rows that are deleted are not counted, but
+ * where others are chained on the table). What is chained on it is recomputed, too (core/chainwork.h).
  */
 int pj_keywork_recompute(struct pj_session *read, const struct pj_projection *projection, bool full,
                          const char *const *keys, int64_t *rows, struct pj_error *error);

@@ -137,8 +137,8 @@ static int attempt(struct pj_mend *mend, bool full, const PGresult *keys, int fi
     return code == PJ_OK ? PJ_OK : error->code;
 }
 
-/* Rows of one routing key come one after the other; the key is parked with the first that fails, once. A key too long to be
- * remembered is parked with each. */
+/* Rows of one routing key come one after the other; the key is parked with the first that fails, once. A key too
+ * long to be remembered is parked with each. */
 static int park_once(struct pj_mend *mend, const char *key, const struct pj_error *fault, struct pj_error *error)
 {
     if (mend->parked && strcmp(mend->last_parked, key) == 0)

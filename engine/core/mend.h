@@ -1,9 +1,9 @@
 /*
- * Many keys of a projection recomputed beside the running daemon: in chunks, each a short transaction of keywork.h, as large
- * as fits into some milliseconds. What rebuild, resume and others have in common.
+ * Many keys of a projection recomputed beside the running daemon: in chunks, each a short transaction of keywork.h, as
+ * large as fits into some milliseconds. What rebuild, resume and others have in common.
  *
- * A key that cannot be written (SQLSTATE classes 22, 23, P0) is found by halving its chunk, and parked as a dead letter;
- * the others go on.
+ * A key that cannot be written (SQLSTATE classes 22, 23, P0) is found by halving its chunk, and parked as a dead
+ * letter; the others go on.
  */
 #ifndef PJ_CORE_MEND_H
 #define PJ_CORE_MEND_H
@@ -35,8 +35,8 @@ struct pj_mend {
 };
 
 /*
- * Recomputes the keys in rows first … first + count - 1 of a result: its first column is the routing key as text; with `full`
- * one column for each key column.
+ * Recomputes the keys in rows first … first + count - 1 of a result: its first column is the routing key as text; with
+ * `full` one column for each key column.
  */
 int pj_mend_keys(struct pj_mend *mend, bool full, const PGresult *keys, int first, int count, struct pj_error *error);
 

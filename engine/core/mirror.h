@@ -9,23 +9,23 @@
 #include <stdbool.h>
 
 /*
- * Creates the schemas, enum types and domains that the tables' columns need on the read database, where they are missing,
- * after the source's (labels in order; a domain's base type, checks and default left out: the source has checked). A type
- * that exists but differs (another kind, missing labels) is PJ_ECONFIG, named. Extension types must exist already; where
- * not, PJ_ECONFIG naming the extension. Within the caller's transaction on `read`.
+ * Creates the schemas, enum types and domains that the tables' columns need on the read database, where they are
+ * missing, after the source's (labels in order; a domain's base type, checks and default left out: the source has
+ * checked). A type that exists but differs (another kind, missing labels) is PJ_ECONFIG, named. Extension types must
+ * exist already; where not, PJ_ECONFIG naming the extension. Within the caller's transaction on `read`.
  */
 int pj_mirror_create_types(struct pj_session *write, struct pj_session *read, const struct pj_table *tables, int count,
                            struct pj_error *error);
 
 /*
- * Creates the empty mirror without any index: all columns (generated ones as plain ones, no defaults, NOT NULL kept only
- * on key and identity columns). A table of that name that pgprojector did not create is PJ_ECONFIG. fillfactor 85.
+ * Creates the empty mirror without any index: all columns (generated ones as plain ones, no defaults, NOT NULL kept
+ * only on key and identity columns). A table of that name that pgprojector did not create is PJ_ECONFIG. fillfactor 85.
  */
 int pj_mirror_create(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
 
 /*
- * The indexes that a mirror itself carries, as statements that may run beside each other: the unique one on the primary key, and
- * the identity's, where that is another (false: it is not, and nothing was appended).
+ * The indexes that a mirror itself carries, as statements that may run beside each other: the unique one on the primary
+ * key, and the identity's, where that is another (false: it is not, and nothing was appended).
  */
 enum pj_mirror_index { PJ_INDEX_KEY, PJ_INDEX_IDENTITY };
 bool pj_mirror_index(struct pj_buf *sql, const struct pj_table *table, enum pj_mirror_index which);
@@ -49,8 +49,9 @@ int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int 
 int pj_mirror_check_shape(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 
 /*
- * Leaves out of the tables what the complete mirrors, by the catalog, do not have: columns that the source gained later; and
- * marks those that are joining. Does nothing before the first start is complete. Columns of keys and identities stay: a check will name them.
+ * Leaves out of the tables what the complete mirrors, by the catalog, do not have: columns that the source gained
+ * later; and marks those that are joining. Does nothing before the first start is complete. Columns of keys and
+ * identities stay: a check will name them.
  */
 int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error);
 
@@ -60,8 +61,9 @@ int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count,
  */
 int pj_mirror_learn_order(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error);
 
-/* The condition on a row that some columns (the key's, the identity's) are among `keys`, one array literal of texts for each:
- * "("id", "b") IN (SELECT u.k0::type, … FROM unnest(…) AS u(k0, …))", with the columns under a prefix. pj_free. */
+/* The condition on a row that some columns (the key's, the identity's) are among `keys`, one array literal of texts
+ * for each: "("id", "b") IN (SELECT u.k0::type, … FROM unnest(…) AS u(k0, …))", with the columns under a prefix.
+ * pj_free. */
 char *pj_mirror_key_condition(const struct pj_table *table, const int *columns, int count, const char *const *keys,
                               const char *prefix);
 

@@ -88,8 +88,8 @@ static int check_table(struct pj_session *read, const struct pj_table *table, st
  */
 
 /*
- * Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. Then a column
- * of a noted name that has another number, if there is one.
+ * Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. Then a
+ * column of a noted name that has another number, if there is one.
  */
 static const char noted_sql[] =
     "SELECT m.source_oid = $3::oid, m.leaves <@ $4::oid[], $5::oid[] <@ m.leaves, "

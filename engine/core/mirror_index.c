@@ -1,6 +1,7 @@
 /*
- * The indexes that modules ask for on mirrors. Made at the first start inside its transaction; on mirrors that are streamed into
- * without holding the stream up (CONCURRENTLY), which can leave an invalid index behind: that one is dropped and made again.
+ * The indexes that modules ask for on mirrors. Made at the first start inside its transaction; on mirrors that are
+ * streamed into without holding the stream up (CONCURRENTLY), which can leave an invalid index behind: that one is
+ * dropped and made again.
  */
 #include "base/mem.h"
 #include "core/projection.h"

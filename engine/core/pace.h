@@ -1,9 +1,9 @@
 /*
  * When to commit at once and when to gather: batches by arrival rate. Pure; the caller brings the clock.
  *
- * While the stream is quiet a batch is what has arrived: it goes at once, and its cost is latency only. While it runs hot
- * (catching up, a burst), small batches would cost the read database far more than they save in time, so transactions are
- * gathered up to a number, an age or the batch's cap, whichever comes first.
+ * While the stream is quiet a batch is what has arrived: it goes at once, and its cost is latency only. While it runs
+ * hot (catching up, a burst), small batches would cost the read database far more than they save in time, so
+ * transactions are gathered up to a number, an age or the batch's cap, whichever comes first.
  */
 #ifndef PJ_CORE_PACE_H
 #define PJ_CORE_PACE_H

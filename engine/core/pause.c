@@ -1,6 +1,6 @@
 /*
- * See pause.h. Resuming goes in the rounds of core/catchup.h: what was noted is recomputed until little is left, then the rest
- * together with the change of state, in one transaction.
+ * See pause.h. Resuming goes in the rounds of core/catchup.h: what was noted is recomputed until little is left, then
+ * the rest together with the change of state, in one transaction.
  */
 #include "core/pause.h"
 

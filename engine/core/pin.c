@@ -1,12 +1,12 @@
 /*
- * TRUNCATE and rewriting ALTER TABLEs are not MVCC-safe: a snapshot that was taken before them sees an empty table after
- * them. A transaction that reads under a snapshot and has not touched the table yet is not shielded from that, and one that
- * goes from table to table, locking each when it comes to it, can meet a TRUNCATE of several in a deadlock. So all tables are
- * locked at once, right after the snapshot was taken, and then asked whether they are what the snapshot shows: their files
- * are the same, in the snapshot's catalog and in the present one.
+ * TRUNCATE and rewriting ALTER TABLEs are not MVCC-safe: a snapshot that was taken before them sees an empty table
+ * after them. A transaction that reads under a snapshot and has not touched the table yet is not shielded from that,
+ * and one that goes from table to table, locking each when it comes to it, can meet a TRUNCATE of several in a
+ * deadlock. So all tables are locked at once, right after the snapshot was taken, and then asked whether they are what
+ * the snapshot shows: their files are the same, in the snapshot's catalog and in the present one.
  *
- * NOWAIT and patience here, not a wait in the server: there a TRUNCATE of two tables could hold one, wait for the other, which
- * we hold, and fail for our sake.
+ * NOWAIT and patience here, not a wait in the server: there a TRUNCATE of two tables could hold one, wait for the
+ * other, which we hold, and fail for our sake.
  */
 #include "core/pin.h"
 

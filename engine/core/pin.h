@@ -5,10 +5,11 @@
 #include "pg/session.h"
 
 /*
- * Within a transaction whose snapshot has been taken: locks the tables (ACCESS SHARE, which stands in the way of TRUNCATE,
- * ALTER and DROP alone) and makes sure that none of them has been emptied or replaced since the snapshot. Waits for nobody
- * that holds one of them for longer than `wait_ms`, and not at all within the server, so that it is part of no deadlock.
- * `names` are quoted and qualified, NULL-ended. PJ_EUNHEALTHY, retryable with another snapshot, with the table named.
+ * Within a transaction whose snapshot has been taken: locks the tables (ACCESS SHARE, which stands in the way of
+ * TRUNCATE, ALTER and DROP alone) and makes sure that none of them has been emptied or replaced since the snapshot.
+ * Waits for nobody that holds one of them for longer than `wait_ms`, and not at all within the server, so that it is
+ * part of no deadlock. `names` are quoted and qualified, NULL-ended. PJ_EUNHEALTHY, retryable with another snapshot,
+ * with the table named.
  */
 int pj_pin(struct pj_session *session, const char *const *names, int wait_ms, const struct pj_stop *stop,
            struct pj_error *error);

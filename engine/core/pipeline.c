@@ -17,15 +17,15 @@
  * the socket is left unread. RESOLVING is STREAMING with the intake held up: a relation that the map does not know is
  * being looked up on the write database.
  *
- * Any failure closes both connections, drops what was not committed, and goes through CONNECTING again, where the truth is
- * read back from the checkpoint. There is no other way to recover, so that this one is well trodden.
+ * Any failure closes both connections, drops what was not committed, and goes through CONNECTING again, where the truth
+ * is read back from the checkpoint. There is no other way to recover, so that this one is well trodden.
  *
- * Another outfit (core/handover.h) is offered: what has been collected up to a commit is applied, a transaction in parts up to
- * its end, and this one finishes; its owner runs the other.
+ * Another outfit (core/handover.h) is offered: what has been collected up to a commit is applied, a transaction in
+ * parts up to its end, and this one finishes; its owner runs the other.
  *
- * Confirmation. What is reported as flushed is the end of the transaction *before* the last applied one, so that the last
- * one, the witness, comes again after a reconnect. While nothing but keepalives arrives, the keepalive's position is made
- * the checkpoint and then reported.
+ * Confirmation. What is reported as flushed is the end of the transaction *before* the last applied one, so that the
+ * last one, the witness, comes again after a reconnect. While nothing but keepalives arrives, the keepalive's position
+ * is made the checkpoint and then reported.
  */
 #include "core/pipeline_internal.h"
 
@@ -142,8 +142,8 @@ static void close_parts(struct pj_pipeline *p, enum pipeline_state next)
 }
 
 /*
- * Serialization failures are how a changed catalog and other commands make themselves known: all in order. The first after a
- * commit is no reason to pause; were it to come again at once, it would be.
+ * Serialization failures are how a changed catalog and other commands make themselves known: all in order. The first
+ * after a commit is no reason to pause; were it to come again at once, it would be.
  */
 static void try_again(struct pj_pipeline *p, const struct pj_error *error)
 {
@@ -184,7 +184,7 @@ void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error)
     }
 }
 
-/* ----------------------------------------------------------------------------------------------------- the schema watch */
+/* ------------------------------------------------------------------------------------------------- the schema watch */
 
 static void on_schema_checked(uv_work_t *work, int status)
 {
@@ -353,8 +353,8 @@ static void leave(struct pj_pipeline *p)
 }
 
 /*
- * While it streams, what has been collected up to a commit still goes (pipeline_apply.c); then, at a commit, it ends. A job that
- * looks at the setup is waited for before, not after, the stream is closed.
+ * While it streams, what has been collected up to a commit still goes (pipeline_apply.c); then, at a commit, it ends. A
+ * job that looks at the setup is waited for before, not after, the stream is closed.
  */
 void pj_pipeline_go_on_leaving(struct pj_pipeline *p)
 {

@@ -1,6 +1,6 @@
 /*
- * The pipeline: receive, decode, batch, project, apply, confirm; with reconnects, halts and the fence's gate. Its story and
- * its states stand at the head of pipeline.c.
+ * The pipeline: receive, decode, batch, project, apply, confirm; with reconnects, halts and the fence's gate. Its story
+ * and its states stand at the head of pipeline.c.
  */
 #ifndef PJ_CORE_PIPELINE_H
 #define PJ_CORE_PIPELINE_H
@@ -25,10 +25,11 @@ struct pj_pipeline_options {
 };
 
 /*
- * Streams until asked to stop: then PJ_OK, with what was applied confirmed. Databases that go away are waited for; a halt
- * keeps it here, its reason in the state, until the stop. PJ_ESTALE as soon as another daemon has taken over; PJ_EGAP,
- * instead of a halt, where the deployment says resync_on_gap. PJ_ERELOAD where another outfit is offered, or the one it has
- * is not for the read side as it is now (nothing has been offered then, but ought to be): to be run again with another.
+ * Streams until asked to stop: then PJ_OK, with what was applied confirmed. Databases that go away are waited for; a
+ * halt keeps it here, its reason in the state, until the stop. PJ_ESTALE as soon as another daemon has taken over;
+ * PJ_EGAP, instead of a halt, where the deployment says resync_on_gap. PJ_ERELOAD where another outfit is offered, or
+ * the one it has is not for the read side as it is now (nothing has been offered then, but ought to be): to be run
+ * again with another.
  */
 int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *error);
 

@@ -1,6 +1,6 @@
 /*
- * The applying half of the pipeline: when a batch goes, the fast way or the careful one; what is confirmed afterwards; and
- * the gate, by which a fence has it stand still.
+ * The applying half of the pipeline: when a batch goes, the fast way or the careful one; what is confirmed afterwards;
+ * and the gate, by which a fence has it stand still.
  */
 #include "core/pipeline_internal.h"
 
@@ -136,7 +136,7 @@ void pj_pipeline_mind_gate(struct pj_pipeline *p)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------ handing over */
+/* ----------------------------------------------------------------------------------------------------- handing over */
 
 /* Hands the collecting batch to the applier, and goes on with the other. */
 static void hand_over(struct pj_pipeline *p, bool commit)

@@ -1,7 +1,7 @@
 /*
- * A halted pipeline keeps the read database's lock, so that a second daemon stands by and a resync asks for this one to be
- * stopped first, instead of both going on beside a daemon that still says of itself that it is halted. The session that had
- * the lock is gone with the failure; another takes it. Who finds it taken for good by somebody else ends.
+ * A halted pipeline keeps the read database's lock, so that a second daemon stands by and a resync asks for this one to
+ * be stopped first, instead of both going on beside a daemon that still says of itself that it is halted. The session
+ * that had the lock is gone with the failure; another takes it. Who finds it taken for good by somebody else ends.
  */
 #include "core/pipeline_internal.h"
 

@@ -1,7 +1,7 @@
 /*
- * The receiving half of the pipeline: messages are pulled while there is room and nobody holds the intake up, and what the
- * intake cannot take for now (a relation to be looked up, a TRUNCATE that must not be mixed with what came before) is handed
- * in again later.
+ * The receiving half of the pipeline: messages are pulled while there is room and nobody holds the intake up, and what
+ * the intake cannot take for now (a relation to be looked up, a TRUNCATE that must not be mixed with what came before)
+ * is handed in again later.
  */
 #include "core/pipeline_internal.h"
 
@@ -35,7 +35,8 @@ static void on_resolved(uv_work_t *work, int status)
     }
 }
 
-/* A partition's rows are not taken before the catalog knows of it: if it is dropped later, that must not go unnoticed. */
+/* A partition's rows are not taken before the catalog knows of it: if it is dropped later, that must not go
+ * unnoticed. */
 static void note_partitions(struct pj_pipeline *p)
 {
     struct pj_session *read;
@@ -123,7 +124,8 @@ static void take_keepalive(struct pj_pipeline *p, const struct pj_copydata *mess
 static bool may_read(struct pj_pipeline *p)
 {
     const struct pj_batch *batch = p->collecting;
-    /* the transaction that is being applied in parts has its end here: it is to be committed before another one begins */
+    /* the transaction that is being applied in parts has its end here: it is to be committed before another one
+     * begins */
     if (p->in_parts && batch->ends_at_commit && batch->transactions)
         return false;
     if (p->leaving && !p->intake.in_transaction)

@@ -1,6 +1,7 @@
 /*
- * See project.h. Modules see the columns they declared, in their order. They are promised that a pair has one primary key;
- * under another replica identity a row may keep its identity and change its key: that comes to them as two changes.
+ * See project.h. Modules see the columns they declared, in their order. They are promised that a pair has one primary
+ * key; under another replica identity a row may keep its identity and change its key: that comes to them as two
+ * changes.
  */
 #include "core/project.h"
 

@@ -7,9 +7,9 @@
 
 /*
  * Runs apply() on every changed row of the projection's sources; the outcome is added to projection->deltas. A row that
- * apply() refuses is an error; with `careful` it makes its routing keys dirty instead, for what the definition says can be
- * written even where the fast way cannot digest the row. (Not so with on_error = halt, while it is live.) Where apply() has
- * been switched off (`apply_off`) every row makes its routing keys dirty.
+ * apply() refuses is an error; with `careful` it makes its routing keys dirty instead, for what the definition says can
+ * be written even where the fast way cannot digest the row. (Not so with on_error = halt, while it is live.) Where
+ * apply() has been switched off (`apply_off`) every row makes its routing keys dirty.
  */
 int pj_project_batch(struct pj_projection *projection, const struct pj_batch *batch, bool careful,
                      struct pj_error *error);

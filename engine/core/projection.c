@@ -197,7 +197,7 @@ static int bind_columns(struct pj_projection_source *source, const struct pj_sou
         if (!count)
             source->columns[0] = key;
     }
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; declared->columns && i < count; i++) {
         int code = bind_column(source, declared, declared->columns[i].name, &source->columns[i], error);
         if (code == PJ_OK)
             code = check_type(source, source->columns[i], declared->columns[i].type, error);

@@ -21,8 +21,8 @@ struct pj_binding {
     bool halt_on_error; /* on_error = halt */
 };
 
-/* What is added to the names of a projection and of its table while it is built beside, and once it has been replaced. No
- * module's name has a dot. A table's name is cut where both together would be too long. */
+/* What is added to the names of a projection and of its table while it is built beside, and once it has been
+ * replaced. No module's name has a dot. A table's name is cut where both together would be too long. */
 #define PJ_NEXT_NAME ".next"
 #define PJ_KEPT_NAME ".kept"
 #define PJ_NEXT_TABLE "__next"
@@ -96,8 +96,8 @@ int pj_projection_bind(struct pj_projection *projection, const struct pj_module 
                        const struct pj_binding *binding, const struct pj_table *tables, int count,
                        struct pj_error *error);
 
-/* The same where sources may be targets of other projections: of the `nothers` that are bound already (core/chain.h says in what
- * order). They must stay where they are as long as this one. */
+/* The same where sources may be targets of other projections: of the `nothers` that are bound already (core/chain.h
+ * says in what order). They must stay where they are as long as this one. */
 int pj_projection_bind_chained(struct pj_projection *projection, const struct pj_module *module,
                                const struct pj_binding *binding, const struct pj_table *tables, int count,
                                const struct pj_projection *others, int nothers, struct pj_error *error);
@@ -119,7 +119,8 @@ int pj_projection_fill_rows(struct pj_session *read, const struct pj_projection 
 int pj_projection_finish_target(struct pj_session *read, const struct pj_projection *projection,
                                 struct pj_error *error);
 
-/* Whether the module and its definition are as they were when the table was built; PJ_ECONFIG "rebuild needed" where not. */
+/* Whether the module and its definition are as they were when the table was built; PJ_ECONFIG "rebuild needed" where
+ * not. */
 int pj_projection_check_recorded(struct pj_session *read, const struct pj_projection *projection,
                                  struct pj_error *error);
 
@@ -133,7 +134,8 @@ int pj_projection_describe_as(struct pj_session *read, struct pj_projection *pro
 /* Reads the target's key types from the catalog and builds the SQL texts that need them. To be called at each start. */
 int pj_projection_check_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
-/* The statement that creates the module's mirror index number `index` on a new mirror (the caller frees it), and the table it is on. The same index wanted by two modules gives the same text. */
+/* The statement that creates the module's mirror index number `index` on a new mirror (the caller frees it), and the
+ * table it is on. The same index wanted by two modules gives the same text. */
 int pj_projection_mirror_index(const struct pj_projection *projection, int index, char **sql,
                                const struct pj_table **table, struct pj_error *error);
 

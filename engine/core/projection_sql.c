@@ -6,7 +6,8 @@
  * which {keys(a)} is the plain condition "a = the key": each part of the definition then finds its rows by index,
  * whatever the planner believes about the number of keys. (Restricted by "a = ANY ($1)" instead, a definition that
  * joins two grouped parts became a nested loop over both: quadratic, minutes for 150,000 keys.) A definition without
- * {keys(…)} cannot profit from that; it is run once, and its result filtered. The whole table is another statement: one full join.
+ * {keys(…)} cannot profit from that; it is run once, and its result filtered. The whole table is another statement: one
+ * full join.
  *
  * Rows to delete are found by EXCEPT, not by NOT EXISTS: that stays linear where the session has hash joins switched
  * off, as the applying one has. Values are compared as record images (*=, *<>), never by "=" (1.0 = 1.00).
@@ -235,8 +236,8 @@ static void put_key_condition(const struct pj_projection *projection, int nkeys,
     }
 }
 
-/* What the rows in question ought to be. A definition that is restricted by the key's first columns only gives more than the
- * rows asked for, and the same ones for each of two keys that share these columns. */
+/* What the rows in question ought to be. A definition that is restricted by the key's first columns only gives more
+ * than the rows asked for, and the same ones for each of two keys that share these columns. */
 static int put_wanted(const struct pj_projection *projection, int nkeys, struct pj_buf *sql, struct pj_error *error)
 {
     struct expansion expansion = {.projection = projection, .mode = KEYS_EACH, .nkeys = nkeys};
@@ -307,7 +308,8 @@ static void put_upsert(const struct pj_projection *projection, const char *const
     put_on_conflict(projection, columns, count, sql);
 }
 
-/* The columns of touched rows that those downstream want to know, called t1, t2 …, in the form in which keys are held. */
+/* The columns of touched rows that those downstream want to know, called t1, t2 …, in the form in which keys are
+ * held. */
 static void put_touched(const struct pj_projection *projection, const char *alias, struct pj_buf *sql)
 {
     for (int i = 0; i < projection->ntouched; i++) {
@@ -362,8 +364,8 @@ static int build_wanted(struct pj_projection *projection, struct pj_error *error
 }
 
 /*
- * All of the table: definition and table are joined once, and what differs is kept, which usually is little. A row that is only
- * in the table has no "pj_here" of the definition's.
+ * All of the table: definition and table are joined once, and what differs is kept, which usually is little. A row that
+ * is only in the table has no "pj_here" of the definition's.
  */
 static void build_recompute_all(struct pj_projection *projection, const char *const *columns, int count)
 {
@@ -460,8 +462,8 @@ static bool names_target(const struct pj_projection *projection, const char *tar
     return same;
 }
 
-/* The name that the merge gives to the target: RETURNING needs it where {delta} has columns of the same names. A table without
- * another name is called what it will be called. */
+/* The name that the merge gives to the target: RETURNING needs it where {delta} has columns of the same names. A
+ * table without another name is called what it will be called. */
 static void take_alias(const struct pj_projection *projection, const json_t *write, char **alias)
 {
     const char *name = json_string_value(json_object_get(write, "Alias"));

@@ -20,13 +20,14 @@ int pj_projection_build_sql(struct pj_projection *projection, struct pj_error *e
 int pj_projection_build_recompute(struct pj_projection *projection, const char *const *columns, int count,
                                   struct pj_error *error);
 
-/* Fills merge_touched_sql where others are chained on the projection. Asks the server what each merge writes: PJ_ECONFIG where
- * that is not one INSERT, UPDATE or DELETE of the target. key_kinds are set. `target`: the table that it is asked of, quoted. */
+/* Fills merge_touched_sql where others are chained on the projection. Asks the server what each merge writes:
+ * PJ_ECONFIG where that is not one INSERT, UPDATE or DELETE of the target. key_kinds are set. `target`: the table
+ * that it is asked of, quoted. */
 int pj_projection_build_touched(struct pj_session *read, struct pj_projection *projection, const char *target,
                                 struct pj_error *error);
 
-/* A text of SQL with another table in a table's place; both as they are made here, quoted and qualified, so that they are found without
- * mistake. To be freed. */
+/* A text of SQL with another table in a table's place; both as they are made here, quoted and qualified, so that
+ * they are found without mistake. To be freed. */
 char *pj_sql_instead(const char *text, const char *table, const char *other);
 
 /* The same question alone, whoever is chained on the projection, of the table that its SQL names. */

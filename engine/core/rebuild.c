@@ -1,14 +1,15 @@
 /*
- * See rebuild.h. Why one pass is exact beside the daemon: a row that was right in the snapshot is kept right by the stream;
- * one that was wrong is recomputed from the mirrors at a commit, under the checkpoint row's lock, and kept right from
- * there. Rows are compared by their binary image, as the recomputation compares them: a row that differs in no more than
- * the form of a number (1.0, 1.00) is mended, too.
+ * See rebuild.h. Why one pass is exact beside the daemon: a row that was right in the snapshot is kept right by the
+ * stream; one that was wrong is recomputed from the mirrors at a commit, under the checkpoint row's lock, and kept
+ * right from there. Rows are compared by their binary image, as the recomputation compares them: a row that differs in
+ * no more than the form of a number (1.0, 1.00) is mended, too.
  *
- * The differing keys are held by the server as a cursor that outlives its transaction, so that no snapshot is open while
- * they are mended, however long a throttled rebuild takes.
+ * The differing keys are held by the server as a cursor that outlives its transaction, so that no snapshot is open
+ * while they are mended, however long a throttled rebuild takes.
  *
- * Where the module's version or definition is another one than the table was built by, a daemon of the old module would go
- * on adding deltas of the old meaning: the daemon's lock is held meanwhile, and what the catalog records is changed last.
+ * Where the module's version or definition is another one than the table was built by, a daemon of the old module would
+ * go on adding deltas of the old meaning: the daemon's lock is held meanwhile, and what the catalog records is changed
+ * last.
  */
 #include "core/rebuild.h"
 

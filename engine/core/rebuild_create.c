@@ -1,7 +1,8 @@
 /*
- * A projection's table where there is none: dropped by somebody, or of a module that was added later. No daemon may run, for
- * one that does has another list of projections in memory; its lock is held meanwhile, and the checkpoint row's, so that
- * the table is filled at the commit where the mirrors stand. One transaction: it is there and right, or nothing has changed.
+ * A projection's table where there is none: dropped by somebody, or of a module that was added later. No daemon may
+ * run, for one that does has another list of projections in memory; its lock is held meanwhile, and the checkpoint
+ * row's, so that the table is filled at the commit where the mirrors stand. One transaction: it is there and right, or
+ * nothing has changed.
  */
 #include "base/mem.h"
 #include "core/catalog.h"

@@ -1,4 +1,5 @@
-/* See registering.h. What is to be done with a module is decided by core/roster.h; building and removing are files of their own. */
+/* See registering.h. What is to be done with a module is decided by core/roster.h; building and removing are files
+ * of their own. */
 #include "core/registering_internal.h"
 
 #include "base/mem.h"
@@ -85,7 +86,7 @@ static int check_name_is_free(struct pj_registering *r, const struct pj_projecti
     return pj_error_hint(error, "drop or rename it; it is not touched");
 }
 
-/* -------------------------------------------------------------------------------------------------------- one module */
+/* ------------------------------------------------------------------------------------------------------- one module */
 
 struct candidate {
     struct pj_deployed_module *module;
@@ -190,8 +191,8 @@ static int no_file(const struct pj_deployment *deployment, const char *name, str
                          name);
 }
 
-/* Where it could not be bound because it reads the table of a module that does not serve, that is what is wrong. *upstream: its
- * name, to be freed; NULL: it is something else. */
+/* Where it could not be bound because it reads the table of a module that does not serve, that is what is wrong.
+ * *upstream: its name, to be freed; NULL: it is something else. */
 static int explain(struct pj_registering *r, struct pj_deployment *found, const struct candidate *c, char **upstream,
                    struct pj_error *error)
 {

@@ -1,7 +1,7 @@
 /*
- * Registering: what comes of one request, from looking at the module's file to the new outfit being in use (ARCHITECTURE.md,
- * "Registering while running"). With a daemon, on its registrar's thread (core/registrar.h); without one, by a command that holds
- * the daemon's lock: then there is no pipeline, and nobody to hand anything over to.
+ * Registering: what comes of one request, from looking at the module's file to the new outfit being in use
+ * (ARCHITECTURE.md, "Registering while running"). With a daemon, on its registrar's thread (core/registrar.h); without
+ * one, by a command that holds the daemon's lock: then there is no pipeline, and nobody to hand anything over to.
  */
 #ifndef PJ_CORE_REGISTERING_H
 #define PJ_CORE_REGISTERING_H
@@ -29,16 +29,16 @@ int pj_registering_open(struct pj_registering *r, struct pj_error *error);
 /* Closes the sessions and frees the outfits that nobody uses any more. */
 void pj_registering_close(struct pj_registering *r);
 
-/* Serves a request other than RELOAD. What failed has changed nothing, or has been undone, or is undone when it is begun again.
- * PJ_ESTOPPED likewise; an error that is retryable is worth trying again with new sessions. */
+/* Serves a request other than RELOAD. What failed has changed nothing, or has been undone, or is undone when it is
+ * begun again. PJ_ESTOPPED likewise; an error that is retryable is worth trying again with new sessions. */
 int pj_registering_serve(struct pj_registering *r, const struct pj_request *request, struct pj_error *error);
 
-/* Looks at all that is there: takes what has changed and needs no building, enters requests for what does, removes what interrupted
- * builds have left. One module's fault is logged and does not concern the others. */
+/* Looks at all that is there: takes what has changed and needs no building, enters requests for what does, removes
+ * what interrupted builds have left. One module's fault is logged and does not concern the others. */
 int pj_registering_survey(struct pj_registering *r, struct pj_error *error);
 
-/* Resumes what is paused because a table that it reads was replaced, or stood still and has its module again. Interrupted, it is
- * to be called again. What is in use has been checked against the read side. */
+/* Resumes what is paused because a table that it reads was replaced, or stood still and has its module again.
+ * Interrupted, it is to be called again. What is in use has been checked against the read side. */
 int pj_registering_catch_up(struct pj_registering *r, struct pj_error *error);
 
 #endif

@@ -4,9 +4,9 @@
  *      in use ------------------- with the next one beside ---------------- with the next one in the former's place
  *             prepare   hand over                          fill   open, swap   hand over             drop the former
  *
- * The pipeline stands still from the swap's commit until it has the second outfit; so that is made ready before, as far as it can be:
- * only its number is read afterwards. What fails before the swap's commit is undone; whether an error is from before or from
- * after it, the catalog's roster number says.
+ * The pipeline stands still from the swap's commit until it has the second outfit; so that is made ready before, as far
+ * as it can be: only its number is read afterwards. What fails before the swap's commit is undone; whether an error is
+ * from before or from after it, the catalog's roster number says.
  */
 #include "core/build.h"
 #include "core/registering_internal.h"
@@ -28,7 +28,7 @@ struct stage {
     bool offered;             /* the pipeline takes it when it can: there is nothing to undo any more */
 };
 
-/* ------------------------------------------------------------------------------------------------------- up to the swap */
+/* --------------------------------------------------------------------------------------------------- up to the swap */
 
 static void set_up(struct stage *stage, const struct pj_request *request)
 {
@@ -98,7 +98,8 @@ static int still_noting(struct stage *stage, struct pj_error *error)
 
 /* -------------------------------------------------------------------------------------------------------- the swap */
 
-/* Whether the catalog has moved on from the outfit in use: then the swap has been committed, whatever its answer was. */
+/* Whether the catalog has moved on from the outfit in use: then the swap has been committed, whatever its answer
+ * was. */
 static int has_swapped(struct stage *stage, bool *swapped, struct pj_error *error)
 {
     int64_t roster;
@@ -130,7 +131,7 @@ static int swap(struct stage *stage, struct pj_error *error)
     return pj_outfit_await(stage->r, after, error);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- undoing */
+/* ---------------------------------------------------------------------------------------------------------- undoing */
 
 /* In new sessions, for those that it had may have been lost with what failed. */
 static int undo(struct stage *stage, struct pj_error *error)
@@ -159,7 +160,8 @@ static int undo(struct stage *stage, struct pj_error *error)
     return code;
 }
 
-/* The error stays the one that was; that undoing failed, too, is said in the log. What is left goes when it is begun again. */
+/* The error stays the one that was; that undoing failed, too, is said in the log. What is left goes when it is begun
+ * again. */
 static void fall_back(struct stage *stage, const struct pj_error *cause)
 {
     struct pj_error error;
@@ -171,8 +173,8 @@ static void fall_back(struct stage *stage, const struct pj_error *cause)
     }
 }
 
-/* Those that are chained on the table. The new one is in place whatever becomes of them: what fails here is done again by whoever
- * looks next (the registrar at its next rest, a daemon's first survey). */
+/* Those that are chained on the table. The new one is in place whatever becomes of them: what fails here is done
+ * again by whoever looks next (the registrar at its next rest, a daemon's first survey). */
 static void catch_up_chained(struct stage *stage)
 {
     struct pj_error error;

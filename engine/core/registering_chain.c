@@ -1,6 +1,6 @@
 /*
- * Chains among the modules that are found: in which order they are looked at, and which one must be there first. A module that
- * reads another one's table can only be bound where that one serves.
+ * Chains among the modules that are found: in which order they are looked at, and which one must be there first. A
+ * module that reads another one's table can only be bound where that one serves.
  */
 #include "core/registering_internal.h"
 
@@ -92,7 +92,7 @@ int pj_registering_order(struct pj_registering *r, struct pj_deployment *found, 
     return code;
 }
 
-/* -------------------------------------------------------------------------------------------------- who must be first */
+/* ------------------------------------------------------------------------------------------------ who must be first */
 
 static bool serves(const struct pj_outfit *outfit, const char *schema, const char *table)
 {

@@ -8,8 +8,8 @@
 
 const struct pj_outfit *pj_outfit_in_use(const struct pj_registering *r);
 
-/* What is in use, without the module of a name (NULL: with all) and with another (NULL: none more), `beside` or to serve. Opened, but
- * not checked against the read side. NULL: the error says why. */
+/* What is in use, without the module of a name (NULL: with all) and with another (NULL: none more), `beside` or to
+ * serve. Opened, but not checked against the read side. NULL: the error says why. */
 struct pj_outfit *pj_outfit_make(struct pj_registering *r, const char *without, const struct pj_deployed_module *with,
                                  bool beside, struct pj_error *error);
 
@@ -23,7 +23,8 @@ int pj_outfit_check(struct pj_registering *r, struct pj_outfit *outfit, const st
 
 struct pj_projection *pj_outfit_projection(const struct pj_outfit *outfit, const char *name);
 
-/* Has the pipeline run it, and waits until it does; the outfit is the handover's from then on. Without a daemon it is the one alone. */
+/* Has the pipeline run it, and waits until it does; the outfit is the handover's from then on. Without a daemon it
+ * is the one alone. */
 int pj_outfit_hand_over(struct pj_registering *r, struct pj_outfit *outfit, struct pj_error *error);
 /* The same, but without waiting. */
 void pj_outfit_offer(struct pj_registering *r, struct pj_outfit *outfit);
@@ -39,8 +40,8 @@ int pj_registering_build(struct pj_registering *r, const struct pj_deployed_modu
 /* What is left to do of one whose swap has been committed; of one that is given up, begun before. */
 int pj_registering_tidy_build(struct pj_registering *r, const char *name, struct pj_error *error);
 int pj_registering_give_up(struct pj_registering *r, const char *name, struct pj_error *error);
-/* core/registering_mirrors.c: sees to it that all tables of a setup are mirrored; `wanted_by`: for messages. *added: another
- * outfit is in use now, and this setup is out of date. Without a daemon that cannot be had, PJ_EFAIL. */
+/* core/registering_mirrors.c: sees to it that all tables of a setup are mirrored; `wanted_by`: for messages. *added:
+ * another outfit is in use now, and this setup is out of date. Without a daemon that cannot be had, PJ_EFAIL. */
 int pj_registering_mirrors(struct pj_registering *r, const struct pj_setup *setup, const char *wanted_by, bool *added,
                            struct pj_error *error);
 /* core/registering_chain.c: puts those whose tables others read before these. */
@@ -49,7 +50,8 @@ int pj_registering_order(struct pj_registering *r, struct pj_deployment *found, 
 char *pj_registering_missing_upstream(struct pj_registering *r, struct pj_deployment *found, const char *name);
 /* core/registering_remove.c */
 int pj_registering_remove(struct pj_registering *r, const struct pj_request *request, struct pj_error *error);
-/* Drops the tables of mirrors that were removed (pgprojector.discarded); what others hang on stays, and is said in the log. */
+/* Drops the tables of mirrors that were removed (pgprojector.discarded); what others hang on stays, and is said in
+ * the log. */
 int pj_registering_drop_discarded(struct pj_registering *r, struct pj_error *error);
 
 #endif

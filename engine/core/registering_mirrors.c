@@ -1,7 +1,7 @@
 /*
- * Mirrors that are not there yet, from the registrar's side (core/joining.h has the story). Three outfits after the one in use, all
- * opened before anything is begun, for the pipeline stands still from the commit that makes the mirrors exact until it has the
- * second one:
+ * Mirrors that are not there yet, from the registrar's side (core/joining.h has the story). Three outfits after the one
+ * in use, all opened before anything is begun, for the pipeline stands still from the commit that makes the mirrors
+ * exact until it has the second one:
  *
  *      in use ---------- noting: with the tables, joining ---------- exact: with the tables
  *             prepare, hand over                        run, hand over
@@ -21,7 +21,7 @@ struct addition {
     char waiting[PJ_JOINING_WAITING];
 };
 
-/* ----------------------------------------------------------------------------------------------------------- outfits */
+/* ---------------------------------------------------------------------------------------------------------- outfits */
 
 /* An outfit's number is that of the catalog at the moment when it is handed over. */
 static int hand_over(struct addition *addition, struct pj_outfit **outfit, struct pj_error *error)
@@ -73,7 +73,7 @@ static int open_outfits(struct addition *addition, const struct pj_setup *setup,
     return code == PJ_OK ? pj_outfit_check(r, addition->noting, NULL, error) : code;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- steps */
+/* ------------------------------------------------------------------------------------------------------------ steps */
 
 static int add(struct addition *addition, struct pj_error *error)
 {

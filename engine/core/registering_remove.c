@@ -1,7 +1,8 @@
 /*
- * A module removed. Its row stays, `retired`, so that its file in the directory does not bring it back: only `module add` does. In one
- * transaction the row is retired and the mirrors that nobody else asks for are forgotten; the pipeline goes on without them; what is
- * to be dropped is dropped then, when nobody writes it any more. Interrupted, it goes on where it was when it is begun again.
+ * A module removed. Its row stays, `retired`, so that its file in the directory does not bring it back: only `module
+ * add` does. In one transaction the row is retired and the mirrors that nobody else asks for are forgotten; the
+ * pipeline goes on without them; what is to be dropped is dropped then, when nobody writes it any more. Interrupted, it
+ * goes on where it was when it is begun again.
  */
 #include "core/build.h"
 #include "core/registering_internal.h"
@@ -21,7 +22,7 @@ static int run(struct pj_session *session, const char *sql, int count, const cha
     return code;
 }
 
-/* ---------------------------------------------------------------------------------------------------- who needs what */
+/* --------------------------------------------------------------------------------------------------- who needs what */
 
 /* Another module that reads this one's table. */
 static int check_chained(const struct pj_outfit *outfit, const char *name, struct pj_error *error)
@@ -265,7 +266,7 @@ static int drop(struct pj_registering *r, const char *name, struct pj_error *err
     return code == PJ_OK ? drop_mirrors(r, error) : code;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ remove */
+/* ----------------------------------------------------------------------------------------------------------- remove */
 
 static int check(struct pj_registering *r, const char *name, struct pj_error *error)
 {

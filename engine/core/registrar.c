@@ -4,8 +4,9 @@
  *      survey -> wait -> (woken) -> survey, where that was asked for -> requests, until there is none -> what a swap has left to
  *                                                                                             be resumed -> wait
  *
- * An error that is worth trying again (a database went away) has all sessions opened anew after a pause; the request stays as it is,
- * `running`, and is begun again. Anything else ends it. When the daemon ends in the midst of one, the next daemon begins it again.
+ * An error that is worth trying again (a database went away) has all sessions opened anew after a pause; the request
+ * stays as it is, `running`, and is begun again. Anything else ends it. When the daemon ends in the midst of one, the
+ * next daemon begins it again.
  */
 #include "core/registrar.h"
 

@@ -7,10 +7,10 @@
  *      targets     the keys that depend on mended rows, and the suspects of the target itself, made equal to the definition
  *      COMMIT
  *
- * Suspects that were only moving when they were looked at first do not differ any more, and nothing is written for them.
- * A chunk is small enough that apply stands still for well under a second; it is all in one transaction, so that a kill
- * leaves it undone or done. A target's key that cannot be written (a constraint, say) leaves that projection as it is,
- * and the others are mended.
+ * Suspects that were only moving when they were looked at first do not differ any more, and nothing is written for
+ * them. A chunk is small enough that apply stands still for well under a second; it is all in one transaction, so that
+ * a kill leaves it undone or done. A target's key that cannot be written (a constraint, say) leaves that projection as
+ * it is, and the others are mended.
  */
 #include "core/repair.h"
 

@@ -1,6 +1,6 @@
 /*
- * Repair: the keys that a verification found to differ are looked at again, at a second fence, for they may have moved on
- * since; what still differs then is mended. See the head of repair.c.
+ * Repair: the keys that a verification found to differ are looked at again, at a second fence, for they may have moved
+ * on since; what still differs then is mended. See the head of repair.c.
  */
 #ifndef PJ_CORE_REPAIR_H
 #define PJ_CORE_REPAIR_H
@@ -27,8 +27,8 @@ void pj_repair_free(struct pj_repair *repair); /* NULL is fine */
 void pj_repair_note(struct pj_repair *repair, const struct pj_difference *difference);
 
 /*
- * Mends all that was noted, some thousands of keys at a time, and forgets it. Apply stands still for a moment each time.
- * *repaired is added to. The options' `lock` is set here. What pj_fence_open says is said here.
+ * Mends all that was noted, some thousands of keys at a time, and forgets it. Apply stands still for a moment each
+ * time. *repaired is added to. The options' `lock` is set here. What pj_fence_open says is said here.
  */
 int pj_repair_run(struct pj_repair *repair, const struct pj_fence_options *options, struct pj_repaired *repaired,
                   struct pj_error *error);

@@ -6,8 +6,8 @@
  *         |              cancelled, noticed by who runs it: cancelled; or the daemon ends: waiting again
  *         +--cancel--> cancelled
  *
- * Everybody is told by NOTIFY pgprojector: the daemon of new and cancelled requests ('request'), the followers of ended ones
- * ('ended'). They look twice a second all the same, for whoever listens may lose its connection.
+ * Everybody is told by NOTIFY pgprojector: the daemon of new and cancelled requests ('request'), the followers of ended
+ * ones ('ended'). They look twice a second all the same, for whoever listens may lose its connection.
  */
 #include "core/request.h"
 

@@ -1,6 +1,7 @@
 /*
- * What a command asks of the daemon (pgprojector.request), and how it follows what comes of it. The row is entered and announced by
- * NOTIFY; the daemon's registrar serves requests one after the other and writes how they ended. They survive a restart of either.
+ * What a command asks of the daemon (pgprojector.request), and how it follows what comes of it. The row is entered and
+ * announced by NOTIFY; the daemon's registrar serves requests one after the other and writes how they ended. They
+ * survive a restart of either.
  */
 #ifndef PJ_CORE_REQUEST_H
 #define PJ_CORE_REQUEST_H
@@ -34,8 +35,8 @@ int pj_request_possible(struct pj_session *session, bool *yes, struct pj_error *
 int pj_request_enter(struct pj_session *session, struct pj_request *request, struct pj_error *error);
 
 /* Waits until it has ended, showing the progress of its job through `show`. A stop cancels the request, waits until
- * that has taken effect, and is PJ_ESTOPPED; so `session` must not be one that `stop` ends. An end in failure is the daemon's
- * error: code, message and hint. */
+ * that has taken effect, and is PJ_ESTOPPED; so `session` must not be one that `stop` ends. An end in failure is the
+ * daemon's error: code, message and hint. */
 int pj_request_follow(struct pj_session *session, const struct pj_request *request,
                       void (*show)(void *context, const struct pj_progress *progress), void *context,
                       const struct pj_stop *stop, struct pj_error *error);
@@ -44,9 +45,9 @@ int pj_request_follow(struct pj_session *session, const struct pj_request *reque
 int pj_request_cancel(struct pj_session *session, const char *name, bool *found, struct pj_error *error);
 
 /*
- * The daemon's side; whoever calls these holds the daemon's lock. *found false: none is waiting. One that was running when the
- * former daemon ended is begun again, and one that was cancelled then, so that what it left is undone. Beginning marks it
- * `running`; the name lives in `space`.
+ * The daemon's side; whoever calls these holds the daemon's lock. *found false: none is waiting. One that was running
+ * when the former daemon ended is begun again, and one that was cancelled then, so that what it left is undone.
+ * Beginning marks it `running`; the name lives in `space`.
  */
 struct pj_request_space {
     char name[64];

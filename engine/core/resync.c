@@ -9,8 +9,8 @@
  *                     mirrors entered into the catalog as the tables are now, the new slot still good,
  *                     checkpoint = the consistent point, the intent taken back                       (one transaction)
  *
- * Until 4 commits readers have the former state, whole. No table is replaced: grants, views and long-running readers are
- * untouched. What is written is what differs; what is held here is a number for each bucket of rows.
+ * Until 4 commits readers have the former state, whole. No table is replaced: grants, views and long-running readers
+ * are untouched. What is written is what differs; what is held here is a number for each bucket of rows.
  *
  * Killed in between, the same call starts again at 1. What is there then, by the step that was last finished:
  *     1        nothing new; the locks went with the session
@@ -153,7 +153,7 @@ static int lock_tables(struct resync *resync, struct pj_error *error)
     return code;
 }
 
-/* ------------------------------------------------------------------------------------------- intent, new slot (2, 3) */
+/* ------------------------------------------------------------------------------------------ intent, new slot (2, 3) */
 
 static int intend(struct resync *resync, struct pj_error *error)
 {
@@ -186,8 +186,9 @@ static int create_slot(struct resync *resync, struct pj_error *error)
 /* -------------------------------------------------------------------------------------------- the transaction (4) */
 
 /*
- * Comparing and recomputing want hashes of whole tables. The checkpoint's lock keeps out what works beside a daemon (rebuild,
- * resume, retry): a key that it recomputed from the mirrors as they were, behind our own recomputation, would stay so.
+ * Comparing and recomputing want hashes of whole tables. The checkpoint's lock keeps out what works beside a daemon
+ * (rebuild, resume, retry): a key that it recomputed from the mirrors as they were, behind our own recomputation, would
+ * stay so.
  */
 static int begin(struct resync *resync, struct pj_error *error)
 {

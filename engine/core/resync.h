@@ -26,8 +26,8 @@ struct pj_resynced {
 
 /*
  * `read` holds the daemon's lock, and its epoch is `epoch`; the setup is open, and its read side checked for a resync
- * (pj_setup_check_resync). Until the end readers have the former state. Starting again after a kill is the same call. On
- * failure the new slot is dropped where that is possible; what could not be removed is removed by the next attempt.
+ * (pj_setup_check_resync). Until the end readers have the former state. Starting again after a kill is the same call.
+ * On failure the new slot is dropped where that is possible; what could not be removed is removed by the next attempt.
  */
 int pj_resync_run(struct pj_session *read, int64_t epoch, const struct pj_resync_options *options,
                   const struct pj_setup *setup, struct pj_resynced *resynced, struct pj_error *error);

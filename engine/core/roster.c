@@ -1,11 +1,12 @@
 /*
  * See roster.h.
  *
- * A module that does not serve has nobody who notes what its table misses. So its projection is paused with a reason of its own
- * (PJ_STANDS_STILL), and "everything" is noted as dirty: should the very same module come back, resuming compares the whole table.
+ * A module that does not serve has nobody who notes what its table misses. So its projection is paused with a reason of
+ * its own (PJ_STANDS_STILL), and "everything" is noted as dirty: should the very same module come back, resuming
+ * compares the whole table.
  *
- * Opening without a former outfit in memory takes two looks: with all modules that load and that the catalog knows, to learn their
- * definitions; then, where some of them cannot serve, without these.
+ * Opening without a former outfit in memory takes two looks: with all modules that load and that the catalog knows, to
+ * learn their definitions; then, where some of them cannot serve, without these.
  */
 #include "core/roster.h"
 
@@ -416,7 +417,7 @@ int pj_roster_open_again(struct pj_setup *setup, struct pj_deployment *deploymen
     return code;
 }
 
-/* ----------------------------------------------------------------------------------------------------- standing still */
+/* --------------------------------------------------------------------------------------------------- standing still */
 
 static int note_everything(struct pj_session *read, const char *name, struct pj_error *error)
 {

@@ -1,6 +1,6 @@
 /*
- * The roster: which modules, each in which role, made of the module directory, the catalog, and what is in memory. Its story stands
- * in ARCHITECTURE.md, "Registering while running".
+ * The roster: which modules, each in which role, made of the module directory, the catalog, and what is in memory. Its
+ * story stands in ARCHITECTURE.md, "Registering while running".
  */
 #ifndef PJ_CORE_ROSTER_H
 #define PJ_CORE_ROSTER_H
@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "core/setup.h"
 
-/* ------------------------------------------------------------------------------------------------- one module's role */
+/* ------------------------------------------------------------------------------------------------ one module's role */
 
 enum pj_roster_file { PJ_FILE_NONE, PJ_FILE_BROKEN, PJ_FILE_THERE };
 enum pj_roster_row {
@@ -60,17 +60,18 @@ int pj_roster_known(struct pj_session *read, const char *name, bool *known, bool
 int pj_roster_keeper(struct pj_session *read, const char *schema, const char *table, char **name,
                      struct pj_error *error);
 
-/* Lets the deployment want what the catalog lists as mirrors: they are maintained whoever asks for them, or they would fall
- * behind unnoticed. Those whose source is gone are left out, and said in the log (NULL: not). */
+/* Lets the deployment want what the catalog lists as mirrors: they are maintained whoever asks for them, or they
+ * would fall behind unnoticed. Those whose source is gone are left out, and said in the log (NULL: not). */
 int pj_roster_want_mirrors(struct pj_deployment *deployment, struct pj_session *write, struct pj_session *read,
                            const struct pj_log *log, struct pj_error *error);
 
 /* ------------------------------------------------------------------------------------------------- without a former */
 
 /*
- * Opens the setup with what can serve by itself, and removes the rest from the deployment: modules that are new, of another version
- * or definition than their table, or removed, and those that read the table of one that is not there. What was left out and why goes to the log (NULL: nowhere). A registered module that
- * does not load or bind is an error. Before the first start is complete nothing is left out.
+ * Opens the setup with what can serve by itself, and removes the rest from the deployment: modules that are new, of
+ * another version or definition than their table, or removed, and those that read the table of one that is not there.
+ * What was left out and why goes to the log (NULL: nowhere). A registered module that does not load or bind is an
+ * error. Before the first start is complete nothing is left out.
  */
 int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, struct pj_session *write,
                    struct pj_session *read, const struct pj_log *log, struct pj_error *error);
@@ -84,8 +85,9 @@ int pj_roster_open_again(struct pj_setup *setup, struct pj_deployment *deploymen
 /* What the reason of a projection begins with that stands still because its module does not serve. */
 #define PJ_STANDS_STILL "stands still: "
 
-/* At a daemon's start, with its lock held: pauses all projections that the catalog has as live and the setup does not have, so that
- * nobody takes them for maintained, and notes that everything in them is to be recomputed. The deployment says why. `log` may be NULL. */
+/* At a daemon's start, with its lock held: pauses all projections that the catalog has as live and the setup does
+ * not have, so that nobody takes them for maintained, and notes that everything in them is to be recomputed. The
+ * deployment says why. `log` may be NULL. */
 int pj_roster_stand_still(const struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *read,
                           const struct pj_log *log, struct pj_error *error);
 

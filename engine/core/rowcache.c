@@ -1,6 +1,6 @@
 /*
- * See rowcache.h. A row's place follows from its table and the hash of its identity; a newer row takes the place of an older
- * one. A batch of many rows only corrects what is here: it would wash out the rows that change again and again.
+ * See rowcache.h. A row's place follows from its table and the hash of its identity; a newer row takes the place of an
+ * older one. A batch of many rows only corrects what is here: it would wash out the rows that change again and again.
  */
 #include "core/rowcache.h"
 

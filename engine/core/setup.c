@@ -1,9 +1,8 @@
 /*
  * See setup.h. A deployment meets its databases in this order: load the modules; gather the tables that modules and
- * configuration want; read those from the write database's catalog; bind each module to them, those that read other projections' tables
- * behind these (core/chain.h). All of that needs the
- * write database alone, so that a first start can find every fault before it leaves anything behind. The read side is
- * checked afterwards, when its tables exist.
+ * configuration want; read those from the write database's catalog; bind each module to them, those that read other
+ * projections' tables behind these (core/chain.h). All of that needs the write database alone, so that a first start
+ * can find every fault before it leaves anything behind. The read side is checked afterwards, when its tables exist.
  */
 #include "core/setup.h"
 
@@ -67,8 +66,8 @@ static struct pj_chain_node *chain_nodes(const struct pj_setup *setup, const str
     return nodes;
 }
 
-/* What one projection keeps and another reads is no mirror. What the configuration itself names, the first `keep`, stays: should
- * it be a target, too, binding refuses it. */
+/* What one projection keeps and another reads is no mirror. What the configuration itself names, the first `keep`,
+ * stays: should it be a target, too, binding refuses it. */
 static void leave_out_targets(const struct pj_setup *setup, const struct pj_deployment *deployment,
                               struct wanted_list *list, int keep)
 {

@@ -22,11 +22,12 @@ struct pj_setup {
 int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *write,
                   struct pj_session *read, struct pj_error *error);
 
-/* Once the read side's tables exist: checks mirrors and targets, builds what SQL needs their types, and finds the order in
- * which mirrors are best written. */
+/* Once the read side's tables exist: checks mirrors and targets, builds what SQL needs their types, and finds the
+ * order in which mirrors are best written. */
 int pj_setup_check_read(struct pj_setup *setup, struct pj_session *read, struct pj_error *error);
 
-/* The same before a resync, which does not mind what became of the source's rows meanwhile: columns and keys must fit. */
+/* The same before a resync, which does not mind what became of the source's rows meanwhile: columns and keys must
+ * fit. */
 int pj_setup_check_resync(struct pj_setup *setup, struct pj_session *read, struct pj_error *error);
 
 void pj_setup_close(struct pj_setup *setup);

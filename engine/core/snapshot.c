@@ -132,7 +132,8 @@ static void close_sessions(struct snapshot *snapshot)
 
 /* --------------------------------------------------------------------------------------------- empty tables (2, 3) */
 
-/* The server's own vacuum would come in between, and keep ours from seeing that nobody needs to look at the rows' age. */
+/* The server's own vacuum would come in between, and keep ours from seeing that nobody needs to look at the rows'
+ * age. */
 static int create_mirror(struct snapshot *snapshot, const struct pj_table *table, struct pj_error *error)
 {
     int code = pj_mirror_create(snapshot->read, table, error);

@@ -1,6 +1,6 @@
 /*
- * The first start: slot with exported snapshot, parallel COPY into the mirrors, indexes after the data, targets from their
- * definitions, checkpoint = consistent point. The story with its crash points stands at the head of snapshot.c.
+ * The first start: slot with exported snapshot, parallel COPY into the mirrors, indexes after the data, targets from
+ * their definitions, checkpoint = consistent point. The story with its crash points stands at the head of snapshot.c.
  */
 #ifndef PJ_CORE_SNAPSHOT_H
 #define PJ_CORE_SNAPSHOT_H
@@ -30,9 +30,10 @@ struct pj_snapshot_options {
 };
 
 /*
- * Runs the first start to its end. `read` holds the daemon's lock, and its epoch is `epoch`. Starting again after a kill
- * is the same call: leftovers of the last attempt (slot by our own intent, mirrors and targets in the catalog) are removed
- * first. On failure the slot is dropped where that is possible; what could not be removed is removed by the next attempt.
+ * Runs the first start to its end. `read` holds the daemon's lock, and its epoch is `epoch`. Starting again after a
+ * kill is the same call: leftovers of the last attempt (slot by our own intent, mirrors and targets in the catalog) are
+ * removed first. On failure the slot is dropped where that is possible; what could not be removed is removed by the
+ * next attempt.
  */
 int pj_snapshot_run(struct pj_session *read, int64_t epoch, const struct pj_snapshot_options *options,
                     const struct pj_table *tables, int ntables, struct pj_projection *projections, int nprojections,

@@ -97,7 +97,8 @@ static int perform_timed(struct crew *crew, struct pj_session *session, const st
 
 /* -------------------------------------------------------------------------------------------------------- threads */
 
-/* The next task, waited for where all that is left waits for one that runs; NULL at the end, or where somebody has failed. */
+/* The next task, waited for where all that is left waits for one that runs; NULL at the end, or where somebody has
+ * failed. */
 static struct pj_task *take(struct crew *crew)
 {
     struct pj_task *taken = NULL;

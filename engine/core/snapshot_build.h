@@ -19,8 +19,8 @@ struct pj_snapshot_build {
 };
 
 /*
- * Gives the mirrors statistics, keys and indexes, and fills the targets, which get theirs, too (core/snapshot_plan.h). The first
- * error, or a stop, cancels what the others are doing. Returns when all are done.
+ * Gives the mirrors statistics, keys and indexes, and fills the targets, which get theirs, too (core/snapshot_plan.h).
+ * The first error, or a stop, cancels what the others are doing. Returns when all are done.
  */
 int pj_snapshot_build_run(const struct pj_snapshot_build *build, struct pj_error *error);
 

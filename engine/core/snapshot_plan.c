@@ -1,6 +1,6 @@
 /*
- * See snapshot_plan.h. Targets are the longest pieces of work that cannot be divided, so they are filled as soon as what they
- * need is there; the indexes that no target needs fill up the other connections meanwhile and afterwards.
+ * See snapshot_plan.h. Targets are the longest pieces of work that cannot be divided, so they are filled as soon as
+ * what they need is there; the indexes that no target needs fill up the other connections meanwhile and afterwards.
  */
 #include "core/snapshot_plan.h"
 

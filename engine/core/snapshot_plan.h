@@ -1,6 +1,7 @@
 /*
- * What is to be done between the copy of the tables and the checkpoint, and in which order: a list of tasks, each with the tasks
- * that must be done before it. Who takes always the most urgent task that is ready keeps all connections busy to the end. Pure.
+ * What is to be done between the copy of the tables and the checkpoint, and in which order: a list of tasks, each with
+ * the tasks that must be done before it. Who takes always the most urgent task that is ready keeps all connections busy
+ * to the end. Pure.
  */
 #ifndef PJ_CORE_SNAPSHOT_PLAN_H
 #define PJ_CORE_SNAPSHOT_PLAN_H
@@ -37,7 +38,8 @@ int pj_snapshot_plan_make(struct pj_snapshot_plan *plan, const struct pj_table *
                           int ntables, struct pj_projection *projections, int nprojections, struct pj_error *error);
 void pj_snapshot_plan_free(struct pj_snapshot_plan *plan);
 
-/* The most urgent task that is ready, now RUNNING; NULL where there is none: all are done or running, or wait for one that runs. */
+/* The most urgent task that is ready, now RUNNING; NULL where there is none: all are done or running, or wait for
+ * one that runs. */
 struct pj_task *pj_snapshot_plan_take(struct pj_snapshot_plan *plan);
 
 /* Whether nothing is waiting any more. */

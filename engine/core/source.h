@@ -20,9 +20,9 @@ struct pj_source_identity {
 int pj_source_identify(struct pj_session *replication, struct pj_source_identity *identity, struct pj_error *error);
 
 /*
- * Checks what streaming needs, cheapest first: server version >= 12, wal_level = logical, server encoding UTF8, the role's
- * REPLICATION attribute, free slots and walsenders, output_plugin_libraries naming wal2json where that setting exists.
- * (A missing plugin shows only when a slot is created; pj_slot_create explains it.) PJ_ECONFIG.
+ * Checks what streaming needs, cheapest first: server version >= 12, wal_level = logical, server encoding UTF8, the
+ * role's REPLICATION attribute, free slots and walsenders, output_plugin_libraries naming wal2json where that setting
+ * exists. (A missing plugin shows only when a slot is created; pj_slot_create explains it.) PJ_ECONFIG.
  */
 int pj_source_check(struct pj_session *write, struct pj_error *error);
 
@@ -36,10 +36,11 @@ struct pj_wanted_table {
 void pj_wanted_table_free(struct pj_wanted_table *table);
 
 /*
- * Reads the wanted tables from the catalog into a new array of `count` tables (index set, in the order given; duplicates
- * must have been removed). Refuses, all at once in one message where there are several faults: a table that does not exist
- * or is no table (PJ_ECONFIG), has no usable primary key (none, or deferrable: `indisprimary AND indimmediate`), has no
- * replica identity (NOTHING, or an identity index that is gone), is unlogged or temporary, or may not be SELECTed.
+ * Reads the wanted tables from the catalog into a new array of `count` tables (index set, in the order given;
+ * duplicates must have been removed). Refuses, all at once in one message where there are several faults: a table that
+ * does not exist or is no table (PJ_ECONFIG), has no usable primary key (none, or deferrable: `indisprimary AND
+ * indimmediate`), has no replica identity (NOTHING, or an identity index that is gone), is unlogged or temporary, or
+ * may not be SELECTed.
  */
 int pj_source_tables(struct pj_session *write, const struct pj_wanted_table *wanted, int count,
                      struct pj_table **tables, struct pj_error *error);
@@ -52,8 +53,9 @@ int pj_source_fill_relmap(struct pj_session *write, const struct pj_table *table
                           struct pj_error *error);
 
 /*
- * Waits until others see what a transaction did. The stream may bring a commit some microseconds before its server makes it
- * visible; a look into the catalog in between would miss the partition that it created. Bounded: 10 s, then retryable.
+ * Waits until others see what a transaction did. The stream may bring a commit some microseconds before its server
+ * makes it visible; a look into the catalog in between would miss the partition that it created. Bounded: 10 s, then
+ * retryable.
  */
 int pj_source_await_visible(struct pj_session *write, uint32_t xid, struct pj_error *error);
 
@@ -66,17 +68,17 @@ int pj_source_resolve(struct pj_session *write, const char *schema, const char *
                       int count, struct pj_relmap *map, struct pj_error *error);
 
 /*
- * What a TRUNCATE of one partition has emptied. *condition (pj_free) is an SQL condition over the root's columns that holds
- * for exactly its rows; NULL where there is none that another server could evaluate, or the partition is gone. *ancestors
- * (pj_free) lists the partitioned tables above it, "schema.name", one a line.
+ * What a TRUNCATE of one partition has emptied. *condition (pj_free) is an SQL condition over the root's columns that
+ * holds for exactly its rows; NULL where there is none that another server could evaluate, or the partition is gone.
+ * *ancestors (pj_free) lists the partitioned tables above it, "schema.name", one a line.
  */
 int pj_source_partition(struct pj_session *write, const char *schema, const char *name, char **condition,
                         char **ancestors, struct pj_error *error);
 
 /*
- * A fingerprint of all that matters for the tables (oids, names, columns, types, identity, partitions), as 32 hex digits.
- * Two that differ mean that the schema has changed. `*what` (pj_free; may be NULL) gets the first difference in words
- * when `before` is the tables as known: "public.messages: column content is gone".
+ * A fingerprint of all that matters for the tables (oids, names, columns, types, identity, partitions), as 32 hex
+ * digits. Two that differ mean that the schema has changed. `*what` (pj_free; may be NULL) gets the first difference in
+ * words when `before` is the tables as known: "public.messages: column content is gone".
  */
 int pj_source_compare(struct pj_session *write, const struct pj_table *tables, int count, struct pj_error *error);
 
@@ -95,10 +97,10 @@ struct pj_slot {
 int pj_slot_read(struct pj_session *write, const char *name, struct pj_slot *slot, struct pj_error *error);
 
 /*
- * Creates the slot with an exported snapshot on a replication session; the snapshot lives until the session's next command.
- * Bounds the wait for open transactions by wait_ms; on expiry nothing is left behind and the blocker is named (pid,
- * application, age, query start; a prepared transaction's gid). `write` is an ordinary session for looking that up.
- * A missing or refused plugin is explained with its remedy. `temporary` slots vanish with the session.
+ * Creates the slot with an exported snapshot on a replication session; the snapshot lives until the session's next
+ * command. Bounds the wait for open transactions by wait_ms; on expiry nothing is left behind and the blocker is named
+ * (pid, application, age, query start; a prepared transaction's gid). `write` is an ordinary session for looking that
+ * up. A missing or refused plugin is explained with its remedy. `temporary` slots vanish with the session.
  */
 int pj_slot_create(struct pj_session *replication, struct pj_session *write, const char *name, const char *plugin,
                    bool temporary, int wait_ms, pj_lsn *consistent_point, char snapshot[64], struct pj_error *error);

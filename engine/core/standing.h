@@ -1,6 +1,6 @@
 /*
- * How the projections stand: live or not, and which of their keys are parked. Kept in the read database's catalog, held in
- * memory by the daemon; checkpoint.version ties the two together.
+ * How the projections stand: live or not, and which of their keys are parked. Kept in the read database's catalog, held
+ * in memory by the daemon; checkpoint.version ties the two together.
  */
 #ifndef PJ_CORE_STANDING_H
 #define PJ_CORE_STANDING_H
@@ -13,7 +13,8 @@
 int pj_standing_load(struct pj_session *read, struct pj_projection *projections, int count, int64_t *version,
                      int64_t *roster, struct pj_error *error);
 
-/* checkpoint.roster, as it is now. What is made for it must be read afterwards: then a change in between shows by the number. */
+/* checkpoint.roster, as it is now. What is made for it must be read afterwards: then a change in between shows by
+ * the number. */
 int pj_standing_roster(struct pj_session *read, int64_t *roster, struct pj_error *error);
 
 /* Within the caller's transaction: reads the dead letters of one projection anew. */

@@ -224,7 +224,8 @@ static const char checkpoint_sql[] =
     "applied_at = clock_timestamp() WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric AND epoch = $2::bigint "
     "AND version = $3::bigint RETURNING 1) SELECT pgprojector.demand_one(count(*)) FROM moved";
 
-/* What is prepared for one mirror or projection goes in one message: a round trip each would be the most of a reconnect. */
+/* What is prepared for one mirror or projection goes in one message: a round trip each would be the most of a
+ * reconnect. */
 static void prepare(struct pj_buf *script, const char *name, const char *sql)
 {
     pj_buf_printf(script, "PREPARE \"%s\" AS ", name);

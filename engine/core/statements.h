@@ -1,6 +1,6 @@
 /*
- * The applying session: its settings, and the statements it prepares for each mirror and projection. Set-based throughout:
- * every statement takes arrays, one per column, so that its cost follows the rows and not the round trips.
+ * The applying session: its settings, and the statements it prepares for each mirror and projection. Set-based
+ * throughout: every statement takes arrays, one per column, so that its cost follows the rows and not the round trips.
  */
 #ifndef PJ_CORE_STATEMENTS_H
 #define PJ_CORE_STATEMENTS_H

@@ -215,7 +215,8 @@ int pj_projection_finish_target(struct pj_session *read, const struct pj_project
     return code;
 }
 
-/* Grouping and sorting a whole table wants more memory than a server's default; machine code takes longer to make than it saves. */
+/* Grouping and sorting a whole table wants more memory than a server's default; machine code takes longer to make
+ * than it saves. */
 int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
 {
     pj_error_clear(error);

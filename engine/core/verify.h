@@ -21,7 +21,8 @@ struct pj_verify_options {
     void (*report)(void *context, const struct pj_difference *difference);
     int keys_wanted;                                                        /* of each table so many go to `differs` */
     void (*differs)(void *context, const struct pj_difference *difference); /* may be NULL */
-    /* called once for each table when it is done: rows compared, of how many (about; 0: all were) and differences found */
+    /* called once for each table when it is done: rows compared, of how many (about; 0: all were) and differences
+     * found */
     void (*compared)(void *context, const char *kind, const char *name, int64_t rows, int64_t of, int64_t differences);
     void *context;
 };
@@ -34,8 +35,8 @@ struct pj_verify_options {
 int pj_verify_mirrors(struct pj_session *write, struct pj_session *read, const struct pj_table *tables, int count,
                       const struct pj_verify_options *options, int64_t *differences, struct pj_error *error);
 
-/* A target against its definition, in the read session's snapshot, as text and never by "=". Sets *differences. Rows of dead
- * letters are not counted. */
+/* A target against its definition, in the read session's snapshot, as text and never by "=". Sets *differences. Rows
+ * of dead letters are not counted. */
 int pj_verify_projection(struct pj_session *read, const struct pj_projection *projection,
                          const struct pj_verify_options *options, int64_t *differences, struct pj_error *error);
 

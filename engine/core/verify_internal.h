@@ -26,8 +26,8 @@ void pj_verify_tally_close(const struct pj_verify_tally *tally, int64_t rows, in
 
 /*
  * Rows that are compared outside the server, by a pass over both tables in the order of their keys' digests. The query
- * must give: digest of the key (ascending by bytes), digest of the row, key as JSON, its columns as texts. Each side fetches a page at a
- * time.
+ * must give: digest of the key (ascending by bytes), digest of the row, key as JSON, its columns as texts. Each side
+ * fetches a page at a time.
  */
 int pj_verify_merge(struct pj_session *write, const char *write_sql, struct pj_session *read, const char *read_sql,
                     struct pj_verify_tally *tally, struct pj_error *error);
@@ -42,7 +42,8 @@ int pj_sample_size(struct pj_session *session, const char *from, int64_t *rows, 
 /* Appends "(SELECT … LIMIT wanted)": some rows of a relation of about `rows`. */
 void pj_sample_put(struct pj_buf *sql, const char *columns, const char *from, int64_t wanted, int64_t rows);
 
-/* Draws keys from both sides. *condition (pj_free) is the one on rows of either side; NULL: the sample would be everything. */
+/* Draws keys from both sides. *condition (pj_free) is the one on rows of either side; NULL: the sample would be
+ * everything. */
 int pj_sample_mirror(struct pj_session *write, struct pj_session *read, const struct pj_table *table, int64_t sample,
                      char **condition, int64_t *rows, struct pj_error *error);
 

@@ -1,10 +1,10 @@
 /*
- * Samples: which rows are compared where not all are. Half of the keys are drawn from either side, for what is missing shows
- * on one of them only; then all rows of these keys are compared, on both.
+ * Samples: which rows are compared where not all are. Half of the keys are drawn from either side, for what is missing
+ * shows on one of them only; then all rows of these keys are compared, on both.
  *
- * TABLESAMPLE SYSTEM reads a few pages, drawn anew each time, so the cost follows the sample and not the table. Rows of one
- * page come together: of more pages than would do, a random part of the rows is taken. How many rows there are is the
- * planner's word, which costs nothing; tables that are small by it are counted.
+ * TABLESAMPLE SYSTEM reads a few pages, drawn anew each time, so the cost follows the sample and not the table. Rows of
+ * one page come together: of more pages than would do, a random part of the rows is taken. How many rows there are is
+ * the planner's word, which costs nothing; tables that are small by it are counted.
  */
 #include "base/mem.h"
 #include "core/textarray.h"
@@ -31,6 +31,7 @@ static int query_text(struct pj_session *session, char *sql, char **text, struct
 int pj_sample_size(struct pj_session *session, const char *from, int64_t *rows, struct pj_error *error)
 {
     char *text;
+    *rows = 0;
     int code = query_text(session, pj_sprintf("EXPLAIN SELECT FROM %s", from), &text, error);
     if (code != PJ_OK)
         return code;
@@ -54,7 +55,7 @@ void pj_sample_put(struct pj_buf *sql, const char *columns, const char *from, in
     pj_buf_printf(sql, " ORDER BY pg_catalog.random() LIMIT %" PRId64 ")", wanted);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- mirrors */
+/* ---------------------------------------------------------------------------------------------------------- mirrors */
 
 static int draw_keys(struct pj_session *session, const struct pj_table *table, const char *from, int64_t wanted,
                      int64_t rows, struct pj_buf *arrays, struct pj_error *error)
@@ -110,7 +111,7 @@ int pj_sample_mirror(struct pj_session *write, struct pj_session *read, const st
     return code;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- targets */
+/* ---------------------------------------------------------------------------------------------------------- targets */
 
 /* Routing keys of a relation, as texts. */
 static int put_routing_keys(struct pj_session *read, struct pj_buf *sql, const char *column, const char *from,

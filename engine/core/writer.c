@@ -5,9 +5,9 @@
  *                                                  ^                                                          |
  *                                                  +--------- the next level, where there are chains ---------+
  *
- * A projection that is chained on others (core/chain.h) is of a higher level than they. What their statements touched comes back
- * with the answers and becomes its dirty keys, so in ANSWERS those are waited for; where nothing was sent that anything is
- * chained on, nothing is.
+ * A projection that is chained on others (core/chain.h) is of a higher level than they. What their statements touched
+ * comes back with the answers and becomes its dirty keys, so in ANSWERS those are waited for; where nothing was sent
+ * that anything is chained on, nothing is.
  *
  * Deletes come before updates and inserts, so that rows may swap keys. A row whose identity stays but whose primary key
  * changes (identity by another index) is written as delete and insert for the same reason.
@@ -108,11 +108,11 @@ static void make_room(struct pj_writer *writer, int index)
 }
 
 /*
- * Over the parts of a transaction deltas and dirty keys gather. The deltas are merged with the last part, for within one
- * transaction no version of a row can be pruned, and merging the same rows part after part makes each pass all before it;
- * when they take half as much memory as the part itself, they are merged with it, so that memory stays bounded by the
- * batch's. Dirty keys are recomputed in the last part only, for a part is a state that never existed; when they have
- * become many they become all.
+ * Over the parts of a transaction deltas and dirty keys gather. The deltas are merged with the last part, for within
+ * one transaction no version of a row can be pruned, and merging the same rows part after part makes each pass all
+ * before it; when they take half as much memory as the part itself, they are merged with it, so that memory stays
+ * bounded by the batch's. Dirty keys are recomputed in the last part only, for a part is a state that never existed;
+ * when they have become many they become all.
  */
 static void settle(struct pj_writer *writer, int index)
 {
@@ -298,8 +298,8 @@ void pj_writer_send_identities(struct pj_writer *writer, const struct pj_sink *s
 }
 
 /*
- * What a row needs in the mirror; a truncated mirror is empty by then. Of a table that is joining every row is "deleted": the
- * statement of that name notes its identity (core/statements.c).
+ * What a row needs in the mirror; a truncated mirror is empty by then. Of a table that is joining every row is
+ * "deleted": the statement of that name notes its identity (core/statements.c).
  */
 static bool is_deleted(const struct pj_table_rows *rows, const struct pj_row *row)
 {
@@ -547,7 +547,7 @@ enum pj_writer_progress pj_writer_step(struct pj_writer *writer, const struct pj
     return writer->phase == END ? PJ_WRITER_DONE : PJ_WRITER_WAITS;
 }
 
-/* --------------------------------------------------------------------------------------------------- the careful way */
+/* -------------------------------------------------------------------------------------------------- the careful way */
 
 void pj_writer_careful(struct pj_writer *writer, bool careful)
 {

@@ -19,8 +19,8 @@ void pj_writer_free(struct pj_writer *writer);
 void pj_writer_begin_transaction(struct pj_writer *writer);
 
 /*
- * Runs every projection over a resolved batch. `last`: it ends its transaction, so that the deltas gathered over all its
- * parts are merged, and their dirty keys recomputed, after it. An error of a module is wrapped with its name.
+ * Runs every projection over a resolved batch. `last`: it ends its transaction, so that the deltas gathered over all
+ * its parts are merged, and their dirty keys recomputed, after it. An error of a module is wrapped with its name.
  */
 int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool last, struct pj_error *error);
 

@@ -1,6 +1,6 @@
 /*
- * What one projection's apply() says of one batch, or of the parts of one transaction: combined delta rows, and dirty keys. This is the host's side of the
- * module ABI (struct pj_host, struct pj_call). Pure: no I/O, no clock.
+ * What one projection's apply() says of one batch, or of the parts of one transaction: combined delta rows, and dirty
+ * keys. This is the host's side of the module ABI (struct pj_host, struct pj_call). Pure: no I/O, no clock.
  */
 #ifndef PJ_HOST_DELTAS_H
 #define PJ_HOST_DELTAS_H
@@ -22,8 +22,8 @@ void pj_deltas_reset(struct pj_deltas *deltas);
 
 /*
  * Hands one changed row to the module. The rows have the columns that the source declares, in that order; for a source
- * without columns, one value, the routing key (none where `key` is NULL, too). Without an apply(), marks the old and the
- * new routing key dirty. PJ_EFAIL, with the module's words, where apply() refuses.
+ * without columns, one value, the routing key (none where `key` is NULL, too). Without an apply(), marks the old and
+ * the new routing key dirty. PJ_EFAIL, with the module's words, where apply() refuses.
  */
 int pj_deltas_apply(struct pj_deltas *deltas, const struct pj_change *change, struct pj_error *error);
 
@@ -39,14 +39,14 @@ void pj_deltas_forget_parked(struct pj_deltas *deltas);
 size_t pj_deltas_parked(const struct pj_deltas *deltas); /* how many */
 
 /*
- * Instead of, or after, pj_deltas_finish: takes the delta rows' routing keys as dirty and drops the rows, for a projection
- * that does not take deltas now. What stays are keys (or all).
+ * Instead of, or after, pj_deltas_finish: takes the delta rows' routing keys as dirty and drops the rows, for a
+ * projection that does not take deltas now. What stays are keys (or all).
  */
 void pj_deltas_finish_as_keys(struct pj_deltas *deltas);
 
 /*
- * To be called once after the last change of a batch: withholds delta rows and full keys whose routing key is dirty as a
- * whole (or everything where all is dirty). What follows may be read until the next reset.
+ * To be called once after the last change of a batch: withholds delta rows and full keys whose routing key is dirty as
+ * a whole (or everything where all is dirty). What follows may be read until the next reset.
  */
 void pj_deltas_finish(struct pj_deltas *deltas);
 
@@ -61,8 +61,8 @@ void pj_deltas_next_part(struct pj_deltas *deltas);
 /* The bytes that the delta rows take: what grows while they are held. */
 size_t pj_deltas_bytes(const struct pj_deltas *deltas);
 
-/* The rows of a stream: `*count` of them; row i's values are at result[i * pj_stream_column_count(stream)]. Sorted by the
- * stream's key bytes, so that the merge touches the target in order. */
+/* The rows of a stream: `*count` of them; row i's values are at result[i * pj_stream_column_count(stream)]. Sorted
+ * by the stream's key bytes, so that the merge touches the target in order. */
 const struct pj_value *pj_deltas_rows(const struct pj_deltas *deltas, int stream, size_t *count);
 
 bool pj_deltas_all_dirty(const struct pj_deltas *deltas);

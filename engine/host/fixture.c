@@ -1,6 +1,6 @@
 /*
- * See fixture.h. A case is run like a batch: rows are read from JSON into the form that apply() gets, handed over one by
- * one, and what the host has combined of it is written back as JSON. Comparing is fixture_compare.c's.
+ * See fixture.h. A case is run like a batch: rows are read from JSON into the form that apply() gets, handed over one
+ * by one, and what the host has combined of it is written back as JSON. Comparing is fixture_compare.c's.
  */
 #include "host/deltas.h"
 #include "host/fixture_internal.h"
@@ -146,8 +146,8 @@ void pj_fixture_stream_shape(const struct pj_fixture_case *fixture, int stream, 
 }
 
 /*
- * The module does not say of what types its target's key is: that follows from the definition. But the routing key is of
- * the type of the columns that carry it, and what apply() gives as a key mostly is a column of the same name.
+ * The module does not say of what types its target's key is: that follows from the definition. But the routing key is
+ * of the type of the columns that carry it, and what apply() gives as a key mostly is a column of the same name.
  */
 static enum pj_type key_type(const struct pj_fixture_case *fixture, int place)
 {

@@ -1,8 +1,8 @@
 /*
  * Fixtures: recorded changes, and what apply() must make of them. Testing a module needs no server then.
  *
- * A fixture file is JSON: one case, or an array of cases. A case is an object with these members, all but "changes" may be
- * left out:
+ * A fixture file is JSON: one case, or an array of cases. A case is an object with these members, all but "changes" may
+ * be left out:
  *
  *   "name"     what is shown of it
  *   "options"  {"null_last_read": "all"}: options that do not have their default
@@ -35,7 +35,8 @@ const char *pj_fixture_name(const json_t *test, size_t index, char space[32]);
 /*
  * Runs a case: forwards, backwards and forwards again, for apply() must not depend on the order of the changes, nor
  * remember anything. *actual (json_decref) is what came out, in the form of "expect". PJ_ECONFIG where the case is
- * ill-formed, naming the place; PJ_EFAIL where apply() depends on order or remembers. apply()'s own refusal is a result.
+ * ill-formed, naming the place; PJ_EFAIL where apply() depends on order or remembers. apply()'s own refusal is a
+ * result.
  */
 int pj_fixture_run(const struct pj_module *module, const json_t *test, json_t **actual, struct pj_error *error);
 

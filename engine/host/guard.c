@@ -1,24 +1,25 @@
 /*
- * See guard.h. A module runs inside the daemon's process, so nothing inside can undo what a bad one has done: a heap that
- * it has scribbled over, a lock that it holds, a loop that it never leaves. But all that counts is on the read database, in
- * whole transactions, and the daemon may be killed at any instant anyway. So it replaces itself:
+ * See guard.h. A module runs inside the daemon's process, so nothing inside can undo what a bad one has done: a heap
+ * that it has scribbled over, a lock that it holds, a loop that it never leaves. But all that counts is on the read
+ * database, in whole transactions, and the daemon may be killed at any instant anyway. So it replaces itself:
  *
  *      apply() crashes           the signal's handler, on a stack of its own  --+
  *      apply() calls exit()      an atexit function                           --+--> execve of the same program and
  *      apply() does not return   the watchdog's thread                        --+    arguments: the same process id
  *
  * The new one is told who is guilty (PGPROJECTOR_GUILTY = "signal 11 PROJECTION TABLE"), pauses that projection
- * (core/pause.h) before it streams, and no longer calls its apply(): a module can do this once, and then not again until
- * somebody resumes it. All connections are closed by the exec (they are CLOEXEC); what their transactions had not
+ * (core/pause.h) before it streams, and no longer calls its apply(): a module can do this once, and then not again
+ * until somebody resumes it. All connections are closed by the exec (they are CLOEXEC); what their transactions had not
  * committed is rolled back and comes again.
  *
  * Only a call is guarded. Before and after it a number is raised, odd while a call is under way: a signal that meets an
- * even one, or another thread, keeps the action that it had. The watchdog looks at the number from time to time; one that
- * is odd and the same for the whole limit is a call that does not return. It counts looks, not seconds, so that a process
- * that was frozen and thawed is not accused. No clock is read on the way of a row.
+ * even one, or another thread, keeps the action that it had. The watchdog looks at the number from time to time; one
+ * that is odd and the same for the whole limit is a call that does not return. It counts looks, not seconds, so that a
+ * process that was frozen and thawed is not accused. No clock is read on the way of a row.
  *
- * A crash leaves a core dump where they are enabled: a child, which is a copy of all there is, dies of the signal. Between
- * the signal and the exec nothing is called but what is async-signal-safe; the environment is made ready before.
+ * A crash leaves a core dump where they are enabled: a child, which is a copy of all there is, dies of the signal.
+ * Between the signal and the exec nothing is called but what is async-signal-safe; the environment is made ready
+ * before.
  *
  * Signal handlers are given no context, so what they need is static here, and nowhere else in the program.
  */

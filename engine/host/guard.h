@@ -32,8 +32,9 @@ struct pj_guard_options {
 struct pj_guard;
 
 /*
- * Installs the handlers and starts the watchdog's thread. From then on a call that crashes, ends the process or lasts too
- * long replaces the process by a new one of the same program and arguments, which learns of it by pj_guard_guilty().
+ * Installs the handlers and starts the watchdog's thread. From then on a call that crashes, ends the process or lasts
+ * too long replaces the process by a new one of the same program and arguments, which learns of it by
+ * pj_guard_guilty().
  */
 int pj_guard_start(struct pj_guard **guard, const struct pj_guard_options *options, struct pj_error *error);
 void pj_guard_stop(struct pj_guard *guard); /* NULL is fine */

@@ -1,9 +1,9 @@
 /*
- * See image.h. A file that is overwritten (cp over it) changes under whoever has it mapped, and crashes him; and dlopen of a file
- * that is already open gives the former one. So the file's bytes are copied into an anonymous file (memfd), and that is
- * opened, by its name under /proc/self/fd. The dynamic linker knows what it has opened by such names, too: the descriptor stays
- * open, and its number taken, as long as the object is there. Where memory cannot be opened so (no /proc, a policy against
- * executing it), the file itself is.
+ * See image.h. A file that is overwritten (cp over it) changes under whoever has it mapped, and crashes him; and dlopen
+ * of a file that is already open gives the former one. So the file's bytes are copied into an anonymous file (memfd),
+ * and that is opened, by its name under /proc/self/fd. The dynamic linker knows what it has opened by such names, too:
+ * the descriptor stays open, and its number taken, as long as the object is there. Where memory cannot be opened so (no
+ * /proc, a policy against executing it), the file itself is.
  */
 #include "host/image.h"
 
@@ -140,7 +140,7 @@ void pj_module_image_release(struct pj_module_image *image)
     pj_free(image);
 }
 
-/* ------------------------------------------------------------------------------------------------- of a former process */
+/* ---------------------------------------------------------------------------------------------- of a former process */
 
 /* What the link of a descriptor says where it is one of ours: "/memfd:pgprojector:NAME.so (deleted)". */
 static bool read_name(int fd, char *name, size_t size)

@@ -10,8 +10,9 @@
 enum { PJ_MAX_SOURCE_COLUMNS = 64 };
 
 /*
- * A shared object in memory: what its file was when it was read. What becomes of the file afterwards (replaced, overwritten,
- * removed) does not concern it, and two versions of one module are two images. Counted; released by the last who has it.
+ * A shared object in memory: what its file was when it was read. What becomes of the file afterwards (replaced,
+ * overwritten, removed) does not concern it, and two versions of one module are two images. Counted; released by the
+ * last who has it.
  */
 struct pj_module_image;
 struct pj_module_image *pj_module_image_share(struct pj_module_image *image); /* the same, counted once more */
@@ -19,8 +20,8 @@ void pj_module_image_release(struct pj_module_image *image);                  /*
 bool pj_module_image_same(const struct pj_module_image *a, const struct pj_module_image *b); /* the same bytes */
 
 /*
- * The images that the process had before a guard replaced it (host/guard.h): they stay open over an exec. So a projection may
- * go on with the module that served, where the file is another by now.
+ * The images that the process had before a guard replaced it (host/guard.h): they stay open over an exec. So a
+ * projection may go on with the module that served, where the file is another by now.
  */
 struct pj_former_images {
     int count;
@@ -45,11 +46,11 @@ struct pj_loaded_module {
 };
 
 /*
- * Reads `path` into memory, opens that (RTLD_NOW | RTLD_LOCAL), finds pj_module and checks the descriptor: magic, ABI version and size (both
- * values named in the error), names, that every list is well-formed (the stream's first column is a PJ_KEY, sums are
- * PJ_INT8, target, key and definition come together …). PJ_ECONFIG with file, field and remedy. The file, and every
- * directory above it, must not be writable by others than root or the daemon's user. A child of the process loads it
- * first: one that crashes or never returns is refused like any other fault.
+ * Reads `path` into memory, opens that (RTLD_NOW | RTLD_LOCAL), finds pj_module and checks the descriptor: magic, ABI
+ * version and size (both values named in the error), names, that every list is well-formed (the stream's first column
+ * is a PJ_KEY, sums are PJ_INT8, target, key and definition come together …). PJ_ECONFIG with file, field and remedy.
+ * The file, and every directory above it, must not be writable by others than root or the daemon's user. A child of the
+ * process loads it first: one that crashes or never returns is refused like any other fault.
  */
 int pj_module_load(struct pj_loaded_module *loaded, const char *path, struct pj_error *error);
 void pj_module_unload(struct pj_loaded_module *loaded); /* half-built and emptied ones are fine */

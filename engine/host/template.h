@@ -8,9 +8,9 @@
 #include "base/error.h"
 
 /*
- * Writes what stands for one placeholder. `name` is what is in the braces before any "(": "messages", "option:x", "keys";
- * `arguments` are the expressions between the parentheses, split at top-level commas and trimmed. Returns PJ_OK, or
- * PJ_ECONFIG with a message for a name it does not know.
+ * Writes what stands for one placeholder. `name` is what is in the braces before any "(": "messages", "option:x",
+ * "keys"; `arguments` are the expressions between the parentheses, split at top-level commas and trimmed. Returns
+ * PJ_OK, or PJ_ECONFIG with a message for a name it does not know.
  */
 typedef int (*pj_template_fn)(void *context, const char *name, const char *const *arguments, int count,
                               struct pj_buf *sql, struct pj_error *error);

@@ -2,13 +2,13 @@
  * pgprojector.h - what a projection module sees of pgprojector. The only header a module needs.
  *
  * A projection keeps one table of the read database (its target) equal to a query over mirrored source tables (its
- * definition). A module says which tables it reads, what the target's key is and what the definition is; that alone is a
- * correct projection. An optional C function, apply(), makes it fast: it turns a changed row (before, after) into
+ * definition). A module says which tables it reads, what the target's key is and what the definition is; that alone is
+ * a correct projection. An optional C function, apply(), makes it fast: it turns a changed row (before, after) into
  * deltas, which the module's own merge statements then add to the target, many rows at a time.
  *
  * A module is a shared object that exports one function, pj_module(), returning a constant descriptor. It links against
- * nothing of the host: what it may call is handed to apply(). It keeps no state of its own: apply() must be a function of
- * its arguments, for it may be called for changes whose transaction is rolled back and tried again.
+ * nothing of the host: what it may call is handed to apply(). It keeps no state of its own: apply() must be a function
+ * of its arguments, for it may be called for changes whose transaction is rolled back and tried again.
  */
 #ifndef PGPROJECTOR_H
 #define PGPROJECTOR_H
@@ -111,11 +111,11 @@ struct pj_column {
 /*
  * A source table. Lists of sources end with a NULL table.
  *
- * It may be the target of another module of the deployment, under the name that this one declares: the projection is then
- * chained on it. What is written there makes rows here dirty, in the same transaction; apply() is not called for it. `key` and
- * `columns` are columns of that table's primary key, then: `columns` either NULL (all rows of a routing key are dirty) or those
- * that carry all of this target's key, in its order (single rows are). Nothing is mirrored of it, it takes no index and no other
- * column names from here, and projections must not read each other in a circle.
+ * It may be the target of another module of the deployment, under the name that this one declares: the projection is
+ * then chained on it. What is written there makes rows here dirty, in the same transaction; apply() is not called for
+ * it. `key` and `columns` are columns of that table's primary key, then: `columns` either NULL (all rows of a routing
+ * key are dirty) or those that carry all of this target's key, in its order (single rows are). Nothing is mirrored of
+ * it, it takes no index and no other column names from here, and projections must not read each other in a circle.
  */
 struct pj_source {
     const char *table; /* "messages" (in the schema that the configuration names, normally public) or "schema.table" */
@@ -141,8 +141,8 @@ struct pj_stream_column {
 };
 
 /*
- * A delta stream: rows that apply() emits, combined by key over a batch, then merged into the target by `merge`, one SQL
- * statement in which
+ * A delta stream: rows that apply() emits, combined by key over a batch, then merged into the target by `merge`, one
+ * SQL statement in which
  *   {delta}      stands for the relation of the batch's combined rows, its columns named as declared here,
  *   {target}     for the projection's own table, which is as it was before the batch,
  *   {messages}   for the mirror of a declared source (its name as declared), as it is after the batch,
@@ -151,14 +151,14 @@ struct pj_stream_column {
  * A batch is a number of whole transactions, or, of one that is too large to be held, some of its parts. apply() sees a
  * row once a part, so what a later part takes away may be combined with what an earlier one brought: of a message that
  * was inserted and deleted again in the same transaction, the deltas can say both that it came and that it went, and no
- * mirror has its row. For sums that is nothing; a greatest or least value that was emitted (and PJ_LAST) need not be there
- * any more. Take "the greatest added" for the new greatest only where nothing as great was removed; else look it up in
- * the mirror, or have apply() mark the key dirty.
+ * mirror has its row. For sums that is nothing; a greatest or least value that was emitted (and PJ_LAST) need not be
+ * there any more. Take "the greatest added" for the new greatest only where nothing as great was removed; else look it
+ * up in the mirror, or have apply() mark the key dirty.
  *
- * It must touch only rows whose routing key is that of a delta, and it need not bother about keys that are marked dirty:
- * their deltas are withheld. Where other projections are chained on the target, it must be one INSERT, UPDATE or DELETE of it,
- * without a RETURNING of its own, without INSERT, UPDATE or DELETE in a WITH, and must not change the key: the host has it return
- * the keys that it touched. Lists of streams end with a NULL name.
+ * It must touch only rows whose routing key is that of a delta, and it need not bother about keys that are marked
+ * dirty: their deltas are withheld. Where other projections are chained on the target, it must be one INSERT, UPDATE or
+ * DELETE of it, without a RETURNING of its own, without INSERT, UPDATE or DELETE in a WITH, and must not change the
+ * key: the host has it return the keys that it touched. Lists of streams end with a NULL name.
  */
 struct pj_stream {
     const char *name;
@@ -176,7 +176,8 @@ struct pj_option {
 /* --------------------------------------------------------------------------------------------------- the calls */
 
 /* A changed row of one source, with the columns declared for it. A row that changes several times within a batch is
- * one change (of a transaction that comes in parts: one a part). A change of the primary key comes as two: one without new_row, one without old_row. */
+ * one change (of a transaction that comes in parts: one a part). A change of the primary key comes as two: one
+ * without new_row, one without old_row. */
 struct pj_change {
     int source;                     /* index into the module's sources */
     const struct pj_value *old_row; /* as before the batch (the part); NULL where there was none */
@@ -207,8 +208,8 @@ struct pj_host {
 };
 
 /*
- * Called once for each changed row of each source, when a batch (or a part) is about to be applied. Returns 0, or another number for
- * a row it cannot digest. It must not block, allocate what it does not free, or keep any pointer.
+ * Called once for each changed row of each source, when a batch (or a part) is about to be applied. Returns 0, or
+ * another number for a row it cannot digest. It must not block, allocate what it does not free, or keep any pointer.
  */
 typedef int (*pj_apply_fn)(const struct pj_host *host, struct pj_call *call, const struct pj_change *change);
 
@@ -250,8 +251,8 @@ struct pj_module {
     pj_apply_fn apply; /* NULL: each changed row marks its old and its new routing key dirty */
 };
 
-/* What a module exports. Called once when it is loaded; the descriptor and all it points to must stay as they are, static and
- * constant. `pgprojector module check` names everything that is wrong with it. */
+/* What a module exports. Called once when it is loaded; the descriptor and all it points to must stay as they are,
+ * static and constant. `pgprojector module check` names everything that is wrong with it. */
 #if defined(__GNUC__)
 __attribute__((visibility("default")))
 #endif

@@ -1,12 +1,12 @@
 /*
- * See pipe.h. One uv_poll on libpq's socket; a queue of what is expected, in the order it was sent. libpq gives for each
- * statement its result and then a NULL, for each Sync one PGRES_PIPELINE_SYNC without a NULL.
+ * See pipe.h. One uv_poll on libpq's socket; a queue of what is expected, in the order it was sent. libpq gives for
+ * each statement its result and then a NULL, for each Sync one PGRES_PIPELINE_SYNC without a NULL.
  *
  *      OPEN --error--> FAILED --close--> CLOSING --(uv: handle closed)--> gone
  *        \--a call fails--> BROKEN --(loop)--^  (closed from any state)
  *
- * A call that fails leaves the pipe BROKEN, and the owner is told by the loop: told within the call, it would close the pipe
- * under its own hands, in the midst of a series of calls.
+ * A call that fails leaves the pipe BROKEN, and the owner is told by the loop: told within the call, it would close the
+ * pipe under its own hands, in the midst of a series of calls.
  *
  * PQflush is called when the loop comes round, not at every statement: what one callback sends leaves in one go.
  */
@@ -178,7 +178,7 @@ static void on_prepare(uv_prepare_t *prepare)
         fail(pipe, &pipe->broken);
 }
 
-/* --------------------------------------------------------------------------------------------------------- the calls */
+/* -------------------------------------------------------------------------------------------------------- the calls */
 
 int pj_pipe_open(struct pj_pipe **out, uv_loop_t *loop, PGconn *conn, const struct pj_pipe_callbacks *callbacks,
                  struct pj_error *error)

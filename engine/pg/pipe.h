@@ -1,6 +1,6 @@
 /*
- * A connection in libpq's pipeline mode on a libuv loop: statements are sent without waiting, results come back in order.
- * The first error ends it: what was sent behind it has not run, the owner is told once, and closes.
+ * A connection in libpq's pipeline mode on a libuv loop: statements are sent without waiting, results come back in
+ * order. The first error ends it: what was sent behind it has not run, the owner is told once, and closes.
  *
  * Lifetime: after pj_pipe_close the closed callback fires exactly once, from the loop; only then is the memory gone.
  */
@@ -50,7 +50,8 @@ bool pj_pipe_backlogged(const struct pj_pipe *pipe);
 
 void pj_pipe_close(struct pj_pipe *pipe, void (*closed)(void *context), void *context);
 
-/* The same, but the connection is given back in *kept before `closed` fires; NULL (and closed) where it was not idle. */
+/* The same, but the connection is given back in *kept before `closed` fires; NULL (and closed) where it was not
+ * idle. */
 void pj_pipe_release(struct pj_pipe *pipe, PGconn **kept, void (*closed)(void *context), void *context);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * See reader.h. Three handles: a poll for reading (and for writing while a status update could not leave at once), and a
- * timerfd for naps, because the loop's own timers count in milliseconds and a nap is a fraction of one.
+ * See reader.h. Three handles: a poll for reading (and for writing while a status update could not leave at once), and
+ * a timerfd for naps, because the loop's own timers count in milliseconds and a nap is a fraction of one.
  */
 #include "pg/reader.h"
 

@@ -29,8 +29,8 @@ int pj_reader_open(struct pj_reader **reader, uv_loop_t *loop, PGconn *conn, pj_
 int pj_reader_next(struct pj_reader *reader, struct pj_copydata *message, bool *got, struct pj_error *error);
 
 /*
- * How the owner wants to be told of new messages: not at all (back-pressure: the socket is left unread), as soon as bytes
- * arrive, or after a nap of so many microseconds (while the stream runs hot, a wake-up for each message is dear).
+ * How the owner wants to be told of new messages: not at all (back-pressure: the socket is left unread), as soon as
+ * bytes arrive, or after a nap of so many microseconds (while the stream runs hot, a wake-up for each message is dear).
  */
 enum pj_reading { PJ_READING_PAUSED, PJ_READING_EAGER, PJ_READING_NAP };
 void pj_reader_watch(struct pj_reader *reader, enum pj_reading how, int nap_us);

@@ -172,8 +172,8 @@ static void *send_cancellation(void *argument)
     return NULL;
 }
 
-/* Asks the server to give up what runs. PQcancel waits for the server to hang up, which a frozen one never does: so it waits
- * on a thread of its own, and we for it no longer than a moment. */
+/* Asks the server to give up what runs. PQcancel waits for the server to hang up, which a frozen one never does: so
+ * it waits on a thread of its own, and we for it no longer than a moment. */
 static void cancel(struct pj_session *session)
 {
     PGcancel *request = PQgetCancel(session->conn);

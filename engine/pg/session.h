@@ -1,7 +1,7 @@
 /*
- * A session on one of the two databases for work that runs step by step: start-up, snapshot, verification, the commands.
- * A call returns when the server has answered; meanwhile it watches a deadline and a stop signal, so that nothing
- * hangs. Never used on the event loop: the daemon runs such work on threads of their own ("jobs").
+ * A session on one of the two databases for work that runs step by step: start-up, snapshot, verification, the
+ * commands. A call returns when the server has answered; meanwhile it watches a deadline and a stop signal, so that
+ * nothing hangs. Never used on the event loop: the daemon runs such work on threads of their own ("jobs").
  */
 #ifndef PJ_PG_SESSION_H
 #define PJ_PG_SESSION_H
@@ -30,7 +30,8 @@ struct pj_session;
 /*
  * Connects and pins the settings on which text output depends (client_encoding UTF8, DateStyle ISO, TimeZone UTC,
  * IntervalStyle postgres, extra_float_digits, bytea_output hex, search_path empty, standard_conforming_strings) and
- * asserts them. PJ_EUNREACHABLE (retryable) where no server answers; PJ_ECONFIG for a wrong URL, password, role or database.
+ * asserts them. PJ_EUNREACHABLE (retryable) where no server answers; PJ_ECONFIG for a wrong URL, password, role or
+ * database.
  */
 int pj_session_open(struct pj_session **session, const struct pj_session_options *options, struct pj_error *error);
 void pj_session_close(struct pj_session *session); /* NULL is fine */
@@ -39,9 +40,9 @@ void pj_session_close(struct pj_session *session); /* NULL is fine */
 void pj_session_set_timeout(struct pj_session *session, int milliseconds);
 
 /*
- * While a later call waits for the server, `tick` is called every so many milliseconds, on the caller's thread; it must not use
- * this session. Where it does not return PJ_OK the statement is given up and the call fails with the tick's error; the session
- * stays usable. NULL: none any more.
+ * While a later call waits for the server, `tick` is called every so many milliseconds, on the caller's thread; it must
+ * not use this session. Where it does not return PJ_OK the statement is given up and the call fails with the tick's
+ * error; the session stays usable. NULL: none any more.
  */
 void pj_session_set_tick(struct pj_session *session, int milliseconds,
                          int (*tick)(void *context, struct pj_error *error), void *context);
@@ -52,8 +53,8 @@ int pj_session_execf(struct pj_session *session, struct pj_error *error, const c
     __attribute__((format(printf, 3, 4)));
 
 /*
- * Runs one statement with text parameters ($1 …; a NULL pointer is NULL) and returns its result as text in *result, to be
- * freed with PQclear; *result is NULL on failure. On a replication session `count` must be 0.
+ * Runs one statement with text parameters ($1 …; a NULL pointer is NULL) and returns its result as text in *result, to
+ * be freed with PQclear; *result is NULL on failure. On a replication session `count` must be 0.
  */
 int pj_session_query(struct pj_session *session, PGresult **result, const char *sql, int count,
                      const char *const *params, struct pj_error *error);
@@ -70,8 +71,8 @@ int pj_session_execute(struct pj_session *session, PGresult **result, const char
                        const struct pj_value *params, struct pj_error *error);
 
 /*
- * A sink that runs each statement at once. `error` keeps the first failure (code PJ_OK until then), after which nothing more
- * is run until the owner clears it.
+ * A sink that runs each statement at once. `error` keeps the first failure (code PJ_OK until then), after which nothing
+ * more is run until the owner clears it.
  */
 struct pj_session_sink {
     struct pj_session *session;
@@ -94,8 +95,8 @@ PGconn *pj_session_detach(struct pj_session *session);
 /* The other way round: a session again of a connection that was once detached from one. */
 struct pj_session *pj_session_attach(PGconn *conn, enum pj_side side, const struct pj_stop *stop);
 
-/* Fills the error from a failed result or a broken connection: SQLSTATE, message, retryability (SQLSTATE classes 08, 40,
- * 53, 55, 57 and 25006, or a lost connection). Returns its code. `result` may be NULL. */
+/* Fills the error from a failed result or a broken connection: SQLSTATE, message, retryability (SQLSTATE classes 08,
+ * 40, 53, 55, 57 and 25006, or a lost connection). Returns its code. `result` may be NULL. */
 int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, enum pj_side side);
 
 #endif

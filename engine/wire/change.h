@@ -28,7 +28,8 @@ struct pj_row_change {
     /* INSERT, UPDATE, DELETE, TRUNCATE: the table, or NULL where the relation is known to be of no concern. */
     const struct pj_table *table;
 
-    /* INSERT, UPDATE: table->ncolumns values in the table's order, in the arena; PJ_ABSENT where the stream has none. */
+    /* INSERT, UPDATE: table->ncolumns values in the table's order, in the arena; PJ_ABSENT where the stream has
+     * none. */
     struct pj_value *values;
 
     /* UPDATE, DELETE: the identity the stream carries: table->nidentity values in the order of table->identity. For an
@@ -44,16 +45,17 @@ struct pj_row_change {
 
 /*
  * A source's decoder: from the payload of one XLogData message to a change. An interface, so that another output plugin
- * is another decoder. Decoders are single-threaded, do no I/O, and keep no state from one message to the next but caches.
+ * is another decoder. Decoders are single-threaded, do no I/O, and keep no state from one message to the next but
+ * caches.
  */
 struct pj_decoder {
     const char *plugin; /* the output plugin's name, for CREATE_REPLICATION_SLOT */
 
     /*
-     * Decodes one message. `lsn` is the XLogData header's start position (for a COMMIT: its end LSN). Values are put into
-     * `arena`; nothing in `change` points into `message`. Returns PJ_OK, or PJ_EDATA for what is truncated, malformed,
-     * of an unknown kind, or a value that is not of its column's type; the message names table and column and quotes at
-     * most 120 bytes of what it found wrong in the structure, never a value.
+     * Decodes one message. `lsn` is the XLogData header's start position (for a COMMIT: its end LSN). Values are put
+     * into `arena`; nothing in `change` points into `message`. Returns PJ_OK, or PJ_EDATA for what is truncated,
+     * malformed, of an unknown kind, or a value that is not of its column's type; the message names table and column
+     * and quotes at most 120 bytes of what it found wrong in the structure, never a value.
      */
     int (*decode)(struct pj_decoder *decoder, const char *message, size_t length, pj_lsn lsn, struct pj_arena *arena,
                   struct pj_row_change *change, struct pj_error *error);

@@ -24,7 +24,8 @@ int pj_copydata_parse(const char *message, size_t length, struct pj_copydata *ou
 
 enum { PJ_STATUS_BYTES = 34 };
 
-/* Builds a standby status update: written, flushed and applied all report `flushed`… except that written may be ahead. */
+/* Builds a standby status update: written, flushed and applied all report `flushed`… except that written may be
+ * ahead. */
 void pj_copydata_status(char out[PJ_STATUS_BYTES], pj_lsn written, pj_lsn flushed, int64_t wall_us, bool reply_wanted);
 
 #endif

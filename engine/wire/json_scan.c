@@ -1,6 +1,6 @@
 /*
- * See json_scan.h. Nearly all bytes of a message are plain ASCII inside strings, so these are passed 16 (or 8) at a time;
- * only quotes, backslashes, control characters and bytes beyond ASCII are looked at one by one.
+ * See json_scan.h. Nearly all bytes of a message are plain ASCII inside strings, so these are passed 16 (or 8) at a
+ * time; only quotes, backslashes, control characters and bytes beyond ASCII are looked at one by one.
  */
 #include "wire/json_scan.h"
 
@@ -72,8 +72,8 @@ static bool is_continuation(const char *at)
     return ((unsigned char)*at & 0xc0) == 0x80;
 }
 
-/* The length of the well-formed UTF-8 sequence of two to four bytes at `at`, or 0: none that is overlong, a surrogate or
- * beyond U+10FFFF. */
+/* The length of the well-formed UTF-8 sequence of two to four bytes at `at`, or 0: none that is overlong, a
+ * surrogate or beyond U+10FFFF. */
 static size_t utf8_length(const char *at, const char *end)
 {
     unsigned char first = (unsigned char)at[0];
@@ -241,7 +241,7 @@ size_t pj_json_decode(struct pj_json_span span, char *out)
     return (size_t)(out - start);
 }
 
-/* ---------------------------------------------------------------------------------------------- numbers and the rest */
+/* --------------------------------------------------------------------------------------------- numbers and the rest */
 
 static bool skip_digits(struct pj_json *json)
 {

@@ -1,10 +1,10 @@
 /*
  * A scanner over JSON text in memory: one pass, no allocation, no recursion, nothing read at or behind `end`.
  *
- * Each function stands at the first byte of what it reads and leaves `at` behind it. Where the text is not what it reads
- * it returns false, and `at` is somewhere at or before the fault. It accepts RFC 8259 and nothing else, except that
- * strings may not hold U+0000, which no PostgreSQL text can hold. Strings are checked (UTF-8, escapes, surrogate pairs)
- * while they are skipped, so that whatever was skipped can be decoded later without a check.
+ * Each function stands at the first byte of what it reads and leaves `at` behind it. Where the text is not what it
+ * reads it returns false, and `at` is somewhere at or before the fault. It accepts RFC 8259 and nothing else, except
+ * that strings may not hold U+0000, which no PostgreSQL text can hold. Strings are checked (UTF-8, escapes, surrogate
+ * pairs) while they are skipped, so that whatever was skipped can be decoded later without a check.
  */
 #ifndef PJ_WIRE_JSON_SCAN_H
 #define PJ_WIRE_JSON_SCAN_H

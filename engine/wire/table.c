@@ -1,6 +1,7 @@
 /*
- * Tables, and the map from names in the stream to tables: an open-addressing hash table over "schema, name". It is filled
- * at start and when a partition turns up, and asked once for each relation and decoder cache, so it need not be clever.
+ * Tables, and the map from names in the stream to tables: an open-addressing hash table over "schema, name". It is
+ * filled at start and when a partition turns up, and asked once for each relation and decoder cache, so it need not be
+ * clever.
  */
 #include "wire/table.h"
 

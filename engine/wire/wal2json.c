@@ -6,8 +6,8 @@
  *
  * It is read once, front to back. Only "action" must come first. Normally schema and table are known when "columns" and
  * "identity" come, and their values are converted as they are met; where they come too early they are passed over and
- * read at the end. Unknown keys are skipped. Whatever is not well-formed to the last byte, or stands twice, is an error:
- * half a message must never count as a whole one.
+ * read at the end. Unknown keys are skipped. Whatever is not well-formed to the last byte, or stands twice, is an
+ * error: half a message must never count as a whole one.
  *
  * wal2json_relation.c recognises tables and columns by the bytes wal2json writes for them, wal2json_row.c reads rows,
  * json_scan.c knows JSON, pgtext.c the values.

@@ -2,9 +2,9 @@
  * The options of START_REPLICATION for wal2json. As little per row as possible is asked for: positions stand in the
  * protocol's own headers, types are known from the catalog. (With them the server takes half as long again.)
  *
- * add-tables is a list of schema.table, parted by commas and white space; a backslash takes the next character's meaning
- * away, "*" behind the period means all tables. Names therefore get a backslash before every ASCII character that is
- * neither letter, digit nor underscore. Bytes beyond ASCII mean nothing to wal2json and must stay together.
+ * add-tables is a list of schema.table, parted by commas and white space; a backslash takes the next character's
+ * meaning away, "*" behind the period means all tables. Names therefore get a backslash before every ASCII character
+ * that is neither letter, digit nor underscore. Bytes beyond ASCII mean nothing to wal2json and must stay together.
  */
 #include "wire/wal2json.h"
 

@@ -1,7 +1,7 @@
 /*
- * What the wal2json decoder remembers of relations: the last few names it met, and for each table the text that wal2json
- * writes before a column's value. A stream's messages repeat these texts byte for byte, so that comparing them replaces
- * parsing, unescaping and looking up. It is a cache and no more: what does not match is parsed.
+ * What the wal2json decoder remembers of relations: the last few names it met, and for each table the text that
+ * wal2json writes before a column's value. A stream's messages repeat these texts byte for byte, so that comparing them
+ * replaces parsing, unescaping and looking up. It is a cache and no more: what does not match is parsed.
  */
 #ifndef PJ_WIRE_WAL2JSON_RELATION_H
 #define PJ_WIRE_WAL2JSON_RELATION_H

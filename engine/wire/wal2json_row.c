@@ -87,8 +87,8 @@ static bool convert_string(struct pj_wal2json_reader *reader, enum pj_type type,
     return true;
 }
 
-/* Numbers stand bare for the number types and their kin; in a column of any other type they are a sign of a type changed
- * on the source, however well their text would fit. */
+/* Numbers stand bare for the number types and their kin; in a column of any other type they are a sign of a type
+ * changed on the source, however well their text would fit. */
 static bool convert_number(struct pj_wal2json_reader *reader, enum pj_type type, const struct pj_json_span *span,
                            struct pj_value *value)
 {

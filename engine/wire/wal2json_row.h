@@ -15,9 +15,9 @@ struct pj_wal2json_reader {
 };
 
 /*
- * Reads a list of the table's columns: column i becomes values[slots[i]]. Columns whose slot is -1 and columns the table
- * does not have are passed over; values that the list does not name stay as they are. PJ_EDATA where it is malformed,
- * names a column twice, or a value is not of its column's type.
+ * Reads a list of the table's columns: column i becomes values[slots[i]]. Columns whose slot is -1 and columns the
+ * table does not have are passed over; values that the list does not name stay as they are. PJ_EDATA where it is
+ * malformed, names a column twice, or a value is not of its column's type.
  */
 int pj_wal2json_row(struct pj_wal2json_reader *reader, const struct pj_wal2json_shape *shape, const int *slots,
                     struct pj_value *values);

@@ -1,9 +1,11 @@
 /*
- * conversation_days - how many live messages each conversation has on each UTC day, with its tenant: what messages_per_day adds
- * up. No apply(): tables, key and definition are all, and a changed message has its conversation's rows computed anew.
+ * conversation_days - how many live messages each conversation has on each UTC day, with its tenant: what
+ * messages_per_day adds up. No apply(): tables, key and definition are all, and a changed message has its
+ * conversation's rows computed anew.
  *
- * The tenant is part of the key although the conversation decides it. Whoever reads this table is told keys of touched rows, and
- * so learns of both tenants when a conversation goes from one to the other: the rows of the one go, those of the other come.
+ * The tenant is part of the key although the conversation decides it. Whoever reads this table is told keys of touched
+ * rows, and so learns of both tenants when a conversation goes from one to the other: the rows of the one go, those of
+ * the other come.
  *
  * The day is cut in UTC whatever the session's time zone is: a definition must not depend on settings.
  */

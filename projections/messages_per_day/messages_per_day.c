@@ -2,10 +2,11 @@
  * messages_per_day - how many live messages each tenant has on each UTC day. The example of a projection that has no
  * apply(): tables, key and definition are all.
  *
- * A message names its conversation, and only a join can tell which tenant that belongs to. Read straight from the mirrors,
- * messages would be a source without a key, and each batch would compute the whole table anew. So it is two steps, chained:
- * conversation_days counts by conversation, which each changed row does name, and keeps the tenant in its key; what is touched there
- * tells tenant and day, and only those rows are added up anew here. Both modules are to be deployed.
+ * A message names its conversation, and only a join can tell which tenant that belongs to. Read straight from the
+ * mirrors, messages would be a source without a key, and each batch would compute the whole table anew. So it is two
+ * steps, chained: conversation_days counts by conversation, which each changed row does name, and keeps the tenant in
+ * its key; what is touched there tells tenant and day, and only those rows are added up anew here. Both modules are to
+ * be deployed.
  */
 #include "pgprojector.h"
 

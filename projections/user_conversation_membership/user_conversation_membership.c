@@ -61,9 +61,9 @@ static const char *const mirror_indexes[] = {
 };
 
 /* The primary key leads with the conversation; a user's list is read by this one. Neither column is ever updated, so
- * updates of unread_count stay HOT. With fillfactor 50 they also find room on their page where a batch updates most rows
- * of it: half of 5,000 conversations' members eight times over took 0.29 s (100 % HOT), 0.58 s (89 %) with 70, and the
- * table ended at the same size. */
+ * updates of unread_count stay HOT. With fillfactor 50 they also find room on their page where a batch updates most
+ * rows of it: half of 5,000 conversations' members eight times over took 0.29 s (100 % HOT), 0.58 s (89 %) with 70,
+ * and the table ended at the same size. */
 static const char *const target_indexes[] = {"(user_id)", NULL};
 
 static const char *const key[] = {"conversation_id", "user_id", NULL};
@@ -81,11 +81,12 @@ static const struct pj_option options[] = {
     "             ELSE ('option null_last_read must be none or all'::pg_catalog.text)::pg_catalog.timestamptz END)"
 
 /*
- * A count for each member, by index, which reads only what is unread. Measured for 3 million messages, last_read_at spread from
- * nothing to all read: 150,000 conversations of 10 members 5.0 s, 5,000 conversations of 10 members 0.7 s. One sorted array of
- * times a conversation and width_bucket() took 1.4 s and 0.3 s, but reads the whole conversation for one member's last_read_at.
- * The count is a subselect in the list, not a LATERAL one, which the planner would remember by last_read_at, to no use: half a
- * million memberships with 3 million unread messages take 1.4 s of CPU so, and 1.9 otherwise.
+ * A count for each member, by index, which reads only what is unread. Measured for 3 million messages, last_read_at
+ * spread from nothing to all read: 150,000 conversations of 10 members 5.0 s, 5,000 conversations of 10 members 0.7 s.
+ * One sorted array of times a conversation and width_bucket() took 1.4 s and 0.3 s, but reads the whole conversation
+ * for one member's last_read_at. The count is a subselect in the list, not a LATERAL one, which the planner would
+ * remember by last_read_at, to no use: half a million memberships with 3 million unread messages take 1.4 s of CPU so,
+ * and 1.9 otherwise.
  */
 static const char definition[] =
     "SELECT uc.user_id, uc.conversation_id, uc.joined_at, uc.last_read_at,\n"

@@ -1,10 +1,11 @@
 /*
- * user_unread - a row for every user with a membership: in how many conversations there is something unread, and how many
- * messages that is, over all.
+ * user_unread - a row for every user with a membership: in how many conversations there is something unread, and how
+ * many messages that is, over all.
  *
- * It reads another projection's table, user_conversation_membership: the two are chained. What a batch touches there makes its
- * user's row dirty here, and that is computed anew in the same transaction. Definition alone, no apply(). The memberships
- * themselves are a source, too, for one whose conversation is gone is not in that table, but counts as a membership.
+ * It reads another projection's table, user_conversation_membership: the two are chained. What a batch touches there
+ * makes its user's row dirty here, and that is computed anew in the same transaction. Definition alone, no apply(). The
+ * memberships themselves are a source, too, for one whose conversation is gone is not in that table, but counts as a
+ * membership.
  */
 #include "pgprojector.h"
 

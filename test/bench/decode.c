@@ -1,5 +1,6 @@
 /*
- * How fast is the decoder? Decodes the same messages by the engine's scanner and by jansson, both into rows in an arena.
+ * How fast is the decoder? Decodes the same messages by the engine's scanner and by jansson, both into rows in an
+ * arena.
  *
  *     decode [FILE]     FILE: one wal2json message a line, of the tables public.messages and public.conversations;
  *                       without it, messages like those of the chat workload are made up

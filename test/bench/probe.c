@@ -3,11 +3,11 @@
  *
  *   probe WRITE_URL READ_URL RATE SECONDS SENDER [CONVERSATION]
  *
- * One thread writes a message from SENDER (a user id that nobody else writes as) RATE times a second, at fixed moments that
- * do not wait for anything to become visible, and notes when each commit returned. The other asks the read database for the
- * newest of these messages that the conversation's summary already counts; while one is outstanding it asks again 100 us
- * after each answer. So a figure can be one round trip and that pause too long, and never too short. Both threads have a
- * connection of their own. Prints one latency in microseconds a line.
+ * One thread writes a message from SENDER (a user id that nobody else writes as) RATE times a second, at fixed moments
+ * that do not wait for anything to become visible, and notes when each commit returned. The other asks the read
+ * database for the newest of these messages that the conversation's summary already counts; while one is outstanding it
+ * asks again 100 us after each answer. So a figure can be one round trip and that pause too long, and never too short.
+ * Both threads have a connection of their own. Prints one latency in microseconds a line.
  */
 #include <libpq-fe.h>
 #include <pthread.h>

@@ -1,6 +1,7 @@
 /*
- * Rows and changes for the tests of batch and intake, written as texts: a row is "1|name|body", its values' bytes between
- * bars, "~" what the stream leaves out, "\N" NULL. Types are of no concern there, so a value's bytes are its text.
+ * Rows and changes for the tests of batch and intake, written as texts: a row is "1|name|body", its values' bytes
+ * between bars, "~" what the stream leaves out, "\N" NULL. Types are of no concern there, so a value's bytes are its
+ * text.
  */
 #ifndef PJ_TEST_BATCH_FIXTURE_H
 #define PJ_TEST_BATCH_FIXTURE_H

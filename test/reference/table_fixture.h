@@ -1,11 +1,13 @@
-/* Tables as the decoder's tests, its fuzzer and its benchmark want them: made from a line of words, without a server. */
+/* Tables as the decoder's tests, its fuzzer and its benchmark want them: made from a line of words, without a
+ * server. */
 #ifndef PJ_TEST_TABLE_FIXTURE_H
 #define PJ_TEST_TABLE_FIXTURE_H
 
 #include "base/mem.h"
 #include "wire/table.h"
 
-/* Columns end with a NULL name. The key columns are the primary key and the replica identity, in the order of the list. */
+/* Columns end with a NULL name. The key columns are the primary key and the replica identity, in the order of the
+ * list. */
 struct fixture_column {
     const char *name;
     enum pj_type type;
@@ -74,9 +76,9 @@ static const struct fixture_column fixture_all[] = {{"id", PJ_INT4, true},
                                                     {"second", PJ_INT4, true},
                                                     {0}};
 
-/* The tables that the messages in test/fuzz/corpus/fuzz_wal2json speak of, under their names in the stream: public.messages, its
- * partition public.p"art, public.conversations, public.all, public.full (REPLICA IDENTITY FULL), public.ignored (known,
- * of no concern). */
+/* The tables that the messages in test/fuzz/corpus/fuzz_wal2json speak of, under their names in the stream:
+ * public.messages, its partition public.p"art, public.conversations, public.all, public.full (REPLICA IDENTITY
+ * FULL), public.ignored (known, of no concern). */
 enum { FIXTURE_MESSAGES, FIXTURE_CONVERSATIONS, FIXTURE_ALL, FIXTURE_FULL, FIXTURE_TABLES };
 
 struct fixture_map {

@@ -1,10 +1,10 @@
 /*
- * The wal2json decoder as one would write it for clarity: jansson parses the whole message, then the tree is read. It is
- * what the scanner is held to, by the unit tests and by the fuzzer, and what the benchmark compares it with. Header-only,
- * so that each of them is one file.
+ * The wal2json decoder as one would write it for clarity: jansson parses the whole message, then the tree is read. It
+ * is what the scanner is held to, by the unit tests and by the fuzzer, and what the benchmark compares it with.
+ * Header-only, so that each of them is one file.
  *
- * What jansson cannot tell it does not judge (REFERENCE_CANNOT_TELL): numbers beyond 64 bits or a double, objects with a
- * key given twice, deeper nesting than the scanner follows.
+ * What jansson cannot tell it does not judge (REFERENCE_CANNOT_TELL): numbers beyond 64 bits or a double, objects with
+ * a key given twice, deeper nesting than the scanner follows.
  */
 #ifndef PJ_TEST_WAL2JSON_REFERENCE_H
 #define PJ_TEST_WAL2JSON_REFERENCE_H

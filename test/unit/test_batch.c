@@ -5,8 +5,8 @@
 
 #include <criterion/criterion.h>
 
-/* c0 is the key of PLAIN and FULL; c2 and c3 may be TOASTed everywhere. PAIR has two key columns, the second of which may
- * be left out. INDEXED has c0 as primary key and c1 as replica identity. */
+/* c0 is the key of PLAIN and FULL; c2 and c3 may be TOASTed everywhere. PAIR has two key columns, the second of
+ * which may be left out. INDEXED has c0 as primary key and c1 as replica identity. */
 enum { PLAIN, PAIR, INDEXED, FULL, TABLES };
 
 static const struct batch_table descriptions[TABLES] = {
@@ -107,7 +107,7 @@ static void assert_contradiction(int table, enum pj_action action, const char *i
     cr_assert_not(error.retryable);
 }
 
-/* ------------------------------------------------------------------------------------------------------ the collapse */
+/* ----------------------------------------------------------------------------------------------------- the collapse */
 
 Test(batch, an_insert_has_no_old_and_asks_for_none)
 {
@@ -209,7 +209,7 @@ Test(batch, keys_of_two_columns_are_not_run_together)
     assert_pair(PAIR, "|abc", NULL, "|abc|4|4");
 }
 
-/* ------------------------------------------------------------------------------------------------------- key changes */
+/* ------------------------------------------------------------------------------------------------------ key changes */
 
 Test(batch, a_changed_key_ends_one_row_and_begins_another)
 {
@@ -277,7 +277,7 @@ Test(batch, one_of_two_key_columns_may_change_alone)
     assert_pair(PAIR, "2|k", NULL, "2|k|b|c");
 }
 
-/* ----------------------------------------------------------------------------------------------------- unchanged TOAST */
+/* -------------------------------------------------------------------------------------------------- unchanged TOAST */
 
 Test(batch, what_the_stream_leaves_out_comes_from_the_old_row)
 {
@@ -484,7 +484,7 @@ Test(batch, what_is_no_row_change_is_refused)
     cr_assert_eq(collect(PLAIN, PJ_TRUNCATE, NULL, NULL, NULL), PJ_EDATA);
 }
 
-/* --------------------------------------------------------------------------------------------------- missing columns */
+/* -------------------------------------------------------------------------------------------------- missing columns */
 
 static void assert_missing(int table, enum pj_action action, const char *identity, const char *row, const char *column)
 {
@@ -508,7 +508,7 @@ Test(batch, an_update_may_leave_out_only_what_can_be_toasted)
     assert_missing(PLAIN, PJ_UPDATE, "3", "~|a|b|c", "c0");
 }
 
-/* ---------------------------------------------------------------------------------------------------------- TRUNCATE */
+/* --------------------------------------------------------------------------------------------------------- TRUNCATE */
 
 Test(batch, a_truncate_marks_a_table_without_rows)
 {
@@ -712,7 +712,7 @@ Test(batch, rows_are_found_among_very_many)
         cr_assert_eq(batch->tables[PLAIN].rows[i]->new_row == NULL, i % 2 == 0);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- sorting */
+/* ---------------------------------------------------------------------------------------------------------- sorting */
 
 Test(batch, sorts_rows_by_the_bytes_of_their_identity)
 {

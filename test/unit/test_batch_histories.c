@@ -1,7 +1,7 @@
 /*
  * Random histories over a handful of keys, against a model that simply executes them. Whatever happens between two
- * batches, applying the batch's pairs to the mirror must give the source: nothing else is asked of it. A failing seed is
- * printed; SEED=n repeats it alone, SEEDS=n runs so many.
+ * batches, applying the batch's pairs to the mirror must give the source: nothing else is asked of it. A failing seed
+ * is printed; SEED=n repeats it alone, SEEDS=n runs so many.
  */
 #include "core/batch.h"
 
@@ -154,7 +154,7 @@ static void take_away(struct history *h, int table, int number)
     h->source[table][number] = (struct row){0};
 }
 
-/* --------------------------------------------------------------------------------------------------------- the mirror */
+/* ------------------------------------------------------------------------------------------------------- the mirror */
 
 static int number_of(const struct history *h, int table, const struct pj_value *identity)
 {

@@ -1,4 +1,5 @@
-/* Chains: which module reads which one's table, in what order they come, what is refused, what is returned. No server. */
+/* Chains: which module reads which one's table, in what order they come, what is refused, what is returned. No
+ * server. */
 #include "base/mem.h"
 #include "core/chain.h"
 #include "core/projection_sql.h"

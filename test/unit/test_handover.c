@@ -1,5 +1,5 @@
-/* Handing over: who has which outfit when, who is woken, that two threads always find each other, and that nothing is lost (leaks, under the
- * sanitizers). */
+/* Handing over: who has which outfit when, who is woken, that two threads always find each other, and that nothing
+ * is lost (leaks, under the sanitizers). */
 #include "core/handover.h"
 
 #include "base/mem.h"

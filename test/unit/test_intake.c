@@ -1,4 +1,5 @@
-/* From messages to a batch: what is skipped, what is taken, what is handed back, and when the server is not the one we left. */
+/* From messages to a batch: what is skipped, what is taken, what is handed back, and when the server is not the one
+ * we left. */
 #include "core/intake.h"
 
 #include "reference/batch_fixture.h"
@@ -65,7 +66,7 @@ static int decode(struct pj_decoder *decoder, const char *message, size_t length
     return PJ_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the stage */
+/* -------------------------------------------------------------------------------------------------------- the stage */
 
 enum { CAP = 256 << 10 };
 
@@ -300,8 +301,8 @@ Test(intake, the_witness_is_known_again_and_not_kept)
     transaction(7, 0x400, 120, "2|a|b", PJ_INTAKE_COMMIT);
 }
 
-/* The pipeline waits for the end of what is discarded: it must end with its COMMIT, not with the next BEGIN, which may be
- * far away on an idle source. */
+/* The pipeline waits for the end of what is discarded: it must end with its COMMIT, not with the next BEGIN, which
+ * may be far away on an idle source. */
 Test(intake, discarding_ends_with_the_transaction)
 {
     connect_at(0x300, 6, 111, true);
@@ -338,7 +339,7 @@ Test(intake, the_witness_must_be_seen_anew_on_every_connection)
     assert_gap(take(commit(7, 0x400, 120)));
 }
 
-/* ------------------------------------------------------------------------------------------------ not the same server */
+/* ---------------------------------------------------------------------------------------------- not the same server */
 
 Test(intake, something_new_before_the_witness_is_a_gap)
 {
@@ -428,7 +429,7 @@ Test(intake, nothing_is_demanded_where_no_witness_is_expected)
     cr_assert_eq(pj_intake_keepalive(&intake, 0x400, &error), PJ_OK);
 }
 
-/* ---------------------------------------------------------------------------------- a huge transaction of unknown end */
+/* -------------------------------------------------------------------------------- a huge transaction of unknown end */
 
 /* Sends the huge transaction up to its commit. */
 static void huge(uint32_t xid)
@@ -533,7 +534,7 @@ Test(intake, a_truncate_behind_rows_of_a_transaction_of_unknown_end_reads_it_onc
     taken(truncate_of("messages"), PJ_INTAKE_SPLIT);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- TRUNCATE */
+/* --------------------------------------------------------------------------------------------------------- TRUNCATE */
 
 static void past_the_checkpoint(void)
 {
@@ -716,7 +717,7 @@ Test(intake, a_partition_without_a_condition_of_a_transaction_that_proves_new_is
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------------- nonsense */
+/* --------------------------------------------------------------------------------------------------------- nonsense */
 
 Test(intake, a_begin_inside_a_transaction_is_refused)
 {

@@ -1,6 +1,6 @@
 /*
- * Loading modules: the broken ones under test/modules, each refused by name; and the descriptor's check, field by field,
- * on copies of a good descriptor with one thing wrong.
+ * Loading modules: the broken ones under test/modules, each refused by name; and the descriptor's check, field by
+ * field, on copies of a good descriptor with one thing wrong.
  */
 #include "host/module.h"
 

@@ -1,7 +1,8 @@
 /*
  * The shipped modules against a real PostgreSQL, without a stream: random changes are made to the mirrors' tables, the
- * pairs of old and new rows go through apply(), the merges and the recompute statements, and after each batch, which may
- * have come in parts, every target must equal its definition. The statements run under the settings of the applying session.
+ * pairs of old and new rows go through apply(), the merges and the recompute statements, and after each batch, which
+ * may have come in parts, every target must equal its definition. The statements run under the settings of the applying
+ * session.
  *
  * The seed is printed; SEED=n repeats it. The server is private, a child of the test, and ends with it.
  */

@@ -1,4 +1,5 @@
-/* The order of what a first start builds: everything once, nothing before what it needs, targets as early as they can be. */
+/* The order of what a first start builds: everything once, nothing before what it needs, targets as early as they
+ * can be. */
 #include "core/snapshot_plan.h"
 
 #include "core/source.h"
