@@ -6,6 +6,7 @@
  */
 #include "core/keywork.h"
 
+#include "base/mem.h"
 #include "core/chainwork.h"
 #include "core/standing.h"
 
@@ -15,8 +16,8 @@
 static const char begin_sql[] =
     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; "
     "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; "
-    "SET LOCAL enable_mergejoin = off; SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = '10s'; "
-    "SELECT lsn FROM pgprojector.checkpoint FOR UPDATE";
+    "SET LOCAL enable_mergejoin = off; SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+static const char lock_sql[] = "SELECT lsn FROM pgprojector.checkpoint FOR UPDATE";
 
 static int take_lsn(const PGresult *result, pj_lsn *lsn, struct pj_error *error)
 {
@@ -30,7 +31,9 @@ static int take_lsn(const PGresult *result, pj_lsn *lsn, struct pj_error *error)
 int pj_keywork_begin(struct pj_session *read, pj_lsn *lsn, struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query(read, &result, begin_sql, 0, NULL, error);
+    char *sql = pj_sprintf("%s; %s", begin_sql, lock_sql);
+    int code = pj_session_query(read, &result, sql, 0, NULL, error);
+    pj_free(sql);
     if (code == PJ_OK)
         code = take_lsn(result, lsn, error);
     PQclear(result);
@@ -38,6 +41,11 @@ int pj_keywork_begin(struct pj_session *read, pj_lsn *lsn, struct pj_error *erro
         return PJ_OK;
     pj_keywork_rollback(read);
     return pj_error_wrap(error, "lock the checkpoint");
+}
+
+int pj_keywork_begin_alone(struct pj_session *read, struct pj_error *error)
+{
+    return pj_session_exec(read, begin_sql, error);
 }
 
 /* COMMIT of a transaction that has failed is answered by the tag ROLLBACK. */

@@ -16,6 +16,8 @@
 
 /* BEGIN, and the checkpoint row's lock. *lsn: where the read side stands. */
 int pj_keywork_begin(struct pj_session *read, pj_lsn *lsn, struct pj_error *error);
+/* The same without the lock, for a table that nobody else writes to: the stream notes what it would change in it. */
+int pj_keywork_begin_alone(struct pj_session *read, struct pj_error *error);
 int pj_keywork_commit(struct pj_session *read, struct pj_error *error);
 void pj_keywork_rollback(struct pj_session *read);
 

@@ -14,6 +14,7 @@
 
 enum {
     HOLD_US = 8000,
+    ALONE_US = 500000, /* for progress, and to hear of a stop */
     FIRST_CHUNK = 16,
     LARGEST_CHUNK = 1000,
     PAGE = 2000,
@@ -101,7 +102,8 @@ void pj_mend_arrays(const PGresult *keys, int first, int count, int width, char 
 static int recompute(struct pj_mend *mend, bool full, const char *const *arrays, int64_t *rows, struct pj_error *error)
 {
     pj_lsn lsn;
-    int code = pj_keywork_begin(mend->work, &lsn, error);
+    int code =
+        mend->options.alone ? pj_keywork_begin_alone(mend->work, error) : pj_keywork_begin(mend->work, &lsn, error);
     if (code != PJ_OK)
         return code;
     uint64_t locked_us = pj_clock_monotonic_us();
@@ -164,9 +166,10 @@ static int chunk(struct pj_mend *mend, bool full, const PGresult *keys, int firs
 static void adapt(struct pj_mend *mend, int count)
 {
     int limit = mend->options.chunk ? mend->options.chunk : LARGEST_CHUNK;
-    if (mend->held_us > HOLD_US)
+    uint64_t hold_us = mend->options.alone ? ALONE_US : HOLD_US;
+    if (mend->held_us > hold_us)
         mend->chunk = count / 2;
-    else if (mend->held_us < HOLD_US / 2 && count == mend->chunk)
+    else if (mend->held_us < hold_us / 2 && count == mend->chunk)
         mend->chunk *= 2;
     mend->chunk = mend->chunk < 1 ? 1 : mend->chunk;
     mend->chunk = mend->chunk > limit ? limit : mend->chunk;
@@ -192,7 +195,7 @@ static int begin(struct pj_mend *mend, struct pj_error *error)
                                     "SELECT EXISTS (SELECT FROM pgprojector.daemon WHERE state <> 'stopped' "
                                     "AND heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')",
                                     0, NULL, error);
-    mend->beside = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    mend->beside = code == PJ_OK && !mend->options.alone && PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
     mend->chunk = FIRST_CHUNK;
     mend->begun_us = pj_clock_monotonic_us();

@@ -12,6 +12,7 @@
 #include "core/keywork.h"
 
 struct pj_mend_options {
+    bool alone;   /* the table is being built, and nobody else writes to it: no lock, and no room to be left */
     int chunk;    /* keys of a transaction at most; 0: 1000 */
     int max_rate; /* keys a second at most; 0: as fast as leaves the daemon its room */
 };
