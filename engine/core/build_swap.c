@@ -26,12 +26,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 1000, SAY_AFTER = 5 };
+/* Readers that never leave a moment, and lock in different orders (the table first; a view first), make each attempt a
+ * matter of luck: many short ones cost stream and readers less than few long ones, and are over sooner. */
+enum { FIRST_PAUSE_MS = 20, LONGEST_PAUSE_MS = 150, SAY_AFTER = 20 };
 
 /* Less than the server's deadlock_timeout: of two that wait for each other (a reader may open the table first and
  * the view then) it is the swap that gives way, not the reader that fails. */
 static const char lock_timeout_sql[] =
-    "SELECT pg_catalog.set_config('lock_timeout', greatest(1, least(50, setting::integer / 2))::text, true) "
+    "SELECT pg_catalog.set_config('lock_timeout', greatest(1, least(20, setting::integer / 2))::text, true) "
     "FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'";
 static const char old_ms[] = "150"; /* a transaction older than that is not worth waiting for with locks held */
 

@@ -175,7 +175,7 @@ def test_another_version_of_the_module(streaming):
     old = streaming.start()
     streaming.config = config
     refused = streaming.command("rebuild", "user_conversation_membership")
-    assert refused.code == 1 and "a daemon is running" in refused.err and "stop it" in refused.err, refused
+    assert refused.code == 1 and "a daemon is running" in refused.err and "--fresh" in refused.err, refused
     old.daemon.stop()
     before = streaming.read_value("SELECT sum(unread_count) FROM user_conversation_membership")
     result = streaming.command("rebuild", "user_conversation_membership")
