@@ -183,9 +183,8 @@ static int act(struct pj_registering *r, struct candidate *c, const struct pj_re
     return code == PJ_OK ? wake_up(r, c->name.text, error) : code;
 }
 
-static int no_file(const struct pj_deployment *deployment, const char *name, struct pj_error *error)
+static int no_file(const char *name, struct pj_error *error)
 {
-    (void)deployment;
     pj_error_set(error, PJ_ECONFIG, "there is no module %s in the module directory of the daemon", name);
     return pj_error_hint(error, "put %s.so there (with a list `modules =` in the configuration, name it there, too)",
                          name);
@@ -232,7 +231,7 @@ static int serve_build(struct pj_registering *r, const struct pj_request *reques
     int code = r->deploy(r->context, &found, error);
     if (code == PJ_OK) {
         c.module = pj_deployment_find(&found, request->name, false);
-        code = c.module ? load(c.module, &c.fact.target, error) : no_file(&found, request->name, error);
+        code = c.module ? load(c.module, &c.fact.target, error) : no_file(request->name, error);
     }
     char *upstream = NULL;
     if (code == PJ_OK && decide(r, &c, error) != PJ_OK)
