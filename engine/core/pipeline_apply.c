@@ -224,8 +224,8 @@ void pj_pipeline_apply_failed(void *context, const struct pj_error *error)
         wrapped.retryable = true;
         pj_log(p->options->log, PJ_LOG_INFO, "the same transactions again, with care");
     }
-    if (pj_pipeline_running(
-            p)) /* what is durable; batches that fail each time would otherwise hold the slot where it is */
+    /* what is durable is confirmed: batches that fail each time would otherwise hold the slot where it is */
+    if (pj_pipeline_running(p))
         pj_pipeline_status(p, false);
     pj_pipeline_fail(p, &wrapped);
 }
