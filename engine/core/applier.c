@@ -29,6 +29,7 @@
 #include "core/writer.h"
 #include "pg/pipe.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum applier_state { IDLE, FETCHING, WRITING, FINISHING };
@@ -41,6 +42,7 @@ struct pj_applier {
     struct pj_rowcache *cache; /* of this connection */
     struct pj_batch *batch;
     bool commit; /* the batch ends its transaction */
+    bool first;  /* and this one has begun it */
     bool in_transaction;
     bool checkpoint_set;           /* in the open transaction */
     struct pj_checkpoint believed; /* what the checkpoint row holds, as far as we know: lsn, epoch, version */
@@ -132,6 +134,18 @@ bool pj_applier_connected(const struct pj_applier *applier)
     return applier->pipe != NULL;
 }
 
+struct pj_batch *pj_applier_take_back(struct pj_applier *applier, bool *commit, PGconn **conn,
+                                      void (*closed)(void *context), void *context)
+{
+    struct pj_batch *batch = applier->first ? applier->batch : NULL;
+    if (!batch)
+        return NULL;
+    pj_batch_unresolve(batch);
+    *commit = applier->commit;
+    pj_pipe_salvage(forget_pipe(applier), conn, closed, context);
+    return batch;
+}
+
 void pj_applier_believe(struct pj_applier *applier, pj_lsn lsn, int64_t version)
 {
     pj_rowcache_clear(applier->cache); /* what was applied the careful way has passed it by */
@@ -170,6 +184,7 @@ static struct pj_value int8_value(uint64_t number, unsigned char space[8])
 static int changed(struct pj_error *error)
 {
     pj_error_set(error, PJ_EFAIL, "the catalog has changed; reading it again");
+    snprintf(error->sqlstate, sizeof error->sqlstate, "40001"); /* as pgprojector.demand_one says it */
     error->retryable = true;
     return error->code;
 }
@@ -374,7 +389,8 @@ void pj_applier_apply(struct pj_applier *applier, struct pj_batch *batch, bool c
     applier->fetches = 0;
     pj_batch_sort(batch);
     pj_rowcache_fill(applier->cache, batch);
-    if (!applier->in_transaction)
+    applier->first = !applier->in_transaction;
+    if (applier->first)
         begin_transaction(applier);
     for (int i = 0; i < batch->ntables; i++)
         fetch_table(applier, &batch->tables[i]);

@@ -35,6 +35,13 @@ void pj_applier_disconnect(struct pj_applier *applier, void (*closed)(void *cont
 /* The same where nothing is under way, but the connection is given back in *kept before `closed` fires; NULL where
  * it is of no use any more. */
 void pj_applier_release(struct pj_applier *applier, PGconn **kept, void (*closed)(void *context), void *context);
+/*
+ * After a failure of the batch under way: takes it back as it was collected, to be applied once more, and gives the
+ * connection back in *conn before `closed` fires (pj_pipe_salvage). NULL, and nothing is done, where that cannot be: it
+ * is not the first of its transaction. *commit: as it was applied with.
+ */
+struct pj_batch *pj_applier_take_back(struct pj_applier *applier, bool *commit, PGconn **conn,
+                                      void (*closed)(void *context), void *context);
 bool pj_applier_connected(const struct pj_applier *applier);
 
 /*

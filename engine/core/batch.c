@@ -67,6 +67,7 @@ void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes)
     for (int i = 0; i < batch->ntables; i++)
         reset_rows(&batch->tables[i], keep_bytes);
     pj_arena_reset(&batch->arena, keep_bytes);
+    batch->filled = NULL;
     batch->changes = batch->transactions = 0;
     batch->ends_at_commit = true;
     batch->end_lsn = batch->floor_lsn = 0;
@@ -346,8 +347,18 @@ void pj_batch_set_old(struct pj_row *row, struct pj_value *old)
     row->old_state = PJ_OLD_KNOWN;
 }
 
-static int fill_absent(const struct pj_table *table, struct pj_row *row, struct pj_error *error)
+static void keep_collected(struct pj_batch *batch, const struct pj_table *table, struct pj_row *row)
 {
+    size_t size = (size_t)table->ncolumns * sizeof *row->new_row;
+    struct pj_filled *filled = pj_arena_alloc(&batch->arena, sizeof *filled);
+    *filled = (struct pj_filled){batch->filled, row, pj_arena_alloc(&batch->arena, size)};
+    memcpy(filled->collected, row->new_row, size);
+    batch->filled = filled;
+}
+
+static int fill_absent(struct pj_batch *batch, const struct pj_table *table, struct pj_row *row, struct pj_error *error)
+{
+    bool kept = false;
     if (!row->new_row)
         return PJ_OK;
     for (int i = 0; i < table->ncolumns; i++) {
@@ -355,6 +366,9 @@ static int fill_absent(const struct pj_table *table, struct pj_row *row, struct 
             continue;
         if (!row->base->old)
             return contradiction(error, table, "leaves out a value that is nowhere to be found");
+        if (!kept)
+            keep_collected(batch, table, row);
+        kept = true;
         row->new_row[i] = row->base->old[i];
     }
     return PJ_OK;
@@ -370,12 +384,27 @@ int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error)
             if (rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
                 return contradiction(error, rows->table, "changes a row that is not in the mirror");
         for (size_t i = 0; i < rows->count; i++) {
-            int code = fill_absent(rows->table, rows->rows[i], error);
+            int code = fill_absent(batch, rows->table, rows->rows[i], error);
             if (code != PJ_OK)
                 return code;
         }
     }
     return PJ_OK;
+}
+
+/* Collecting knows of a row that there was none, or that there was one: what it was comes from a fetch alone. */
+void pj_batch_unresolve(struct pj_batch *batch)
+{
+    for (const struct pj_filled *filled = batch->filled; filled; filled = filled->next)
+        filled->row->new_row = filled->collected;
+    batch->filled = NULL;
+    for (int t = 0; t < batch->ntables; t++)
+        for (size_t i = 0; i < batch->tables[t].count; i++) {
+            struct pj_row *row = batch->tables[t].rows[i];
+            if (row->old_state == PJ_OLD_KNOWN)
+                row->old_state = PJ_OLD_UNKNOWN;
+            row->old = NULL;
+        }
 }
 
 bool pj_row_changed(const struct pj_table *table, const struct pj_row *row)

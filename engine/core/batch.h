@@ -5,7 +5,7 @@
  *     collect: pj_batch_change …, pj_batch_commit …      while another batch is being applied
  *     fetch:   rows whose old is PJ_OLD_UNKNOWN are read from the mirror: pj_batch_set_old
  *     resolve: pj_batch_resolve fills what the stream left out; then `old` and `new_row` of every row are final
- *     reset
+ *     reset                                       (or unresolve, and the same rows once more from `fetch` on)
  */
 #ifndef PJ_CORE_BATCH_H
 #define PJ_CORE_BATCH_H
@@ -25,6 +25,13 @@ struct pj_row {
     struct pj_value *new_row;  /* the same; NULL: deleted. PJ_ABSENT values only before pj_batch_resolve */
     struct pj_row *base;       /* the row whose `old` holds what is PJ_ABSENT in new_row */
     enum pj_old_state old_state;
+};
+
+/* What resolving has filled in a row: the values as they were collected. */
+struct pj_filled {
+    struct pj_filled *next;
+    struct pj_row *row;
+    struct pj_value *collected;
 };
 
 /* A partition that was truncated by itself. */
@@ -48,6 +55,7 @@ struct pj_batch {
     struct pj_arena arena; /* rows and values */
     struct pj_table_rows *tables;
     int ntables;
+    struct pj_filled *filled;       /* in the arena */
     uint64_t changes, transactions; /* in this batch; a part of a transaction counts when its commit is in here */
     bool ends_at_commit;            /* the last thing collected was a commit (or nothing) */
     pj_lsn end_lsn;                 /* of the last commit */
@@ -85,6 +93,9 @@ void pj_batch_set_old(struct pj_row *row, struct pj_value *old);
 /* PJ_EDATA where a row that the stream updates or deletes was not in the mirror. Tables that are joining are left as
  * they are. */
 int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error);
+
+/* Makes the batch as it was collected: what was fetched is unknown again, what was filled is left out again. */
+void pj_batch_unresolve(struct pj_batch *batch);
 
 /* After resolve: whether anything is to be done for the row (it changed; it was not both made and gone in here). */
 bool pj_row_changed(const struct pj_table *table, const struct pj_row *row);

@@ -94,6 +94,15 @@ static int check_roster(const struct pj_connect_options *options, int64_t roster
                         (long long)roster, (long long)options->roster);
 }
 
+static int load_standing(struct pj_session *read, const struct pj_connect_options *options,
+                         struct pj_checkpoint *checkpoint, struct pj_error *error)
+{
+    int64_t roster = 0;
+    int code = pj_standing_load(read, options->setup->projections, options->setup->nprojections, &checkpoint->version,
+                                &roster, error);
+    return code == PJ_OK ? check_roster(options, roster, error) : code;
+}
+
 /* *read: the caller's session, or a new one; NULL where it cannot be had. */
 static int open_read_side(const struct pj_connect_options *options, struct pj_session **read,
                           struct pj_connections *connections, struct pj_error *error)
@@ -115,12 +124,8 @@ static int open_read_side(const struct pj_connect_options *options, struct pj_se
             code = lock_read_side(*read, options, &connections->checkpoint, error);
         }
     }
-    int64_t roster = 0;
     if (code == PJ_OK)
-        code = pj_standing_load(*read, options->setup->projections, options->setup->nprojections,
-                                &connections->checkpoint.version, &roster, error);
-    if (code == PJ_OK)
-        code = check_roster(options, roster, error);
+        code = load_standing(*read, options, &connections->checkpoint, error);
     return code == PJ_OK ? pj_statements_prepare(*read, options->setup, error) : code;
 }
 
@@ -354,7 +359,24 @@ int pj_connect_open(const struct pj_connect_options *options, struct pj_connecti
     pj_session_close(read);
     pj_connect_close(connections);
     return code;
-    return PJ_OK;
+}
+
+int pj_connect_reread(const struct pj_connect_options *options, struct pj_checkpoint *believed, struct pj_error *error)
+{
+    struct pj_checkpoint now;
+    bool installed;
+    int code = pj_catalog_read(options->read, &now, &installed, error);
+    if (code != PJ_OK)
+        return code;
+    if (now.epoch != options->epoch->believed)
+        return pj_error_set(error, PJ_ESTALE, "another daemon has taken over");
+    if (now.lsn != believed->lsn || *now.resync_at) {
+        pj_error_set(error, PJ_EFAIL, "the checkpoint has moved to %s, ours was %s", PJ_LSN(now.lsn),
+                     PJ_LSN(believed->lsn));
+        error->retryable = true;
+        return error->code;
+    }
+    return load_standing(options->read, options, believed, error);
 }
 
 void pj_connect_close(struct pj_connections *connections)

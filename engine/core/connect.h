@@ -50,6 +50,12 @@ struct pj_connections {
  */
 int pj_connect_open(const struct pj_connect_options *options, struct pj_connections *connections,
                     struct pj_error *error);
+/*
+ * What the daemon holds of the read side's catalog is read again, in the applying session, while the stream stays open:
+ * the standing of the setup's projections, and the version in *believed. PJ_ESTALE and PJ_ERELOAD as above; an error
+ * that is retryable where the checkpoint has moved otherwise than by us: to be connected anew.
+ */
+int pj_connect_reread(const struct pj_connect_options *options, struct pj_checkpoint *believed, struct pj_error *error);
 void pj_connect_close(struct pj_connections *connections); /* NULL members are fine */
 
 #endif

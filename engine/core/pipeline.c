@@ -110,7 +110,7 @@ static void after_closing(struct pj_pipeline *p)
 /* Closed is when both connections are, and no job works on what is to be dropped. */
 void pj_pipeline_closed_so_far(struct pj_pipeline *p)
 {
-    if (p->state == CLOSING && p->open_parts == 0 && !p->resolving && !p->applying_carefully)
+    if (p->state == CLOSING && p->open_parts == 0 && !p->resolving && p->applying == NORMALLY)
         after_closing(p);
 }
 
@@ -287,16 +287,21 @@ static void on_connected(uv_work_t *work, int status)
     }
 }
 
+struct pj_connect_options pj_pipeline_connect_options(struct pj_pipeline *p)
+{
+    return (struct pj_connect_options){.deployment = &p->options->outfit->deployment,
+                                       .setup = &p->options->outfit->setup,
+                                       .roster = p->options->outfit->roster,
+                                       .decoder = p->decoder,
+                                       .stop = p->options->stop,
+                                       .epoch = p->options->epoch};
+}
+
 static void connect_job(uv_work_t *work)
 {
     struct pj_pipeline *p = work->data;
-    struct pj_connect_options options = {.deployment = &p->options->outfit->deployment,
-                                         .setup = &p->options->outfit->setup,
-                                         .roster = p->options->outfit->roster,
-                                         .decoder = p->decoder,
-                                         .stop = p->options->stop,
-                                         .epoch = p->options->epoch,
-                                         .read = p->first_read};
+    struct pj_connect_options options = pj_pipeline_connect_options(p);
+    options.read = p->first_read;
     pj_connect_open(&options, &p->connections, &p->connect_error);
 }
 

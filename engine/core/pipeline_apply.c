@@ -31,13 +31,13 @@ void pj_pipeline_status(struct pj_pipeline *p, bool reply_wanted)
 
 bool pj_pipeline_apply_idle(const struct pj_pipeline *p)
 {
-    return pj_applier_idle(p->applier) && !p->applying_carefully;
+    return pj_applier_idle(p->applier) && p->applying == NORMALLY;
 }
 
 /* A transaction of several parts is open. */
 bool pj_pipeline_apply_open(const struct pj_pipeline *p)
 {
-    return pj_applier_in_transaction(p->applier) || (!p->applying_carefully && pj_careful_in_transaction(p->careful));
+    return pj_applier_in_transaction(p->applier) || (p->applying == NORMALLY && pj_careful_in_transaction(p->careful));
 }
 
 /* Nothing is buffered: no transaction is open, none waits, none is being applied. */
@@ -200,6 +200,7 @@ void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
             p->figures.applied_commit_us = batch->commit_us;
         p->backoff_ms = BACKOFF_FIRST_MS;
         p->hurried = false;
+        p->reread.in_a_row = 0;
     }
     pj_batch_reset(batch, p->pace.hot ? p->options->outfit->deployment.batch_bytes : KEEP_BYTES);
     if (committed && pj_pipeline_now(p) - p->status_us > STATUS_US)
@@ -216,6 +217,8 @@ static bool care_may_help(const struct pj_pipeline *p, const struct pj_error *er
 void pj_pipeline_apply_failed(void *context, const struct pj_error *error)
 {
     struct pj_pipeline *p = context;
+    if (pj_pipeline_reread(p, error))
+        return;
     struct pj_error wrapped = *error;
     if (error->code != PJ_ESTALE)
         pj_error_wrap(&wrapped, "apply");
@@ -241,7 +244,7 @@ static void on_careful_done(uv_work_t *work, int status)
 {
     struct pj_pipeline *p = work->data;
     (void)status;
-    p->applying_carefully = false;
+    p->applying = NORMALLY;
     if (p->state == CLOSING) {
         pj_pipeline_closed_so_far(p);
         return;
@@ -266,7 +269,7 @@ static void apply_carefully(struct pj_pipeline *p, struct pj_batch *batch, bool 
     p->careful_commit = commit;
     p->careful_believed = *pj_applier_believed(p->applier);
     pj_error_clear(&p->careful_error);
-    p->applying_carefully = true;
+    p->applying = CAREFULLY;
     p->careful_work.data = p;
     uv_queue_work(&p->loop, &p->careful_work, careful_job, on_careful_done);
 }

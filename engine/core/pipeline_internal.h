@@ -12,6 +12,13 @@
 
 enum pipeline_state { CONNECTING, STREAMING, RESOLVING, CLOSING, BACKOFF, HALTED, FINISHED };
 
+/* Who has the batch that is being applied. */
+enum applying {
+    NORMALLY,  /* the applier, if anybody */
+    CAREFULLY, /* a job: core/careful */
+    REREADING  /* nobody: the catalog has changed under it, and is read again by a job; then the applier */
+};
+
 enum {
     TICK_MS = 50,
     STATUS_US = 200 * 1000,        /* least time between status updates after a commit */
@@ -60,11 +67,21 @@ struct pj_pipeline {
     bool leaving; /* another outfit is offered: ends at the next commit */
 
     uv_work_t connect_work, resolve_work, schema_work, careful_work;
-    bool connecting, resolving, watching, applying_carefully; /* jobs under way on other threads */
+    bool connecting, resolving, watching; /* jobs under way on other threads */
+    enum applying applying;               /* but NORMALLY: one, too */
     struct pj_batch *careful_batch;
     bool careful_commit;
     struct pj_checkpoint careful_believed;
     struct pj_error careful_error;
+    struct {
+        uv_work_t work;
+        PGconn *conn; /* the applier's; NULL: lost */
+        struct pj_batch *batch;
+        bool commit;
+        struct pj_checkpoint believed;
+        int in_a_row; /* since something was committed */
+        struct pj_error cause, error;
+    } reread; /* pipeline_reread.c */
     struct pj_connections connections;
     bool resolve_partition;      /* what the resolve job looks up */
     char *condition, *ancestors; /* what it found */
@@ -95,6 +112,9 @@ void pj_pipeline_closed_so_far(struct pj_pipeline *p); /* a connection or a job 
 void pj_pipeline_go_on_leaving(struct pj_pipeline *p); /* another outfit is offered: does what is possible now */
 void pj_pipeline_finish(struct pj_pipeline *p);        /* ends the loop; nothing is open any more */
 
+/* Where a batch has failed for a catalog that has changed: has it applied again once that is read; else false. */
+bool pj_pipeline_reread(struct pj_pipeline *p, const struct pj_error *error);
+
 /* pipeline_halt.c */
 void pj_pipeline_keep_lock(struct pj_pipeline *p); /* to be called now and then while HALTED */
 
@@ -116,5 +136,6 @@ void pj_pipeline_mind_gate(struct pj_pipeline *p);
 void pj_pipeline_apply_ready(struct pj_pipeline *p);
 void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed);
 void pj_pipeline_apply_failed(void *context, const struct pj_error *error);
+struct pj_connect_options pj_pipeline_connect_options(struct pj_pipeline *p);
 
 #endif

@@ -45,6 +45,7 @@ struct pj_pipe {
     void (*closed)(void *context);
     void *closed_context;
     PGconn **kept; /* where the connection goes; NULL: it is closed */
+    bool salvaged; /* it goes there as it is */
 };
 
 static void fail(struct pj_pipe *pipe, const struct pj_error *error)
@@ -281,7 +282,7 @@ static void on_closed(uv_handle_t *handle)
     struct pj_pipe *pipe = handle->data;
     if (--pipe->handles > 0)
         return;
-    if (pipe->kept && !pipe->first && PQexitPipelineMode(pipe->conn))
+    if (pipe->kept && (pipe->salvaged || (!pipe->first && PQexitPipelineMode(pipe->conn))))
         *pipe->kept = pipe->conn;
     else
         PQfinish(pipe->conn);
@@ -306,5 +307,13 @@ void pj_pipe_release(struct pj_pipe *pipe, PGconn **kept, void (*closed)(void *c
 {
     *kept = NULL;
     pipe->kept = pipe->state == OPEN ? kept : NULL;
+    pj_pipe_close(pipe, closed, context);
+}
+
+void pj_pipe_salvage(struct pj_pipe *pipe, PGconn **kept, void (*closed)(void *context), void *context)
+{
+    *kept = NULL;
+    pipe->salvaged = PQstatus(pipe->conn) == CONNECTION_OK;
+    pipe->kept = pipe->salvaged ? kept : NULL;
     pj_pipe_close(pipe, closed, context);
 }

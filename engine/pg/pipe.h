@@ -54,4 +54,8 @@ void pj_pipe_close(struct pj_pipe *pipe, void (*closed)(void *context), void *co
  * idle. */
 void pj_pipe_release(struct pj_pipe *pipe, PGconn **kept, void (*closed)(void *context), void *context);
 
+/* The same after a statement has failed: the connection comes back in the midst of its pipeline, to be brought out of it
+ * by pj_session_recover; NULL (and closed) where it is lost. */
+void pj_pipe_salvage(struct pj_pipe *pipe, PGconn **kept, void (*closed)(void *context), void *context);
+
 #endif

@@ -583,6 +583,36 @@ struct pj_sink pj_session_sink(struct pj_session_sink *state)
     return (struct pj_sink){.execute = sink_execute, .query = sink_query, .self = state};
 }
 
+/* What was sent before the Sync is answered, or said to be given up, and then the Sync itself; the pipe may have sent
+ * one, too: the last of them is the one after which libpq lets the pipeline be left. */
+static int leave_pipeline(struct pj_session *session, uint64_t deadline, struct pj_error *error)
+{
+    for (bool left = false; !left;) {
+        PGresult *result;
+        int code = next_result(session, deadline, &result, error);
+        if (code == PJ_OK && PQstatus(session->conn) == CONNECTION_BAD)
+            code = pj_pg_error(error, session->conn, result, session->side);
+        left = code == PJ_OK && PQresultStatus(result) == PGRES_PIPELINE_SYNC && PQexitPipelineMode(session->conn);
+        PQclear(result);
+        if (code != PJ_OK)
+            return code;
+    }
+    return PJ_OK;
+}
+
+int pj_session_recover(struct pj_session *session, struct pj_error *error)
+{
+    uint64_t deadline = deadline_after(session->timeout_ms);
+    pj_error_clear(error);
+    if (!PQpipelineSync(session->conn))
+        return pj_pg_error(error, session->conn, NULL, session->side);
+    int code = flush_out(session, deadline, error);
+    if (code == PJ_OK)
+        code = leave_pipeline(session, deadline, error);
+    bool open = code == PJ_OK && PQtransactionStatus(session->conn) != PQTRANS_IDLE;
+    return open ? pj_session_exec(session, "ROLLBACK", error) : code;
+}
+
 int pj_session_wait(struct pj_session *session, int milliseconds, bool *readable, struct pj_error *error)
 {
     pj_error_clear(error);

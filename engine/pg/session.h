@@ -95,6 +95,10 @@ PGconn *pj_session_detach(struct pj_session *session);
 /* The other way round: a session again of a connection that was once detached from one. */
 struct pj_session *pj_session_attach(PGconn *conn, enum pj_side side, const struct pj_stop *stop);
 
+/* Of a connection that was in the midst of a pipeline (pj_pipe_salvage): reads off what the server still says, leaves the
+ * pipeline and rolls back what is open. */
+int pj_session_recover(struct pj_session *session, struct pj_error *error);
+
 /* Fills the error from a failed result or a broken connection: SQLSTATE, message, retryability (SQLSTATE classes 08,
  * 40, 53, 55, 57 and 25006, or a lost connection). Returns its code. `result` may be NULL. */
 int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, enum pj_side side);

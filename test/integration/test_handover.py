@@ -24,3 +24,19 @@ def test_another_roster_ends_the_stream_until_the_daemon_has_a_setup_for_it(make
         assert pair.daemon.since_start().count("streaming from slot") == 2
         workload.stop()
         pair.assert_same("after the roster has changed")
+
+
+def test_a_changed_catalog_is_read_again_without_letting_go_of_the_stream(make_pair):
+    """The number is raised as pausing a projection or parking a key does it, again and again, under load."""
+    pair = make_pair()
+    populate(pair, SEED)
+    pair.start()
+    workload = Workload(pair, SEED, writers=2, pace=0.002, tolerant=True).start()
+    with Sampler(pair):
+        for _ in range(30):
+            stood = pair.read_query("UPDATE pgprojector.checkpoint SET version = version + 1 RETURNING lsn::text")[0][0]
+            poll(lambda: pair.read_value("SELECT lsn::text FROM pgprojector.checkpoint") != stood, 20)
+        workload.stop()
+        pair.assert_same("after the catalog has changed")
+    assert "reading it again" in pair.daemon.since_start()
+    assert pair.daemon.since_start().count("streaming from slot") == 1

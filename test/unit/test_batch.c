@@ -297,6 +297,28 @@ Test(batch, what_the_stream_leaves_out_comes_from_the_image_before_it_in_here)
     assert_pair(PLAIN, "1", NULL, "1|c|\\N|c");
 }
 
+Test(batch, unresolved_it_asks_for_the_same_old_rows_again)
+{
+    insert(PLAIN, "1|a|b|c");
+    update(PLAIN, "2", "2|x|~|y");
+    update(PLAIN, "3", "4|x|~|~");
+    fetch(PLAIN, "2", "2|k|l|m");
+    fetch(PLAIN, "3", "3|n|o|p");
+    resolve();
+    assert_pair(PLAIN, "2", "2|k|l|m", "2|x|l|y");
+    assert_pair(PLAIN, "4", NULL, "4|x|o|p");
+    pj_batch_unresolve(batch);
+    cr_assert_eq(row_of(PLAIN, "1")->old_state, PJ_OLD_NONE);
+    cr_assert_eq(pj_batch_resolve(batch, &error), PJ_EDATA, "the old rows are wanted again");
+    fetch(PLAIN, "2", "2|q|r|s");
+    fetch(PLAIN, "3", "3|t|u|v");
+    resolve();
+    assert_pair(PLAIN, "1", NULL, "1|a|b|c");
+    assert_pair(PLAIN, "2", "2|q|r|s", "2|x|r|y");
+    assert_pair(PLAIN, "3", "3|t|u|v", NULL);
+    assert_pair(PLAIN, "4", NULL, "4|x|u|v");
+}
+
 Test(batch, a_value_left_out_twice_comes_from_the_old_row)
 {
     update(PLAIN, "1", "1|b|~|x");
