@@ -175,22 +175,26 @@ static void check_targets(struct pj_scope *scope)
     }
 }
 
+/* Begun again, it tries those once more that have failed; what was healed stays counted. */
+static int retry_meant(struct pj_scope *scope, void *context, struct pj_error *error)
+{
+    struct pj_deadletter_tally *tally = context;
+    struct pj_deadletter_filter filter = filter_of(scope->app);
+    *tally = (struct pj_deadletter_tally){.healed = tally->healed};
+    int code = check_name(scope->look, &filter, error);
+    if (code != PJ_OK)
+        return code;
+    check_targets(scope);
+    return pj_deadletter_retry(scope->look, scope->work, &scope->mark, scope->setup.projections,
+                               scope->setup.nprojections, &filter, tally, error);
+}
+
 static int retry(struct pj_app *app, struct pj_error *error)
 {
-    struct pj_deadletter_filter filter = filter_of(app);
     struct pj_deadletter_tally tally = {0};
-    struct pj_scope scope = {0};
-    int code = pj_scope_open(&scope, app, "deadletters", error);
-    if (code == PJ_OK)
-        code = check_name(scope.look, &filter, error);
-    if (code == PJ_OK) {
-        check_targets(&scope);
-        code = pj_deadletter_retry(scope.look, scope.work, scope.setup.projections, scope.setup.nprojections, &filter,
-                                   &tally, error);
-    }
+    int code = pj_scope_run(app, "deadletters", retry_meant, &tally, error);
     if (code == PJ_OK)
         say_retried(app, &tally);
-    pj_scope_close(&scope);
     return code == PJ_OK && (tally.failed || tally.skipped) ? PJ_EDEADLETTER : code;
 }
 

@@ -27,11 +27,14 @@ int pj_pause_command(struct pj_app *app, struct pj_error *error)
     return code;
 }
 
-static int resume(struct pj_scope *scope, struct pj_projection *projection, struct pj_error *error)
+static int resume(struct pj_scope *scope, void *context, struct pj_error *error)
 {
-    const char *name = projection->name;
-    struct pj_mend mend = pj_scope_mend(scope, projection);
+    const char *name = context;
+    struct pj_projection *projection;
     bool changed = false;
+    if (pj_scope_find(scope, name, &projection, error) != PJ_OK)
+        return error->code;
+    struct pj_mend mend = pj_scope_mend(scope, projection);
     int code = pj_projection_check_target(scope->look, projection, error);
     if (code == PJ_OK)
         code = pj_resume(&mend, &changed, error);
@@ -52,15 +55,6 @@ static int resume(struct pj_scope *scope, struct pj_projection *projection, stru
 
 int pj_resume_command(struct pj_app *app, struct pj_error *error)
 {
-    struct pj_scope scope = {0};
-    struct pj_projection *projection;
-    if (require_name(app, error) != PJ_OK)
-        return error->code;
-    int code = pj_scope_open(&scope, app, "resume", error);
-    if (code == PJ_OK)
-        code = pj_scope_find(&scope, app->operands[0], &projection, error);
-    if (code == PJ_OK)
-        code = resume(&scope, projection, error);
-    pj_scope_close(&scope);
-    return code;
+    int code = require_name(app, error);
+    return code == PJ_OK ? pj_scope_run(app, "resume", resume, app->operands[0], error) : code;
 }

@@ -118,15 +118,18 @@ static int rebuild_all(struct pj_scope *scope, int64_t *dead_letters, struct pj_
     return code;
 }
 
+static int rebuild_meant(struct pj_scope *scope, void *context, struct pj_error *error)
+{
+    int64_t *dead_letters = context;
+    *dead_letters = 0;
+    return scope->app->options.all ? rebuild_all(scope, dead_letters, error)
+                                   : rebuild_named(scope, dead_letters, error);
+}
+
 static int in_place(struct pj_app *app, struct pj_error *error)
 {
-    int64_t dead_letters = 0;
-    struct pj_scope scope = {0};
-    int code = pj_scope_open(&scope, app, "rebuild", error);
-    if (code == PJ_OK)
-        code =
-            app->options.all ? rebuild_all(&scope, &dead_letters, error) : rebuild_named(&scope, &dead_letters, error);
-    pj_scope_close(&scope);
+    int64_t dead_letters;
+    int code = pj_scope_run(app, "rebuild", rebuild_meant, &dead_letters, error);
     return code == PJ_OK && dead_letters ? PJ_EDEADLETTER : code;
 }
 

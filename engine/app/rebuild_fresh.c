@@ -91,6 +91,7 @@ static void catch_up_chained(struct pj_scope *scope)
             code = pj_projection_check_target(scope->look, projection, &error);
         if (code == PJ_OK) {
             struct pj_mend mend = pj_scope_mend(scope, projection);
+            mend.mark = NULL;
             code = pj_resume(&mend, &changed, &error);
         }
     }
@@ -103,13 +104,17 @@ static void catch_up_chained(struct pj_scope *scope)
     pj_log_error(&scope->app->log, PJ_LOG_WARNING, &error);
 }
 
+/* The daemon's lock is held. */
 static int build_here(struct pj_scope *scope, const char *name, struct pj_error *error)
 {
     struct pj_projection *next;
-    int code = find_next(scope, name, &next, error);
+    int code = pj_keywork_check(scope->look, &scope->mark, error); /* as it was before there was the lock? */
+    if (code == PJ_OK)
+        code = find_next(scope, name, &next, error);
     if (code != PJ_OK)
         return code;
     struct pj_mend mend = pj_scope_mend(scope, next);
+    mend.mark = NULL; /* from here on it is this process that changes things */
     struct pj_build build = {.mend = &mend,
                              .next = next,
                              .setup = &scope->setup,

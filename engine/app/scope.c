@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STEP_TIMEOUT_MS = 60000, LOG_EVERY_US = 3000000 };
+enum { STEP_TIMEOUT_MS = 60000, LOG_EVERY_US = 3000000, RUNS = 10 };
 
 static int require_complete(struct pj_session *read, struct pj_error *error)
 {
@@ -66,6 +66,8 @@ int pj_scope_open_beside(struct pj_scope *scope, struct pj_app *app, const char 
     if (code == PJ_OK)
         code = pj_scope_connect(app, purpose, &scope->look, error);
     if (code == PJ_OK)
+        code = pj_standing_mark(scope->look, &scope->mark, error);
+    if (code == PJ_OK)
         code = pj_app_connect(app, PJ_READ, purpose, 0, &scope->work, error);
     if (code == PJ_OK)
         code = pj_app_connect(app, PJ_WRITE, purpose, STEP_TIMEOUT_MS, &write, error);
@@ -84,6 +86,23 @@ void pj_scope_close(struct pj_scope *scope)
     pj_session_close(scope->look);
     pj_session_close(scope->work);
     pj_deployment_free(&scope->deployment);
+}
+
+int pj_scope_run(struct pj_app *app, const char *purpose,
+                 int (*work)(struct pj_scope *scope, void *context, struct pj_error *error), void *context,
+                 struct pj_error *error)
+{
+    int code = PJ_ERELOAD;
+    for (int run = 0; code == PJ_ERELOAD && run < RUNS; run++) {
+        struct pj_scope scope = {0};
+        if (run)
+            pj_log(&app->log, PJ_LOG_INFO, "once more: %s", error->message);
+        code = pj_scope_open(&scope, app, purpose, error);
+        if (code == PJ_OK)
+            code = work(&scope, context, error);
+        pj_scope_close(&scope);
+    }
+    return code;
 }
 
 int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error *error)
@@ -176,6 +195,7 @@ struct pj_mend pj_scope_mend(struct pj_scope *scope, const struct pj_projection 
         .work = scope->work,
         .job = {.session = scope->look, .show = pj_scope_show, .context = scope},
         .projection = projection,
+        .mark = &scope->mark,
         .stop = &scope->app->stop,
         .options = {.chunk = scope->app->options.chunk, .max_rate = scope->app->options.max_rate},
     };

@@ -12,6 +12,7 @@ struct pj_scope {
     struct pj_deployment deployment;
     struct pj_setup setup;
     struct pj_session *look, *work; /* on the read database */
+    struct pj_mark mark;            /* of before the setup was made; for mends */
     bool line_open;                 /* progress in place on a terminal */
     uint64_t logged_us;
     const char *phase;
@@ -24,6 +25,12 @@ int pj_scope_open_beside(struct pj_scope *scope, struct pj_app *app, const char 
                          struct pj_error *error);
 void pj_scope_close(struct pj_scope *scope);
 
+/* Opens a scope, has the work done, and closes it. Again with another scope where the work ends with PJ_ERELOAD
+ * (core/keywork.h): what it does must be fit to be begun again. */
+int pj_scope_run(struct pj_app *app, const char *purpose,
+                 int (*work)(struct pj_scope *scope, void *context, struct pj_error *error), void *context,
+                 struct pj_error *error);
+
 /* A read session for what needs no modules; PJ_EUNHEALTHY where the first start is not complete. */
 int pj_scope_connect(const struct pj_app *app, const char *purpose, struct pj_session **read, struct pj_error *error);
 
@@ -35,7 +42,8 @@ int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_proj
  * remedy. */
 int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error *error);
 
-/* A mend on this scope's sessions, with its progress shown on stderr. */
+/* A mend on this scope's sessions, with its progress shown on stderr; it gives up (PJ_ERELOAD) where the setup is out of
+ * date. */
 struct pj_mend pj_scope_mend(struct pj_scope *scope, const struct pj_projection *projection);
 void pj_scope_show(void *scope, const struct pj_progress *progress);
 void pj_scope_end_line(struct pj_scope *scope);

@@ -9,6 +9,7 @@
 #include "app/scope.h"
 #include "base/mem.h"
 #include "core/catalog.h"
+#include "core/keywork.h"
 #include "core/repair.h"
 #include "core/roster.h"
 #include "core/setup.h"
@@ -19,12 +20,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FENCE_WAIT_MS = 1000, FENCE_ATTEMPTS = 5, STEP_TIMEOUT_MS = 60000, REPAIR_ROUNDS = 5, RETRIES = 3 };
+enum { FENCE_WAIT_MS = 1000, FENCE_ATTEMPTS = 5, STEP_TIMEOUT_MS = 60000, REPAIR_ROUNDS = 5, RETRIES = 3, RUNS = 10 };
 
 struct verification {
     struct pj_app *app;
     struct pj_deployment deployment;
     struct pj_setup setup;
+    struct pj_mark mark;        /* of before the setup was made */
     char **sources, **targets;       /* what is read on the write and on the read side: quoted names, NULL-ended */
     struct pj_session *write, *read; /* under the fence */
     pj_lsn lsn;
@@ -270,6 +272,8 @@ static int prepare(struct verification *verification, struct pj_error *error)
     if (code == PJ_OK)
         code = require_complete(read, error);
     if (code == PJ_OK)
+        code = pj_standing_mark(read, &verification->mark, error);
+    if (code == PJ_OK)
         code = pj_app_connect(verification->app, PJ_WRITE, "verify", STEP_TIMEOUT_MS, &write, error);
     if (code == PJ_OK)
         code = read_setup(verification, write, read, error);
@@ -391,6 +395,8 @@ static int compare_once(struct verification *verification, struct pj_error *erro
     json_array_clear(verification->keys);
     int code = open_fence(verification, error);
     if (code == PJ_OK)
+        code = pj_keywork_check(verification->read, &verification->mark, error);
+    if (code == PJ_OK)
         code = compare(verification, error);
     close_fence(verification);
     return code;
@@ -428,11 +434,25 @@ static int repair(struct verification *verification, struct pj_error *error)
     return code;
 }
 
+static void forget_setup(struct verification *verification)
+{
+    close_fence(verification);
+    pj_repair_free(verification->repair);
+    verification->repair = NULL;
+    pj_setup_close(&verification->setup);
+    free_names(verification->sources);
+    free_names(verification->targets);
+    pj_deployment_free(&verification->deployment);
+    verification->sources = verification->targets = NULL;
+}
+
 static int verify_all(struct verification *verification, struct pj_error *error)
 {
-    int code = prepare(verification, error);
+    int code = pj_deployment_make(&verification->deployment, &verification->app->config, error);
+    if (code == PJ_OK)
+        code = prepare(verification, error);
     if (code == PJ_OK && verification->app->options.repair)
-        verification->repair = pj_repair_new(&verification->setup);
+        verification->repair = pj_repair_new(&verification->setup, &verification->mark);
     if (code == PJ_OK)
         code = compare_at_fence(verification, error);
     for (int round = 0; code == PJ_OK && verification->repair && verification->differences && round < REPAIR_ROUNDS;
@@ -452,15 +472,13 @@ static int verify_all(struct verification *verification, struct pj_error *error)
 int pj_verify(struct pj_app *app, struct pj_error *error)
 {
     struct verification verification = {.app = app, .tables = json_array(), .keys = json_array()};
-    int code = pj_deployment_make(&verification.deployment, &app->config, error);
-    if (code == PJ_OK)
+    int code = verify_all(&verification, error);
+    for (int run = 1; code == PJ_ERELOAD && run < RUNS; run++) {
+        pj_log(&app->log, PJ_LOG_INFO, "once more: %s", error->message);
+        forget_setup(&verification);
         code = verify_all(&verification, error);
-    close_fence(&verification);
-    pj_repair_free(verification.repair);
-    pj_setup_close(&verification.setup);
-    free_names(verification.sources);
-    free_names(verification.targets);
-    pj_deployment_free(&verification.deployment);
+    }
+    forget_setup(&verification);
     json_decref(verification.tables);
     json_decref(verification.keys);
     return code;

@@ -63,7 +63,8 @@ struct attempt {
     const char *name;
     const PGresult *keys; /* the key in column 1 */
     struct pj_deadletter_tally *tally;
-    const int64_t *roster; /* that the statements are of; NULL: not to be looked at */
+    const struct pj_mark *mark; /* that the statements are of; NULL: not to be looked at */
+    const int64_t *roster;      /* the same of the daemon's own setup, which has all that is built beside */
 };
 
 /* Within the transaction that recomputed them. */
@@ -99,7 +100,7 @@ static int try_keys(const struct attempt *attempt, int first, int count, struct 
     pj_textarray_end(&array);
     const char *params[] = {pj_buf_text(&array)};
     pj_lsn lsn;
-    int code = pj_keywork_begin(attempt->work, &lsn, error);
+    int code = pj_keywork_begin_of(attempt->work, attempt->mark, &lsn, error);
     if (code == PJ_OK)
         code = check_roster(attempt, error);
     if (code == PJ_OK)
@@ -132,7 +133,8 @@ static int retry_keys(const struct attempt *attempt, int first, int count, struc
         return code;
     if (count == 1) {
         attempt->tally->failed++;
-        return pj_mend_park(attempt->work, attempt->name, PQgetvalue(attempt->keys, first, 1), error, error);
+        return pj_mend_park(attempt->work, attempt->mark, attempt->name, PQgetvalue(attempt->keys, first, 1), error,
+                            error);
     }
     code = retry_keys(attempt, first, count / 2, error);
     return code == PJ_OK ? retry_keys(attempt, first + count / 2, count - count / 2, error) : code;
@@ -161,15 +163,20 @@ static const char keys_sql[] = "SELECT d.projection, d.key, p.state = 'live' FRO
                                "($1::text IS NULL OR d.projection = $1) AND ($2::text IS NULL OR d.key = $2) "
                                "AND ($3::text IS NULL OR d.sqlstate = $3) ORDER BY d.projection, d.parked_at";
 
-int pj_deadletter_retry(struct pj_session *look, struct pj_session *work, const struct pj_projection *projections,
-                        int count, const struct pj_deadletter_filter *filter, struct pj_deadletter_tally *tally,
-                        struct pj_error *error)
+int pj_deadletter_retry(struct pj_session *look, struct pj_session *work, const struct pj_mark *mark,
+                        const struct pj_projection *projections, int count, const struct pj_deadletter_filter *filter,
+                        struct pj_deadletter_tally *tally, struct pj_error *error)
 {
     PGresult *keys;
     int code = query(look, filter, keys_sql, &keys, error);
     for (int i = 0, size; code == PJ_OK && i < PQntuples(keys); i += size) {
         const char *name = PQgetvalue(keys, i, 0);
-        const struct attempt attempt = {work, find(projections, count, name), name, keys, tally, NULL};
+        const struct attempt attempt = {.work = work,
+                                        .projection = find(projections, count, name),
+                                        .name = name,
+                                        .keys = keys,
+                                        .tally = tally,
+                                        .mark = mark};
         size = same_projection(keys, i);
         if (!attempt.projection || PQgetvalue(keys, i, 2)[0] != 't')
             tally->skipped += size;

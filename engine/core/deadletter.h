@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "core/projection.h"
 #include "core/setup.h"
+#include "core/standing.h"
 #include "pg/session.h"
 
 /* NULL: any. */
@@ -42,10 +43,10 @@ struct pj_deadletter_tally {
 };
 
 /* Retries what the filter names, in short transactions on `work`. Keys that fail again stay parked, with one
- * more attempt; that is no error. */
-int pj_deadletter_retry(struct pj_session *look, struct pj_session *work, const struct pj_projection *projections,
-                        int count, const struct pj_deadletter_filter *filter, struct pj_deadletter_tally *tally,
-                        struct pj_error *error);
+ * more attempt; that is no error. `mark`, PJ_ERELOAD: as for pj_keywork_begin_of. */
+int pj_deadletter_retry(struct pj_session *look, struct pj_session *work, const struct pj_mark *mark,
+                        const struct pj_projection *projections, int count, const struct pj_deadletter_filter *filter,
+                        struct pj_deadletter_tally *tally, struct pj_error *error);
 
 /* Forgets what the filter names without mending anything: the rows stay as they are, and take deltas again. */
 int pj_deadletter_discard(struct pj_session *work, const struct pj_deadletter_filter *filter, int64_t *discarded,

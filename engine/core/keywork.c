@@ -43,6 +43,27 @@ int pj_keywork_begin(struct pj_session *read, pj_lsn *lsn, struct pj_error *erro
     return pj_error_wrap(error, "lock the checkpoint");
 }
 
+int pj_keywork_check(struct pj_session *read, const struct pj_mark *mark, struct pj_error *error)
+{
+    struct pj_mark now;
+    int code = mark ? pj_standing_mark(read, &now, error) : PJ_OK;
+    if (!mark || code != PJ_OK || strcmp(now.text, mark->text) == 0)
+        return code;
+    pj_error_set(error, PJ_ERELOAD, "modules were registered, exchanged or removed meanwhile");
+    return pj_error_hint(error, "what was done until then stays; run the command again");
+}
+
+/* A statement of its own after the lock's: that one's snapshot may be from before it waited. */
+int pj_keywork_begin_of(struct pj_session *read, const struct pj_mark *mark, pj_lsn *lsn, struct pj_error *error)
+{
+    int code = pj_keywork_begin(read, lsn, error);
+    if (code == PJ_OK)
+        code = pj_keywork_check(read, mark, error);
+    if (code != PJ_OK)
+        pj_keywork_rollback(read);
+    return code;
+}
+
 int pj_keywork_begin_alone(struct pj_session *read, struct pj_error *error)
 {
     return pj_session_exec(read, begin_sql, error);

@@ -12,10 +12,19 @@
 #define PJ_CORE_KEYWORK_H
 
 #include "core/projection.h"
+#include "core/standing.h"
 #include "pg/session.h"
 
 /* BEGIN, and the checkpoint row's lock. *lsn: where the read side stands. */
 int pj_keywork_begin(struct pj_session *read, pj_lsn *lsn, struct pj_error *error);
+/*
+ * The same for whoever has had a setup from before: PJ_ERELOAD, and nothing is begun, where another module may keep
+ * the table by now, another table may have its name, or somebody be chained on it who is not in the setup. `mark`: as
+ * it was before the setup was made; NULL: the caller holds the daemon's lock, and nobody else changes these things.
+ */
+int pj_keywork_begin_of(struct pj_session *read, const struct pj_mark *mark, pj_lsn *lsn, struct pj_error *error);
+/* Within a transaction that has the lock: the same question. */
+int pj_keywork_check(struct pj_session *read, const struct pj_mark *mark, struct pj_error *error);
 /* The same without the lock, for a table that nobody else writes to: the stream notes what it would change in it. */
 int pj_keywork_begin_alone(struct pj_session *read, struct pj_error *error);
 int pj_keywork_commit(struct pj_session *read, struct pj_error *error);

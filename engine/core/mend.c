@@ -68,12 +68,12 @@ int pj_mend_note_failure(struct pj_session *work, const char *projection, const 
     return code;
 }
 
-int pj_mend_park(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
-                 struct pj_error *error)
+int pj_mend_park(struct pj_session *work, const struct pj_mark *mark, const char *projection, const char *key,
+                 const struct pj_error *fault, struct pj_error *error)
 {
     struct pj_error cause = *fault; /* the two may be one object */
     pj_lsn lsn;
-    int code = pj_keywork_begin(work, &lsn, error);
+    int code = pj_keywork_begin_of(work, mark, &lsn, error);
     if (code != PJ_OK)
         return code;
     code = pj_mend_note_failure(work, projection, key, &cause, PJ_LSN(lsn), error);
@@ -102,8 +102,8 @@ void pj_mend_arrays(const PGresult *keys, int first, int count, int width, char 
 static int recompute(struct pj_mend *mend, bool full, const char *const *arrays, int64_t *rows, struct pj_error *error)
 {
     pj_lsn lsn;
-    int code =
-        mend->options.alone ? pj_keywork_begin_alone(mend->work, error) : pj_keywork_begin(mend->work, &lsn, error);
+    int code = mend->options.alone ? pj_keywork_begin_alone(mend->work, error)
+                                   : pj_keywork_begin_of(mend->work, mend->mark, &lsn, error);
     if (code != PJ_OK)
         return code;
     uint64_t locked_us = pj_clock_monotonic_us();
@@ -148,7 +148,7 @@ static int park_once(struct pj_mend *mend, const char *key, const struct pj_erro
     if (mend->parked++ >= PARK_AT_MOST)
         return pj_error_wrap(error, "more than %d keys cannot be written", PARK_AT_MOST);
     snprintf(mend->last_parked, sizeof mend->last_parked, "%s", key);
-    return pj_mend_park(mend->work, mend->projection->name, key, fault, error);
+    return pj_mend_park(mend->work, mend->mark, mend->projection->name, key, fault, error);
 }
 
 /* Halves what fails until the guilty keys stand alone. */

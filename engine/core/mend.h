@@ -2,6 +2,9 @@
  * Many keys of a projection recomputed beside the running daemon: in chunks, each a short transaction of keywork.h, as
  * large as fits into some milliseconds. What rebuild, resume and others have in common.
  *
+ * Each of them is PJ_ERELOAD where the projection may not be what it was when its setup was made (pj_keywork_begin_of):
+ * then it is to be begun again with another setup.
+ *
  * A key that cannot be written (SQLSTATE classes 22, 23, P0) is found by halving its chunk, and parked as a dead
  * letter; the others go on.
  */
@@ -21,6 +24,7 @@ struct pj_mend {
     struct pj_session *work; /* the short transactions */
     struct pj_job job;       /* its session is also the one for looking: cursors, comparisons */
     const struct pj_projection *projection;
+    const struct pj_mark *mark; /* of before the projection's setup was made; NULL as for pj_keywork_begin_of */
     const struct pj_stop *stop;
     struct pj_mend_options options;
 
@@ -61,8 +65,8 @@ void pj_mend_without_values(const struct pj_error *fault, char *text, size_t siz
 int pj_mend_note_failure(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
                          const char *lsn, struct pj_error *error);
 
-/* Parks a key, or notes one more failed attempt. In a transaction of its own. */
-int pj_mend_park(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
-                 struct pj_error *error);
+/* Parks a key, or notes one more failed attempt. In a transaction of its own; `mark` as for pj_keywork_begin_of. */
+int pj_mend_park(struct pj_session *work, const struct pj_mark *mark, const char *projection, const char *key,
+                 const struct pj_error *fault, struct pj_error *error);
 
 #endif

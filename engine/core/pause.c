@@ -123,7 +123,7 @@ static int finish(struct pj_mend *mend, int64_t few, bool *done, struct pj_error
 {
     pj_lsn lsn;
     *done = false;
-    int code = pj_keywork_begin(mend->work, &lsn, error);
+    int code = pj_keywork_begin_of(mend->work, mend->mark, &lsn, error);
     if (code != PJ_OK)
         return code;
     code = pj_catchup_rest(mend, few, done, error);

@@ -228,7 +228,7 @@ static int record(struct pj_mend *mend, struct pj_error *error)
     const char *params[] = {mend->projection->name, version, mend->projection->definition_sql};
     pj_lsn lsn;
     PGresult *result = NULL;
-    int code = pj_keywork_begin(mend->work, &lsn, error);
+    int code = pj_keywork_begin_of(mend->work, mend->mark, &lsn, error);
     if (code != PJ_OK)
         return code;
     code = pj_session_query(mend->work, &result,
@@ -317,7 +317,8 @@ static int rebuild(struct pj_mend *mend, bool verify, struct pj_rebuild_result *
     struct pj_deadletter_tally tally = {0};
     int code = pj_job_phase(&mend->job, "dead letters", -1, error);
     if (code == PJ_OK)
-        code = pj_deadletter_retry(mend->job.session, mend->work, mend->projection, 1, &filter, &tally, error);
+        code =
+            pj_deadletter_retry(mend->job.session, mend->work, mend->mark, mend->projection, 1, &filter, &tally, error);
     if (code == PJ_OK)
         code = pj_rebuild_pass(mend, &result->differing, error);
     if (code == PJ_OK && verify && result->differing)

@@ -36,14 +36,16 @@ struct suspects {
 
 struct pj_repair {
     const struct pj_setup *setup;
+    const struct pj_mark *mark;
     int count;
     struct suspects *suspects; /* the tables', then the projections' */
 };
 
-struct pj_repair *pj_repair_new(const struct pj_setup *setup)
+struct pj_repair *pj_repair_new(const struct pj_setup *setup, const struct pj_mark *mark)
 {
     struct pj_repair *repair = pj_alloc(sizeof *repair);
     repair->setup = setup;
+    repair->mark = mark;
     repair->count = setup->ntables + setup->nprojections;
     repair->suspects = pj_alloc(sizeof *repair->suspects * (size_t)(repair->count + 1));
     for (int i = 0; i < setup->ntables; i++) {
@@ -194,7 +196,7 @@ static int mend_chunk(struct pj_repair *repair, struct pj_session *write, struct
                       struct pj_repaired *repaired, struct pj_error *error)
 {
     struct pj_repaired chunk = {0};
-    int code = PJ_OK;
+    int code = pj_keywork_check(read, repair->mark, error);
     for (int i = 0; code == PJ_OK && i < repair->setup->ntables; i++)
         code = mend_table(repair, i, write, read, &chunk, error);
     for (int i = 0; code == PJ_OK && i < repair->setup->nprojections; i++)

@@ -7,6 +7,7 @@
 
 #include "core/fence.h"
 #include "core/setup.h"
+#include "core/standing.h"
 #include "core/verify.h"
 
 enum { PJ_REPAIR_KEYS = 100000 }; /* suspects kept of each table; more are found by verifying again */
@@ -20,7 +21,8 @@ struct pj_repaired {
 
 struct pj_repair;
 
-struct pj_repair *pj_repair_new(const struct pj_setup *setup);
+/* `mark`: of before the setup was made (pj_keywork_begin_of); it outlives the repair. */
+struct pj_repair *pj_repair_new(const struct pj_setup *setup, const struct pj_mark *mark);
 void pj_repair_free(struct pj_repair *repair); /* NULL is fine */
 
 /* Notes a difference; for pj_verify_options.differs. */
@@ -28,7 +30,8 @@ void pj_repair_note(struct pj_repair *repair, const struct pj_difference *differ
 
 /*
  * Mends all that was noted, some thousands of keys at a time, and forgets it. Apply stands still for a moment each
- * time. *repaired is added to. The options' `lock` is set here. What pj_fence_open says is said here.
+ * time. *repaired is added to. The options' `lock` is set here. What pj_fence_open says is said here; PJ_ERELOAD where
+ * the setup is out of date.
  */
 int pj_repair_run(struct pj_repair *repair, const struct pj_fence_options *options, struct pj_repaired *repaired,
                   struct pj_error *error);

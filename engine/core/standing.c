@@ -101,6 +101,19 @@ int pj_standing_roster(struct pj_session *read, int64_t *roster, struct pj_error
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "read the roster's number");
 }
 
+int pj_standing_mark(struct pj_session *read, struct pj_mark *mark, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query_row(
+        read, &result,
+        "SELECT roster || ' ' || coalesce((SELECT pg_catalog.md5(pg_catalog.string_agg(name, ',' ORDER BY name)) "
+        "FROM pgprojector.projection WHERE state = 'building'), '') FROM pgprojector.checkpoint",
+        0, NULL, error);
+    snprintf(mark->text, sizeof mark->text, "%s", code == PJ_OK ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "read the roster's number");
+}
+
 int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, const struct pj_error *cause,
                       struct pj_error *error)
 {

@@ -17,6 +17,16 @@ int pj_standing_load(struct pj_session *read, struct pj_projection *projections,
  * the number. */
 int pj_standing_roster(struct pj_session *read, int64_t *roster, struct pj_error *error);
 
+/*
+ * What a command takes its setup to be of: the roster, and what is being built beside. A text to be compared. To be
+ * read, like the roster, before anything that the setup is made of; looked at again under the checkpoint row's lock
+ * (pj_keywork_begin_of).
+ */
+struct pj_mark {
+    char text[64];
+};
+int pj_standing_mark(struct pj_session *read, struct pj_mark *mark, struct pj_error *error);
+
 /* Within the caller's transaction: reads the dead letters of one projection anew. */
 int pj_standing_load_parked(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
