@@ -1,7 +1,7 @@
 /*
  * See build.h. This file: beginning a build, and undoing one. What is committed when:
  *
- *   prepare   one transaction: leftovers go; NAME.next is entered (`building`), TABLE__next is there, empty. In a rollback the
+ *   prepare   leftovers go; then one transaction: NAME.next is entered (`building`), TABLE__next is there, empty. In a rollback the
  *             kept row and table become NAME.next and TABLE__next, with a note of how the table was called.
  *   fill      (build_fill.c) the rows in one transaction; then key, indexes; rounds of noted keys.
  *   swap      (build_swap.c) one transaction: NAME -> NAME.kept, NAME.next -> NAME, their tables likewise. A second one drops
@@ -16,10 +16,13 @@
 #include "base/mem.h"
 #include "core/build_internal.h"
 #include "core/projection_sql.h"
+#include "core/table_lock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { PATIENCE_MS = 2000 }; /* for whoever has a table open that is to go */
 
 /* ---------------------------------------------------------------------------------------------------- shared parts */
 
@@ -161,26 +164,28 @@ static int forget_jobs(struct pj_session *work, const char *name, int64_t but, s
                         2, params, error);
 }
 
-int pj_build_clear_within(struct pj_session *work, const char *name, int64_t job, bool *there, struct pj_error *error)
+/* Within a transaction: what an interrupted build left goes, or is kept again. */
+static int clear_within(struct pj_session *work, const char *name, int64_t job, bool *there, struct pj_error *error)
 {
     struct pj_build_row next;
     int code = pj_build_read_row(work, name, PJ_NEXT_NAME, &next, error);
     *there = next.there;
     if (code == PJ_OK)
         code = forget_jobs(work, name, job, error);
-    if (code == PJ_OK && next.there)
-        code = end_orphans(work, &next, error);
     if (code != PJ_OK || !next.there)
         return code;
     return *next.kept_as ? keep_again(work, name, &next, error) : drop_row(work, name, PJ_NEXT_NAME, &next, error);
 }
 
-/* A keywork transaction that does not wait long for whoever has a lock on a table of ours that is no longer in use. */
-static int begin(struct pj_session *work, struct pj_error *error)
+/* A keywork transaction that has the table of a row (which may not be there) before it has the checkpoint row, for
+ * whoever reads that table must not hold up the stream. */
+static int begin(struct pj_session *work, const struct pj_build_row *row, struct pj_error *error)
 {
+    static const struct pj_patience patience = {.milliseconds = PATIENCE_MS};
     pj_lsn lsn;
-    int code = pj_keywork_begin(work, &lsn, error);
-    return code == PJ_OK ? pj_session_exec(work, "SET LOCAL lock_timeout = '2s'", error) : code;
+    int code = row->there ? pj_table_lock_begin(work, row->schema, row->table, &patience, error)
+                          : pj_keywork_begin_alone(work, error);
+    return code == PJ_OK ? pj_keywork_lock(work, &lsn, error) : code;
 }
 
 static int end(struct pj_session *work, int code, struct pj_error *error)
@@ -192,20 +197,35 @@ static int end(struct pj_session *work, int code, struct pj_error *error)
     return code;
 }
 
-int pj_build_clear(struct pj_session *work, const char *name, bool *there, struct pj_error *error)
+/* `job`: of what is under way, 0: nothing is. */
+static int clear(struct pj_session *work, const char *name, int64_t job, bool *there, struct pj_error *error)
 {
+    struct pj_build_row next;
     *there = false;
-    int code = begin(work, error);
+    int code = pj_build_read_row(work, name, PJ_NEXT_NAME, &next, error);
+    if (code == PJ_OK && next.there)
+        code = end_orphans(work, &next, error);
     if (code == PJ_OK)
-        code = pj_build_clear_within(work, name, 0, there, error);
+        code = begin(work, &next, error);
+    if (code == PJ_OK)
+        code = clear_within(work, name, job, there, error);
     code = end(work, code, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "remove what was built beside %s", name);
 }
 
+int pj_build_clear(struct pj_session *work, const char *name, bool *there, struct pj_error *error)
+{
+    return clear(work, name, 0, there, error);
+}
+
 int pj_build_drop_kept(struct pj_session *work, const char *name, bool *there, struct pj_error *error)
 {
-    struct pj_build_row kept = {.there = false};
-    int code = begin(work, error);
+    struct pj_build_row kept;
+    int code = pj_build_read_row(work, name, PJ_KEPT_NAME, &kept, error);
+    *there = false;
+    if (code != PJ_OK || !kept.there)
+        return code;
+    code = begin(work, &kept, error);
     if (code == PJ_OK)
         code = pj_build_read_row(work, name, PJ_KEPT_NAME, &kept, error);
     if (code == PJ_OK && kept.there)
@@ -327,10 +347,13 @@ static int check_way(struct pj_session *work, const struct pj_build *build, stru
 static int prepare(struct pj_build *build, struct pj_error *error)
 {
     struct pj_session *work = build->mend->work;
+    struct pj_build_row kept = {.there = false};
     bool there;
-    int code = begin(work, error);
+    int code = clear(work, build->name, build->mend->job.id, &there, error);
+    if (code == PJ_OK && build->from_kept)
+        code = pj_build_read_row(work, build->name, PJ_KEPT_NAME, &kept, error);
     if (code == PJ_OK)
-        code = pj_build_clear_within(work, build->name, build->mend->job.id, &there, error);
+        code = begin(work, &kept, error);
     if (code == PJ_OK)
         code = build->from_kept ? take_kept(work, build, error) : pj_projection_create_target(work, build->next, error);
     if (code == PJ_OK)

@@ -24,10 +24,6 @@ int pj_build_run(struct pj_session *session, const char *sql, int count, const c
 int pj_build_run_made(struct pj_session *session, const char *query, int count, const char *const *params,
                       struct pj_error *error);
 
-/* Within a transaction: what an interrupted build left goes, or is kept again. `job`: of what is under way, 0:
- * nothing is. */
-int pj_build_clear_within(struct pj_session *work, const char *name, int64_t job, bool *there, struct pj_error *error);
-
 /* The reason of a retired row whose table nobody wants to be kept. */
 #define PJ_REPLACED "replaced"
 

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "core/build_internal.h"
 #include "core/catchup.h"
+#include "core/table_lock.h"
 #include "core/textarray.h"
 #include "sql.h"
 
@@ -30,11 +31,6 @@
  * matter of luck: many short ones cost stream and readers less than few long ones, and are over sooner. */
 enum { FIRST_PAUSE_MS = 20, LONGEST_PAUSE_MS = 150, SAY_AFTER = 20 };
 
-/* Less than the server's deadlock_timeout: of two that wait for each other (a reader may open the table first and
- * the view then) it is the swap that gives way, not the reader that fails. */
-static const char lock_timeout_sql[] =
-    "SELECT pg_catalog.set_config('lock_timeout', greatest(1, least(20, setting::integer / 2))::text, true) "
-    "FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'";
 static const char old_ms[] = "150"; /* a transaction older than that is not worth waiting for with locks held */
 
 struct swap {
@@ -133,10 +129,11 @@ static int lock_tables(struct swap *swap, struct pj_error *error)
     return code;
 }
 
-/* A view made or dropped until the table was locked: *same false. */
+/* A reader may open the table first and the view then: of the two it is the swap that gives way, not the reader that
+ * fails. A view made or dropped until the table was locked: *same false. */
 static int lock_all(struct swap *swap, bool *same, struct pj_error *error)
 {
-    int code = pj_session_exec(swap->work, lock_timeout_sql, error);
+    int code = pj_table_lock_shortly(swap->work, error);
     if (code == PJ_OK)
         code = read_tables(swap, error);
     if (code == PJ_OK)

@@ -69,6 +69,16 @@ int pj_keywork_begin_alone(struct pj_session *read, struct pj_error *error)
     return pj_session_exec(read, begin_sql, error);
 }
 
+int pj_keywork_lock(struct pj_session *read, pj_lsn *lsn, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(read, &result, lock_sql, 0, NULL, error);
+    if (code == PJ_OK)
+        code = take_lsn(result, lsn, error);
+    PQclear(result);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "lock the checkpoint");
+}
+
 /* COMMIT of a transaction that has failed is answered by the tag ROLLBACK. */
 int pj_keywork_commit(struct pj_session *read, struct pj_error *error)
 {

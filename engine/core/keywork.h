@@ -25,6 +25,8 @@ int pj_keywork_begin(struct pj_session *read, pj_lsn *lsn, struct pj_error *erro
 int pj_keywork_begin_of(struct pj_session *read, const struct pj_mark *mark, pj_lsn *lsn, struct pj_error *error);
 /* Within a transaction that has the lock: the same question. */
 int pj_keywork_check(struct pj_session *read, const struct pj_mark *mark, struct pj_error *error);
+/* Within a transaction that pj_keywork_begin_alone has begun: the lock after all. */
+int pj_keywork_lock(struct pj_session *read, pj_lsn *lsn, struct pj_error *error);
 /* The same without the lock, for a table that nobody else writes to: the stream notes what it would change in it. */
 int pj_keywork_begin_alone(struct pj_session *read, struct pj_error *error);
 int pj_keywork_commit(struct pj_session *read, struct pj_error *error);
