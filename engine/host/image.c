@@ -3,7 +3,8 @@
  * of a file that is already open gives the former one. So the file's bytes are copied into an anonymous file (memfd),
  * and that is opened, by its name under /proc/self/fd. The dynamic linker knows what it has opened by such names, too:
  * the descriptor stays open, and its number taken, as long as the object is there. Where memory cannot be opened so (no
- * /proc, a policy against executing it), the file itself is.
+ * /proc, a policy against executing it), the file itself is: by its path, for which those who may write to its directories
+ * answer (host/module.c has looked at them).
  */
 #include "host/image.h"
 
@@ -27,8 +28,8 @@
 
 struct pj_module_image {
     atomic_int users;
-    void *handle;
-    int fd; /* -1: opened from the file */
+    void *handle; /* NULL: only read so far */
+    int fd;       /* -1: opened from the file */
     XXH128_hash_t digest;
 };
 
@@ -63,17 +64,13 @@ static bool copy(int from, int to, XXH128_hash_t *digest)
     return count == 0 && to >= 0;
 }
 
-static int copy_to_memory(const char *path, XXH128_hash_t *digest)
+static int copy_to_memory(int file, const char *path, XXH128_hash_t *digest)
 {
-    int from = open(path, O_RDONLY | O_CLOEXEC);
-    if (from < 0)
-        return -1;
     const char *base = strrchr(path, '/');
     char name[NAME_MAX];
     snprintf(name, sizeof name, MEMORY_NAME "%.200s", base ? base + 1 : path);
     int fd = memfd_create(name, 0); /* stays over the exec of a guard: see pj_former_images_find */
-    bool whole = copy(from, fd, digest);
-    close(from);
+    bool whole = copy(file, fd, digest);
     if (whole || fd < 0)
         return fd;
     close(fd);
@@ -87,25 +84,28 @@ static void *open_memory(int fd)
     return dlopen(name, RTLD_NOW | RTLD_LOCAL);
 }
 
-struct pj_module_image *pj_module_image_open(const char *path, struct pj_error *error)
+struct pj_module_image *pj_module_image_read(int file, const char *path)
 {
     struct pj_module_image *image = pj_alloc(sizeof *image);
     atomic_init(&image->users, 1);
-    image->fd = copy_to_memory(path, &image->digest);
+    image->fd = copy_to_memory(file, path, &image->digest);
+    return image;
+}
+
+int pj_module_image_open(struct pj_module_image *image, const char *path, struct pj_error *error)
+{
     image->handle = image->fd >= 0 ? open_memory(image->fd) : NULL;
     if (image->handle)
-        return image;
+        return PJ_OK;
     if (image->fd >= 0)
         close(image->fd);
     image->fd = -1;
     image->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (image->handle)
-        return image;
+        return PJ_OK;
     pj_error_set(error, PJ_ECONFIG, "cannot load module: %s", dlerror());
-    pj_error_hint(error, "a module is a shared object for this machine, without undefined symbols: "
-                         "build it with -shared -fPIC -Wl,-z,defs");
-    pj_free(image);
-    return NULL;
+    return pj_error_hint(error, "a module is a shared object for this machine, without undefined symbols: "
+                                "build it with -shared -fPIC -Wl,-z,defs");
 }
 
 void *pj_module_image_handle(const struct pj_module_image *image)
@@ -129,7 +129,8 @@ void pj_module_image_release(struct pj_module_image *image)
 {
     if (!image || atomic_fetch_sub(&image->users, 1) > 1)
         return;
-    dlclose(image->handle);
+    if (image->handle)
+        dlclose(image->handle);
     char name[NAME_SIZE];
     name_of(image->fd, name);
     void *still = image->fd >= 0 ? dlopen(name, RTLD_NOW | RTLD_NOLOAD) : NULL;

@@ -13,6 +13,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,39 +40,59 @@ static bool trusted_others(const struct stat *status)
     return !(status->st_mode & S_IWOTH) || (S_ISDIR(status->st_mode) && status->st_mode & S_ISVTX);
 }
 
-static int check_component(const char *path, struct pj_error *error)
+static int check_status(const char *path, const struct stat *status, struct pj_error *error)
 {
-    struct stat status;
-    if (stat(path, &status) != 0)
-        return pj_error_set(error, PJ_ECONFIG, "%s: %s", path, strerror(errno));
-    if (!trusted_owner(status.st_uid)) {
-        pj_error_set(error, PJ_ECONFIG, "%s belongs to user %u, who could replace the module", path, status.st_uid);
+    if (!trusted_owner(status->st_uid)) {
+        pj_error_set(error, PJ_ECONFIG, "%s belongs to user %u, who could replace the module", path, status->st_uid);
         return pj_error_hint(error, "give it to root or to the user who runs pgprojector: chown root '%s'", path);
     }
-    if (!trusted_group(&status) || !trusted_others(&status)) {
+    if (!trusted_group(status) || !trusted_others(status)) {
         pj_error_set(error, PJ_ECONFIG, "%s is writable by others (mode %04o), who could replace the module", path,
-                     (unsigned)(status.st_mode & 07777));
+                     (unsigned)(status->st_mode & 07777));
         return pj_error_hint(error, "chmod go-w '%s'", path);
     }
     return PJ_OK;
 }
 
-static void check_one(const char *given, const char *path, struct pj_fault_list *faults)
+static int failed(const char *path, struct pj_error *error)
 {
-    struct pj_error error;
-    if (check_component(path, &error) == PJ_OK)
-        return;
-    pj_error_wrap(&error, "module %s", given);
-    pj_fault_list_add(faults, &error);
+    return pj_error_set(error, PJ_ECONFIG, "%s: %s", path, strerror(errno));
 }
 
-/* The file, then each directory above it. `path` is resolved and absolute; it is cut down on the way. */
-static void check_path(const char *given, char *path, struct pj_fault_list *faults)
+static void add_fault(const char *given, struct pj_error *error, struct pj_fault_list *faults)
 {
-    check_one(given, path, faults);
+    pj_error_wrap(error, "module %s", given);
+    pj_fault_list_add(faults, error);
+}
+
+/* Whether one is a file of whom it should be is asked of what was opened, and that is what is read: another file of its
+ * name, a moment later, does not matter. A pipe must not keep us waiting. */
+static int check_file(const char *path, int *file, struct pj_error *error)
+{
+    struct stat status;
+    *file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (*file < 0 || fstat(*file, &status) != 0)
+        return failed(path, error);
+    if (!S_ISREG(status.st_mode)) {
+        pj_error_set(error, PJ_ECONFIG, "cannot load module: %s is not a file", path);
+        return pj_error_hint(error, "a module is a shared object: NAME.so");
+    }
+    return check_status(path, &status, error);
+}
+
+/* The file, which is opened on the way (-1: it is not), then each directory above it. `path` is resolved and absolute;
+ * it is cut down. */
+static void check_path(const char *given, char *path, int *file, struct pj_fault_list *faults)
+{
+    struct pj_error error;
+    struct stat status;
+    if (check_file(path, file, &error) != PJ_OK)
+        add_fault(given, &error, faults);
     for (char *slash; (slash = strrchr(path, '/'));) {
         *slash = '\0';
-        check_one(given, *path ? path : "/", faults);
+        const char *above = *path ? path : "/";
+        if ((stat(above, &status) != 0 ? failed(above, &error) : check_status(above, &status, &error)) != PJ_OK)
+            add_fault(given, &error, faults);
     }
 }
 
@@ -90,8 +111,7 @@ static entry_fn find_entry(void *handle)
 
 static int find_module(struct pj_loaded_module *loaded, struct pj_error *error)
 {
-    loaded->image = pj_module_image_open(loaded->path, error);
-    if (!loaded->image)
+    if (pj_module_image_open(loaded->image, loaded->path, error) != PJ_OK)
         return error->code;
     entry_fn entry = find_entry(pj_module_image_handle(loaded->image));
     if (!entry) {
@@ -113,26 +133,19 @@ static void open_module(struct pj_loaded_module *loaded, struct pj_fault_list *f
     pj_fault_list_add(faults, &error);
 }
 
-struct first_load {
-    const char *path;
-    struct pj_fault_list faults;
-};
-
 static void load_once(void *context)
 {
-    struct first_load *load = context;
-    struct pj_loaded_module loaded = {.path = (char *)(uintptr_t)load->path};
-    open_module(&loaded, &load->faults);
+    struct pj_fault_list faults = {0};
+    open_module(context, &faults);
 }
 
 /* Loading runs the module's code, and reading its descriptor follows its pointers: a child does it first. */
-static bool survives_loading(const char *path, struct pj_fault_list *faults)
+static bool survives_loading(struct pj_loaded_module *loaded, struct pj_fault_list *faults)
 {
-    struct first_load load = {.path = path};
     struct pj_error error;
-    if (pj_trial(load_once, &load, "loading it, or reading its descriptor,", &error) == PJ_OK)
+    if (pj_trial(load_once, loaded, "loading it, or reading its descriptor,", &error) == PJ_OK)
         return true;
-    pj_error_wrap(&error, "module %s", path);
+    pj_error_wrap(&error, "module %s", loaded->path);
     pj_error_hint(&error,
                   "pj_module() returns the address of a constant, and nothing else; each of its lists ends with "
                   "a NULL");
@@ -141,11 +154,11 @@ static bool survives_loading(const char *path, struct pj_fault_list *faults)
     return false;
 }
 
-/* A file that others could have replaced is not opened: what it runs on being loaded might be theirs. */
+/* A file that others could have replaced is not loaded: what it runs then might be theirs. */
 void pj_module_inspect(struct pj_loaded_module *loaded, const char *path, struct pj_fault_list *faults)
 {
     memset(loaded, 0, sizeof *loaded);
-    int before = faults->count;
+    int before = faults->count, file = -1;
     char resolved[PATH_MAX], walked[PATH_MAX];
     if (!realpath(path, resolved)) {
         struct pj_error error;
@@ -154,16 +167,17 @@ void pj_module_inspect(struct pj_loaded_module *loaded, const char *path, struct
         pj_fault_list_add(faults, &error);
     } else {
         memcpy(walked, resolved, sizeof walked);
-        check_path(path, walked, faults);
+        check_path(path, walked, &file, faults);
     }
     if (faults->count > before) {
         faults->fatal = true;
-        return;
+    } else {
+        *loaded = (struct pj_loaded_module){pj_module_image_read(file, resolved), pj_strdup(resolved), NULL};
+        if (survives_loading(loaded, faults))
+            open_module(loaded, faults);
     }
-    if (!survives_loading(resolved, faults))
-        return;
-    loaded->path = pj_strdup(resolved);
-    open_module(loaded, faults);
+    if (file >= 0)
+        close(file);
     if (faults->fatal)
         pj_module_unload(loaded);
 }

@@ -49,7 +49,8 @@ struct pj_loaded_module {
  * Reads `path` into memory, opens that (RTLD_NOW | RTLD_LOCAL), finds pj_module and checks the descriptor: magic, ABI
  * version and size (both values named in the error), names, that every list is well-formed (the stream's first column
  * is a PJ_KEY, sums are PJ_INT8, target, key and definition come together …). PJ_ECONFIG with file, field and remedy.
- * The file, and every directory above it, must not be writable by others than root or the daemon's user. A child of the
+ * The file (as it was opened: what is checked is what is read), and every directory above it, must not be writable by
+ * others than root or the daemon's user. A child of the
  * process loads it first: one that crashes or never returns is refused like any other fault.
  */
 int pj_module_load(struct pj_loaded_module *loaded, const char *path, struct pj_error *error);
@@ -59,7 +60,7 @@ void pj_module_unload(struct pj_loaded_module *loaded); /* half-built and emptie
 void pj_module_load_again(struct pj_loaded_module *loaded, struct pj_module_image *image, const char *path);
 
 /*
- * The same, but with everything that is wrong, added to `faults`. A file with unsafe permissions is not opened. Where
+ * The same, but with everything that is wrong, added to `faults`. A file with unsafe permissions is not loaded. Where
  * faults->fatal is left false the module is loaded and its lists may be read, though it may have faults.
  */
 void pj_module_inspect(struct pj_loaded_module *loaded, const char *path, struct pj_fault_list *faults);

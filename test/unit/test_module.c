@@ -5,7 +5,10 @@
 #include "host/module.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -133,6 +136,46 @@ Test(module_file, one_that_others_may_write_is_refused)
     refused(path, "writable by others");
     shell("chmod o-w %s; chmod o+w %s", path, directory);
     refused(path, "writable by others");
+}
+
+/* Exchanges two files all the time. */
+struct exchange {
+    char one[160], other[160];
+    atomic_bool ending;
+};
+
+static void *exchange_files(void *context)
+{
+    struct exchange *exchange = context;
+    while (!atomic_load(&exchange->ending))
+        renameat2(AT_FDCWD, exchange->one, AT_FDCWD, exchange->other, RENAME_EXCHANGE);
+    return NULL;
+}
+
+/* What was looked at is what is loaded: one that others may write never is, though its like has the name, too. */
+Test(module_file, one_that_is_exchanged_meanwhile_is_the_one_that_was_checked)
+{
+    struct exchange exchange;
+    int loads = 0;
+    pthread_t thread;
+    snprintf(exchange.one, sizeof exchange.one, "%s", built("good"));
+    snprintf(exchange.other, sizeof exchange.other, "%s/other", directory);
+    shell("sed 's/.version = 1/.version = 2/' test/modules/good.c > %s/good.c; umask 022; "
+          "cc -std=c17 -shared -fPIC -Iengine/include -o %s %s/good.c; chmod o+w %s",
+          directory, exchange.other, directory, exchange.other);
+    atomic_init(&exchange.ending, false);
+    cr_assert_eq(pthread_create(&thread, NULL, exchange_files, &exchange), 0);
+    for (int i = 0; i < 200; i++) {
+        struct pj_loaded_module loaded;
+        if (pj_module_load(&loaded, exchange.one, &error) != PJ_OK)
+            continue;
+        cr_expect_eq(loaded.module->version, 1, "the one that others may write");
+        loads++;
+        pj_module_unload(&loaded);
+    }
+    atomic_store(&exchange.ending, true);
+    pthread_join(thread, NULL);
+    cr_expect_gt(loads, 0);
 }
 
 Test(module_file, one_that_belongs_to_somebody_else_is_refused)
