@@ -26,7 +26,7 @@ struct verification {
     struct pj_app *app;
     struct pj_deployment deployment;
     struct pj_setup setup;
-    struct pj_mark mark;        /* of before the setup was made */
+    struct pj_mark mark;             /* of before the setup was made */
     char **sources, **targets;       /* what is read on the write and on the read side: quoted names, NULL-ended */
     struct pj_session *write, *read; /* under the fence */
     pj_lsn lsn;
