@@ -4,13 +4,11 @@
  */
 #include "host/module.h"
 
-#include <criterion/criterion.h>
+#include "reference/shell.h"
+
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,18 +17,6 @@ static struct pj_error error;
 /* ---------------------------------------------------------------------------------------------------------- files */
 
 static char directory[64];
-
-static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static void shell(const char *format, ...)
-{
-    char command[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(command, sizeof command, format, args);
-    va_end(args);
-    cr_assert_eq(system(command), 0, "%s", command);
-}
 
 static void make_directory(void)
 {
