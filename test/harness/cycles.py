@@ -7,14 +7,13 @@ is one of those in which something is killed. `make soak SCENE=name CYCLES=n` ru
 import json
 import random
 import signal
-import subprocess
 import time
 
 import psycopg2
 
 from .cluster import poll
 from .corruption import fill, sow
-from .daemon import PROGRAM, environment
+from .daemon import PROGRAM
 from .history import keep, populate
 from .schema import Flavour
 from .watch import SPOILT, Watcher
@@ -54,11 +53,6 @@ class Stage:
         poll(lambda: self.workload.committed >= target or self.workload.finished(), 60, "the writers' progress")
         self.workload.check()
 
-    def launch(self, *words):
-        words = [*(["-c", self.pair.config] if self.pair.config else []), *words]
-        return subprocess.Popen([PROGRAM, *words], env=environment(self.pair.write_url, self.pair.read_url), text=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
     def moment(self, word):
         """Sleeps until some moment of what takes as long as `word` took last: a random moment, not a condition."""
         time.sleep(self.rng.random() * self.spans.get(word, 0.3))
@@ -71,7 +65,7 @@ class Stage:
     def run(self, *words, code=0, kill_daemon=False):
         """A command that must end so; meanwhile the daemon is killed at a random moment, and started again."""
         began = time.monotonic()
-        process = self.launch(*words)
+        process = self.pair.launch(*words)
         if kill_daemon:
             self.moment(words[0])
             self.kill_daemon()
@@ -82,7 +76,7 @@ class Stage:
 
     def interrupted(self, *words):
         """The command is killed at a random moment."""
-        process = self.launch(*words)
+        process = self.pair.launch(*words)
         self.moment(words[0])
         process.kill()
         process.communicate(timeout=10)
@@ -98,12 +92,12 @@ class Stage:
 
     def given_up(self, name, by_signal, kill_daemon):
         """A build that is given up at a random moment, from elsewhere or by Ctrl-C; it may have been done just before."""
-        process = self.launch("rebuild", name, "--fresh")
+        process = self.pair.launch("rebuild", name, "--fresh")
         self.moment("rebuild")
         if by_signal:
             process.send_signal(signal.SIGINT)
         else:
-            asked = self.launch("rebuild", name, "--cancel")
+            asked = self.pair.launch("rebuild", name, "--cancel")
             out, err = asked.communicate(timeout=60)
             assert asked.returncode == 0 or "nothing is under way" in err, f"cycle {self.turn}: --cancel: {out}\n{err}"
         if kill_daemon:
@@ -214,7 +208,7 @@ def corruptions(stage, number=10):
         stage.pair.catch_up()
     sown = sow(stage.pair, stage.rng, number)
     stage.count("sown", number)
-    process = stage.launch("verify", "--json", "--keys", "100000")
+    process = stage.pair.launch("verify", "--json", "--keys", "100000")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 5, f"exit {process.returncode}\n{out}\n{err}"
     missed = sown - found_keys(out)
@@ -330,7 +324,7 @@ def run_scene(pair, act, cycles, seed, writers=4, progress=None):
         if act.watched:
             with Watcher(pair) as watcher:
                 cycle_through(stage, act, cycles, lambda *word: (watcher.check(), progress and progress(*word)))
-            stage.figures["reads"] = watcher.samples
+            stage.figures["reads"] = watcher.turns
         else:
             cycle_through(stage, act, cycles, progress)
         workload.stop()

@@ -5,13 +5,16 @@ import subprocess
 
 from .daemon import PROGRAM, ROOT
 
+# conversations by id, with whatever the defines say of them
 TITLES = """
 #include "pgprojector.h"
 static const struct pj_source sources[] = {{"conversations", "id", NULL}, SOURCES {NULL, NULL, NULL}};
 static const char *const key[] = {"id", NULL};
+static const char *const indexes[] = {INDEXES NULL};
 static const struct pj_module module = {
     .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "titles",
-    .version = VERSION, .description = "titles", .sources = sources, .target = "titles", .key = key,
+    .version = VERSION, .description = "titles", .sources = sources, .target = TARGET, .key = key,
+    .target_indexes = indexes,
     .definition = "SELECT c.id, " COLUMNS " FROM {conversations} AS c WHERE {keys(c.id)}",
 };
 const struct pj_module *pj_module(void)
@@ -22,22 +25,22 @@ const struct pj_module *pj_module(void)
 
 
 class Modules:
-    """A module directory: copies of the modules that are deployed by default, and what is put there."""
+    """A module directory: copies of the modules that are deployed by default (where `shipped`), and what is put there."""
 
-    def __init__(self, path):
+    def __init__(self, path, shipped=True):
         self.path = path
         path.chmod(0o755)
-        for file in (PROGRAM.parent / "projections").glob("*.so"):
+        for file in (PROGRAM.parent / "projections").glob("*.so") if shipped else ():
             shutil.copy(file, path)
 
     @property
     def config(self):
         return f"[pgprojector]\nmodule_dir = {self.path}\n"
 
-    def titles(self, version=1, columns="c.title", sources="", place=True):
+    def titles(self, version=1, columns="c.title", sources="", place=True, target="titles", indexes=""):
         """The module titles: conversations' ids and some of their columns. place=False: built, but not put there."""
-        return self.build("titles", TITLES, place,
-                          [f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f"-DSOURCES={sources}"])
+        return self.build("titles", TITLES, place, [f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f"-DSOURCES={sources}",
+                                                    f'-DTARGET="{target}"', f"-DINDEXES={indexes}"])
 
     def build(self, name, text, place=True, defines=()):
         """A module of the given C text."""

@@ -1,11 +1,12 @@
 """A write and a read database, the daemon between them, and what tests say about the three."""
-import threading
+import subprocess
 
 import psycopg2
 
 from . import oracle
+from .beside import Beside
 from .cluster import poll
-from .daemon import Daemon, command
+from .daemon import PROGRAM, Daemon, command, environment
 from .schema import CHAT, ODD, Flavour
 
 
@@ -91,8 +92,15 @@ class Pair:
 
     def command(self, *arguments, **more):
         """Runs `pgprojector ARGUMENTS` with this pair's environment and configuration."""
-        words = [*(["-c", self.config] if self.config else []), *arguments]
-        return command(words, self.write_url, self.read_url, **more)
+        return command(self.words(arguments), self.write_url, self.read_url, **more)
+
+    def launch(self, *arguments):
+        """The same command as a process, to be looked at or ended; its output is read as text from pipes."""
+        return subprocess.Popen([PROGRAM, *self.words(arguments)], env=environment(self.write_url, self.read_url), text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def words(self, arguments):
+        return [*(["-c", self.config] if self.config else []), *arguments]
 
     # ----------------------------------------------------------------------------------------------- statements
 
@@ -121,6 +129,22 @@ class Pair:
             raise AssertionError(f"the read side stands at {self.applied()}, behind {target} after {timeout} s; the daemon"
                                  f" says {self.daemon.row()}; log:\n{self.daemon.tail()}") from None
 
+    def image_of(self, cluster):
+        """A copy of one of the two servers, both of which are the test's own, while the daemon stands and is up to date."""
+        self.catch_up()
+        self.daemon.stop()
+        cluster.stop()
+        image = cluster.copy_data(f"{cluster.name}.image")
+        cluster.start()
+        self.start()
+        return image
+
+    def put_back(self, cluster, image):
+        """The image takes the server's place. Neither it nor the daemon is started."""
+        self.daemon.stop()
+        cluster.stop()
+        cluster.replace_data(image)
+
     def settle(self, rng):
         """Half the time, the write database gets a last commit that concerns no mirror; else it just falls idle."""
         if rng.random() < 0.5:
@@ -137,31 +161,18 @@ class Pair:
             f"\nlog: {self.daemon.tail(1500)}"
 
 
-class Sampler(threading.Thread):
+class Sampler(Beside):
     """Looks at the checkpoint and at the slot all the time, and keeps what must never be.
 
-    The slot is looked at first: what it has confirmed must then be found within the checkpoint, which only grows.
+    The slot is looked at first: what it has confirmed must then be found within the checkpoint, which only grows. Servers
+    and sessions may end meanwhile.
     """
 
     def __init__(self, pair, interval=0.01):
-        super().__init__(name="sampler", daemon=True)
-        self.pair, self.interval = pair, interval
-        self.ending = threading.Event()
-        self.faults = []
-        self.samples = 0
+        super().__init__(None, interval)
+        self.pair = pair
         self.highest = -1
         self.write = self.read = None
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, failed, *_):
-        self.ending.set()
-        self.join(20)
-        if not failed:
-            assert not self.faults, self.faults[:5]
-            assert self.samples, "the sampler saw nothing"
 
     def run(self):
         while not self.ending.wait(self.interval):
@@ -192,4 +203,4 @@ class Sampler(threading.Thread):
         if confirmed is not None and confirmed > applied:
             self.faults.append(f"the slot has confirmed {confirmed:X}, the checkpoint is {applied:X}")
         self.highest = max(self.highest, applied)
-        self.samples += 1
+        self.turns += 1

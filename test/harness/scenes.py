@@ -1,5 +1,8 @@
 """What several tests do with a pair whose daemon streams."""
+import contextlib
 import os
+
+from .workload import Workload
 
 SEED = int(os.environ.get("SEED") or 1)
 
@@ -14,3 +17,21 @@ def contents(pair):
                            " SELECT s::text FROM conversation_summary s UNION ALL SELECT u::text FROM"
                            " user_conversation_membership u UNION ALL SELECT lsn::text"
                            " FROM pgprojector.checkpoint) x (t)")
+
+
+def do(pair, *words, code=0):
+    """A command that must end so."""
+    result = pair.command(*words)
+    assert result.code == code, (result, pair.daemon.tail())
+    return result
+
+
+@contextlib.contextmanager
+def load(pair, writers=2, **more):
+    """Writers that go on until the end of the `with`."""
+    workload = Workload(pair, SEED, writers, None, pace=0.002, **more).start()
+    try:
+        yield workload
+        workload.stop()
+    finally:
+        workload.stopping = True

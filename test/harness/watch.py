@@ -4,9 +4,9 @@ In one snapshot, again and again: the position, which projections are live, and 
 definition makes of the mirrors in the same snapshot. A target that is missing, empty, partial or of another commit than
 the mirrors shows there, whatever the writers do; so does a position that goes back.
 """
-import threading
 import time
 
+from .beside import Beside
 from .oracle import DEFINITIONS, TARGETS
 from .pair import lsn
 
@@ -23,48 +23,20 @@ def wrong_rows(name):
             f" FROM ((({wanted}) EXCEPT ALL ({found})) UNION ALL (({found}) EXCEPT ALL ({wanted}))) w) END)")
 
 
-class Watcher(threading.Thread):
+class Watcher(Beside):
     """Use as a context manager: the end raises AssertionError with what was seen."""
 
     def __init__(self, pair, interval=0.01):
-        super().__init__(name="watcher", daemon=True)
-        self.pair, self.interval = pair, interval
-        self.ending = threading.Event()
-        self.faults, self.samples, self.slowest = [], 0, 0.0
+        super().__init__(pair.read_connection, interval)
+        self.sql = "SELECT pgprojector.applied_lsn()::text, " + ", ".join(wrong_rows(name) for name in KEYS)
+        self.highest, self.slowest = -1, 0.0
 
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, failed, *_):
-        self.ending.set()
-        self.join(20)
-        if not failed:
-            self.check()
-
-    def check(self):
-        assert not self.faults, f"a reader saw: {self.faults[:5]}"
-        assert self.samples or not self.ending.is_set(), "the watcher saw nothing"
-
-    def run(self):
-        sql = "SELECT pgprojector.applied_lsn()::text, " + ", ".join(wrong_rows(name) for name in KEYS)
-        highest = -1
-        try:
-            conn = self.pair.read_connection()
-            with conn.cursor() as cursor:
-                while not self.ending.wait(self.interval):
-                    highest = self.look(cursor, sql, highest)
-            conn.close()
-        except Exception as error:  # pylint: disable=broad-except
-            self.faults.append(repr(error))
-
-    def look(self, cursor, sql, highest):
+    def turn(self, cursor):
         began = time.monotonic()
-        cursor.execute(sql)
+        cursor.execute(self.sql)
         position, *wrong = cursor.fetchone()
         self.slowest = max(self.slowest, time.monotonic() - began)
-        self.samples += 1
-        if lsn(position) is None or lsn(position) < highest:
-            self.faults.append(f"position {position} after {highest:X}")
+        if lsn(position) is None or lsn(position) < self.highest:
+            self.faults.append(f"position {position} after {self.highest:X}")
         self.faults += [f"{count} rows of {name} are wrong at {position}" for name, count in zip(KEYS, wrong) if count]
-        return lsn(position) or highest
+        self.highest = lsn(position) or self.highest

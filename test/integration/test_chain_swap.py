@@ -1,5 +1,4 @@
 """Tables that others are chained on are swapped, and the others registered, exchanged and removed, while the daemon runs."""
-import contextlib
 import os
 import random
 import shutil
@@ -8,13 +7,13 @@ import threading
 
 import pytest
 
+from harness.beside import Reader, never_fewer
 from harness.daemon import ROOT
 from harness.history import populate
 from harness.modules import Modules
-from harness.scenes import SEED
-from harness.schema import EXAMPLES, example
-from harness.workload import Workload
-from test_register import Reader, live, no_traces, settled, state_of
+from harness.scenes import SEED, do, load
+from harness.schema import example
+from test_register import live, no_traces, settled, state_of
 
 UP, DOWN = "user_conversation_membership", "user_unread"
 EMPTYING = ("delete_conversation", "change_conversation_key", "truncate", "empty")  # left out where readers count rows
@@ -99,10 +98,20 @@ def registering(make_pair, modules):
     return pair
 
 
-def do(pair, *words, code=0):
-    result = pair.command(*words)
-    assert result.code == code, (result, pair.daemon.tail())
-    return result
+@pytest.fixture
+def chained(registering, modules):
+    """With a projection chained on a live one."""
+    modules.unread()
+    do(registering, "module", "add", DOWN)
+    return registering
+
+
+@pytest.fixture
+def named(registering, modules):
+    """The modules names and lengths are there, and not registered."""
+    modules.names()
+    modules.lengths()
+    return registering
 
 
 def exact(pair, *names):
@@ -110,26 +119,16 @@ def exact(pair, *names):
     do(pair, "verify", *(names or (UP, DOWN)))
 
 
-@contextlib.contextmanager
-def load(pair, writers=2, without=()):
-    workload = Workload(pair, SEED, writers, None, pace=0.002, tolerant=True, without=without).start()
-    try:
-        yield workload
-        workload.stop()
-    finally:
-        workload.stopping = True
-
-
 def test_swaps_under_load(registering, modules):
     """A downstream is added to a live projection, removed, added again; then what it reads is exchanged under it."""
     pair = registering
     modules.unread()
-    with load(pair, without=EMPTYING):
+    with load(pair, tolerant=True, without=EMPTYING):
         do(pair, "module", "add", DOWN)
         do(pair, "module", "remove", DOWN)
         do(pair, "module", "add", DOWN)
         assert state_of(pair, DOWN) == ("live", 1)
-        with Reader(pair, f"SELECT (count(*) > 0)::int FROM {DOWN}"):
+        with Reader(pair, f"SELECT (count(*) > 0)::int FROM {DOWN}", never_fewer, 0.002):
             modules.memberships(2)
             do(pair, "module", "add", UP)
             assert (state_of(pair, UP), state_of(pair, DOWN)) == (("live", 2), ("live", 1))
@@ -141,12 +140,10 @@ def test_swaps_under_load(registering, modules):
     no_traces(pair)
 
 
-def test_readers_of_what_is_chained_see_all_of_it(registering, modules):
+def test_readers_of_what_is_chained_see_all_of_it(chained, modules):
     """Nobody's row goes while the table that it is made of is exchanged."""
-    pair = registering
-    modules.unread()
-    do(pair, "module", "add", DOWN)
-    with Reader(pair, f"SELECT count(*) FROM {DOWN}"), Reader(pair, f"SELECT count(*) FROM {UP}"):
+    pair = chained
+    with Reader(pair, f"SELECT (SELECT count(*) FROM {DOWN}), (SELECT count(*) FROM {UP})", never_fewer, 0.002):
         for version in (2, 3):
             modules.memberships(version)
             do(pair, "module", "add", UP)
@@ -165,11 +162,9 @@ def test_readers_of_what_is_chained_see_all_of_it(registering, modules):
     no_traces(pair)
 
 
-def test_killed_around_the_swap(registering, modules):
-    pair, rng = registering, random.Random(f"{SEED}/chain swap")
-    modules.unread()
-    do(pair, "module", "add", DOWN)
-    with load(pair, 1):
+def test_killed_around_the_swap(chained, modules):
+    pair, rng = chained, random.Random(f"{SEED}/chain swap")
+    with load(pair, 1, tolerant=True):
         for version in range(2, 6):
             modules.memberships(version)
             pair.daemon.signal(signal.SIGHUP)
@@ -183,11 +178,9 @@ def test_killed_around_the_swap(registering, modules):
     no_traces(pair)
 
 
-def test_what_was_left_to_be_caught_up_is_resumed(registering, modules):
+def test_what_was_left_to_be_caught_up_is_resumed(chained, modules):
     """As a kill right after the swap's commit leaves it; a projection that somebody paused stays so."""
-    pair = registering
-    modules.unread()
-    do(pair, "module", "add", DOWN)
+    pair = chained
     pair.daemon.kill()
     pair.read_query(f"UPDATE {DOWN} SET unread_messages = 99; INSERT INTO pgprojector.dirty_key (projection) VALUES ('{DOWN}');"
                     f" UPDATE pgprojector.projection SET state = 'paused', reason = 'catching up: x' WHERE name = '{DOWN}'")
@@ -204,11 +197,9 @@ def test_what_was_left_to_be_caught_up_is_resumed(registering, modules):
     exact(pair)
 
 
-def test_without_the_module_upstream_both_stand_still(registering, modules):
+def test_without_the_module_upstream_both_stand_still(chained, modules):
     """Its file is gone at a start: that is no reason not to start. When it is back, even in another version, both are made right."""
-    pair = registering
-    modules.unread()
-    do(pair, "module", "add", DOWN)
+    pair = chained
     for version in (1, 2):
         pair.daemon.stop()
         os.rename(modules.path / f"{UP}.so", modules.path / "away")
@@ -231,16 +222,14 @@ def test_without_the_module_upstream_both_stand_still(registering, modules):
     no_traces(pair)
 
 
-def test_module_check_knows_the_other_modules_table(registering, modules):
+def test_module_check_knows_the_other_modules_table(named, modules):
     """In the directory of the file; nothing of it is there on the databases."""
-    modules.names()
-    modules.lengths()
     file = str(modules.path / "lengths.so")
-    assert "is the table of projection names" in do(registering, "module", "check", file).out
+    assert "is the table of projection names" in do(named, "module", "check", file).out
     modules.names(columns="c.id, c.title AS name, c.type AS other")
-    assert "column n.kind does not exist" in do(registering, "module", "check", file, code=1).out
+    assert "column n.kind does not exist" in do(named, "module", "check", file, code=1).out
     modules.names(columns="c.id AS key, c.title AS name, c.type AS kind", key='"key"')
-    assert '"id" is not in the key (key)' in do(registering, "module", "check", file, code=1).out
+    assert '"id" is not in the key (key)' in do(named, "module", "check", file, code=1).out
 
 
 def test_on_error_halt_parks_nothing_beside_the_daemon(make_pair, modules):
@@ -259,11 +248,9 @@ def test_on_error_halt_parks_nothing_beside_the_daemon(make_pair, modules):
     exact(pair)
 
 
-def test_what_is_built_beside_is_told_of_what_a_command_touches(registering, modules):
+def test_what_is_built_beside_is_told_of_what_a_command_touches(chained):
     """As another process leaves it that is building the downstream anew."""
-    pair = registering
-    modules.unread()
-    do(pair, "module", "add", DOWN)
+    pair = chained
     pair.daemon.stop()
     for version, key in (("module_version", "user_id::text"), ("module_version + 1", "NULL")):
         pair.read_query(f"DELETE FROM pgprojector.dirty_key; DELETE FROM pgprojector.projection WHERE name = '{DOWN}.next';"
@@ -277,21 +264,17 @@ def test_what_is_built_beside_is_told_of_what_a_command_touches(registering, mod
     exact(pair)
 
 
-def test_both_are_new(registering, modules):
+def test_both_are_new(named):
     """Found at once, by names that are in the other order than they have to be built in."""
-    modules.names()
-    modules.lengths()
-    registering.daemon.signal(signal.SIGHUP)
-    live(registering, "names")
-    live(registering, "lengths")
-    settled(registering)
-    exact(registering, "names", "lengths")
+    named.daemon.signal(signal.SIGHUP)
+    live(named, "names")
+    live(named, "lengths")
+    settled(named)
+    exact(named, "names", "lengths")
 
 
-def test_a_table_that_those_downstream_could_not_read_is_refused(registering, modules):
-    pair = registering
-    modules.names()
-    modules.lengths()
+def test_a_table_that_those_downstream_could_not_read_is_refused(named, modules):
+    pair = named
     do(pair, "module", "add", "names")
     do(pair, "module", "add", "lengths")
     before = pair.read_query("SELECT * FROM lengths ORDER BY id")

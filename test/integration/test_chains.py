@@ -1,16 +1,14 @@
 """Chains: projections that read other projections' tables stay exact in the same transaction, whatever is killed, paused,
 parked, rebuilt or repaired upstream or downstream.
 """
-import contextlib
 import random
 
 import pytest
 
 from harness.cluster import poll
 from harness.history import populate
-from harness.scenes import SEED
+from harness.scenes import SEED, do, load
 from harness.schema import Flavour
-from harness.workload import Workload
 
 UP, DOWN = "user_conversation_membership", "user_unread"
 PLAIN = Flavour(odd=False, chained=True)
@@ -36,23 +34,6 @@ def dirty(pair):
 
 def parked(pair, name=None):
     return pair.read_value("SELECT count(*) FROM pgprojector.dead_letter WHERE projection = coalesce(%s, projection)", (name,))
-
-
-@contextlib.contextmanager
-def load(pair, writers):
-    """Writers that go on until the end of the `with`."""
-    workload = Workload(pair, SEED, writers, None, pace=0.002).start()
-    try:
-        yield workload
-        workload.stop()
-    finally:
-        workload.stopping = True
-
-
-def do(pair, *words, code=0):
-    result = pair.command(*words)
-    assert result.code == code, result
-    return result
 
 
 def a_user(pair):

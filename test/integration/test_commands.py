@@ -1,11 +1,10 @@
 """The commands: what they print, their exit codes, and that `verify` finds exactly what is wrong."""
 import json
-import threading
 import time
 
-import psycopg2
 import pytest
 
+from harness.beside import Statements
 from harness.cluster import poll
 from harness.daemon import command
 from harness.history import populate
@@ -263,30 +262,14 @@ def test_verify_under_load(make_pair, flavour):
 def test_verify_beside_truncates(streaming):
     """Tables emptied in an order that is not verify's, all the time: no deadlock for either, and no false alarm, though a
     snapshot taken before a TRUNCATE sees the table empty after it (PostgreSQL's own caveat)."""
-    deadlocks, ending = [], threading.Event()
-
-    def truncate():
-        with streaming.write_connection() as conn, conn.cursor() as cursor:
-            while not ending.wait(0.08):
-                try:
-                    cursor.execute("BEGIN; INSERT INTO users SELECT gen_random_uuid() FROM generate_series(1, 50);"
-                                   " INSERT INTO user_conversations SELECT gen_random_uuid(), gen_random_uuid()"
-                                   " FROM generate_series(1, 50); TRUNCATE user_conversations; TRUNCATE messages;"
-                                   " TRUNCATE conversations; TRUNCATE users; INSERT INTO users SELECT gen_random_uuid()"
-                                   " FROM generate_series(1, 9); COMMIT")
-                except psycopg2.errors.DeadlockDetected as error:
-                    deadlocks.append(str(error))
-                    cursor.execute("ROLLBACK")
-    thread = threading.Thread(target=truncate)
-    thread.start()
-    try:
+    everything = ("BEGIN; INSERT INTO users SELECT gen_random_uuid() FROM generate_series(1, 50);"
+                  " INSERT INTO user_conversations SELECT gen_random_uuid(), gen_random_uuid() FROM generate_series(1, 50);"
+                  " TRUNCATE user_conversations; TRUNCATE messages; TRUNCATE conversations; TRUNCATE users;"
+                  " INSERT INTO users SELECT gen_random_uuid() FROM generate_series(1, 9); COMMIT")
+    with Statements(streaming, lambda: everything, 0.08):
         for _ in range(4):
             result = streaming.command("verify")
             assert result.code == 0, result
-    finally:
-        ending.set()
-        thread.join()
-    assert not deadlocks, deadlocks
     streaming.assert_same()
 
 

@@ -2,13 +2,14 @@
 
 Gaps, at which the daemon must halt, are in test_gaps.py.
 """
+import contextlib
 import signal
-import threading
 import time
 
 import psycopg2
 import pytest
 
+from harness.beside import Statements
 from harness.cluster import poll
 from harness.daemon import Daemon
 from harness.pair import Sampler, lsn
@@ -214,25 +215,10 @@ def test_every_commit_on_the_read_side_is_a_state_of_the_write_side(streaming):
                      " INSERT INTO messages (id, conversation_id, created_at)"
                      " SELECT md5('m' || i)::uuid, md5((1 + i % 5)::text)::uuid, now() FROM generate_series(1, 50) i")
     pair.catch_up()
-    stop = threading.Event()
-
-    def mover():
-        conn = pair.write_connection()
-        while not stop.is_set():
-            with conn.cursor() as cursor:
-                cursor.execute("UPDATE messages SET conversation_id = md5((1 + floor(random() * 5))::text)::uuid"
-                               " WHERE random() < 0.3")
-        conn.close()
-    thread = threading.Thread(target=mover)
-    thread.start()
-    try:
-        conn = pair.read_connection()
+    move = "UPDATE messages SET conversation_id = md5((1 + floor(random() * 5))::text)::uuid WHERE random() < 0.3"
+    conn = pair.read_connection()
+    with Statements(pair, lambda: move), contextlib.closing(conn), conn.cursor() as cursor:
         for _ in range(200):
-            with conn.cursor() as cursor:
-                cursor.execute("SELECT (SELECT sum(message_count) FROM conversation_summary), count(*) FROM messages")
-                assert cursor.fetchone() == (50, 50)
-        conn.close()
-    finally:
-        stop.set()
-        thread.join()
+            cursor.execute("SELECT (SELECT sum(message_count) FROM conversation_summary), count(*) FROM messages")
+            assert cursor.fetchone() == (50, 50)
     pair.assert_same()

@@ -2,12 +2,10 @@
 of it, it goes on or has been undone, and nothing is left over."""
 import contextlib
 import signal
-import subprocess
 
 import pytest
 
 from harness.cluster import poll
-from harness.daemon import PROGRAM, environment
 from harness.history import populate
 from harness.modules import Modules
 from harness.scenes import SEED, SEND
@@ -78,11 +76,6 @@ def locked(pair, number):
         yield
 
 
-def start_command(pair, *words):
-    return subprocess.Popen([PROGRAM, "-c", pair.config, *words], env=environment(pair.write_url, pair.read_url),
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def finished(process, code=0):
     out, err = process.communicate(timeout=40)
     assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
@@ -139,7 +132,7 @@ def test_given_up_or_killed_while_it_fills(registering):
     former = oid(pair, "titles")
 
     def fill():
-        process = start_command(pair, "rebuild", "titles", "--fresh", "--no-verify")
+        process = pair.launch("rebuild", "titles", "--fresh", "--no-verify")
         await_lock(pair, 7)
         seen = poll(lambda: job(pair) if job(pair)["phase"] == "filling" else None, 10, "the fill")
         assert seen["kind"] == "build" and seen["running"], seen
@@ -166,7 +159,7 @@ def test_given_up_or_killed_while_it_fills(registering):
         pair.catch_up()
         process.kill()  # nobody follows the request; it goes on
         process.communicate()
-        process = start_command(pair, "rebuild", "titles", "--cancel")
+        process = pair.launch("rebuild", "titles", "--cancel")
         finished(process)
         restart(pair)  # cancelled, but nobody has undone it
         poll(lambda: not pair.read_query("SELECT id FROM pgprojector.request WHERE state = 'running'"), 20)
@@ -191,7 +184,7 @@ def test_killed_after_the_swap(registering, way):
     former, kept = oid(pair), oid(pair, f"{NAME}__kept")
     pair.read_query(BRAKE)
     with locked(pair, 8):
-        process = start_command(pair, "rebuild", NAME, {"at once": "--fresh", "kept": "--fresh", "back": "--rollback"}[way],
+        process = pair.launch("rebuild", NAME, {"at once": "--fresh", "kept": "--fresh", "back": "--rollback"}[way],
                                 *(["--keep-old"] if way == "kept" else []))
         poll(lambda: oid(pair) != former, 20, "the swap", interval=0.001)
         if way != "kept":
@@ -218,7 +211,7 @@ def test_a_removal_is_killed_before_it_drops(registering):
     assert pair.command("module", "add", "titles").code == 0
     pair.read_query(BRAKE)
     with locked(pair, 8):
-        process = start_command(pair, "module", "remove", "titles", "--drop-table")
+        process = pair.launch("module", "remove", "titles", "--drop-table")
         await_lock(pair, 8)
         pair.daemon.kill()
         pair.read_query("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")

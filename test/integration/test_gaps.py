@@ -117,9 +117,7 @@ def test_another_server_in_the_place_of_the_write_database(streaming, own_cluste
 
 def restored(pair, image, more):
     """Puts the write server's image back and, for `more`, writes on until its WAL is ahead of the checkpoint again."""
-    pair.daemon.stop()
-    pair.write.stop()
-    pair.write.replace_data(image)
+    pair.put_back(pair.write, image)
     pair.write.start()
     if more:
         before = pair.applied()
@@ -134,12 +132,7 @@ def test_the_write_server_restored_from_an_older_image(own_clusters, ahead):
     with Pair(write, read, "restored", PLAIN) as pair:
         populate(pair, SEED)
         pair.start()
-        pair.catch_up()
-        pair.daemon.stop()
-        write.stop()
-        image = write.copy_data(f"{write.name}.image")
-        write.start()
-        pair.start()
+        image = pair.image_of(write)
         pair.write_query(SEND, (500,))
         pair.catch_up()
         before = pair.read_value("SELECT count(*) FROM messages")
@@ -155,21 +148,14 @@ def test_the_read_server_restored_from_an_older_image(own_clusters):
     with Pair(write, read, "older", PLAIN) as pair:
         populate(pair, SEED)
         pair.start()
-        pair.catch_up()
-        pair.daemon.stop()
-        read.stop()
-        image = read.copy_data(f"{read.name}.image")
-        read.start()
-        pair.start()
+        image = pair.image_of(read)
         checkpoint = pair.applied()
         for _ in range(3):
             pair.write_query(SEND, (500,))
             pair.catch_up()
         poll(lambda: lsn(pair.write_value("SELECT confirmed_flush_lsn::text FROM pg_replication_slots")) > checkpoint,
              what="the slot's confirmation")
-        pair.daemon.stop()
-        read.stop()
-        read.replace_data(image)
+        pair.put_back(read, image)
         read.start()
         pair.daemon.start()
         assert_halts(pair)

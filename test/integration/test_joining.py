@@ -1,12 +1,11 @@
 """Mirrors added while the daemon runs, under changes of all kinds to the very table."""
-import contextlib
 import random
 import signal
 import threading
 
-import psycopg2
 import pytest
 
+from harness.beside import Statements
 from harness.cluster import poll
 from harness.history import populate
 from harness.modules import Modules
@@ -38,29 +37,19 @@ TABLES = {
 ROWS = 20000
 
 
-class Churn(threading.Thread):
+class Churn(Statements):
     """Inserts, updates, deletes, changes of keys and identities, now and then a TRUNCATE."""
 
     def __init__(self, pair, seed, truncate):
-        super().__init__(daemon=True)
-        self.pair, self.draw, self.truncate = pair, random.Random(seed), truncate
-        self.ending, self.next, self.error = threading.Event(), 10 * ROWS, None
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, failed, *_):
-        self.ending.set()
-        self.join(20)
-        assert failed or not self.error, self.error
+        super().__init__(pair, self.statement, 0.001)
+        self.random, self.truncate, self.next = random.Random(seed), truncate, 10 * ROWS
 
     def statement(self):
         self.next += 1
-        row, kind = self.draw.randrange(2 * ROWS), self.draw.choice("abcdef")
-        if self.truncate and self.draw.random() < 0.002:
+        row, kind = self.random.randrange(2 * ROWS), self.random.choice("abcdef")
+        if self.truncate and self.random.random() < 0.002:
             return f"TRUNCATE reactions; INSERT INTO reactions SELECT i, i, 'a', 'new' FROM generate_series(1, 50) i"
-        return self.draw.choice([
+        return self.random.choice([
             f"INSERT INTO reactions VALUES ({self.next}, {self.next}, '{kind}', repeat('{kind}', 30))",
             f"UPDATE reactions SET kind = '{kind}' WHERE id = {row}",
             f"UPDATE reactions SET body = body || 'x' WHERE id % 500 = {row % 500}",
@@ -71,14 +60,6 @@ class Churn(threading.Thread):
             f"UPDATE reactions SET id = {self.next} WHERE id = {row};"
             f"INSERT INTO reactions VALUES ({row}, {self.next + 100 * ROWS}, '{kind}', 'taken over') ON CONFLICT DO NOTHING",
         ])
-
-    def run(self):
-        try:
-            with contextlib.closing(self.pair.write_connection()) as conn, conn.cursor() as cursor:
-                while not self.ending.wait(0.001):
-                    cursor.execute(self.statement())
-        except psycopg2.Error as error:
-            self.error = error
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Pause and resume: a paused projection holds nobody back and loses nothing, whatever is killed when."""
 import random
 import signal
-import subprocess
 import time
 
 from harness import oracle
 from harness.cluster import poll
-from harness.daemon import PROGRAM, environment
 from harness.history import populate
 from harness.scenes import SEED, SEND
 from harness.workload import Workload
@@ -109,8 +107,7 @@ def test_pause_and_resume_under_load(pair):
         if rng.random() < 0.5:
             pair.daemon.kill()
             pair.start()
-        process = subprocess.Popen([PROGRAM, "resume", name], env=environment(pair.write_url, pair.read_url),
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = pair.launch("resume", name)
         if rng.random() < 0.6:
             time.sleep(rng.random() * 0.15)  # a random moment, no condition
             process.send_signal(rng.choice((signal.SIGKILL, signal.SIGINT)))

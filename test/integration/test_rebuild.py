@@ -1,15 +1,14 @@
 """Rebuild in place: what is wrong is found and mended beside the stream; readers never notice; interrupted, it goes on."""
 import re
-import shutil
 import signal
-import subprocess
-import threading
 import time
 
 import pytest
 
+from harness.beside import Reader
 from harness.cluster import poll
-from harness.daemon import PROGRAM, ROOT, command, environment
+from harness.daemon import command
+from harness.modules import Modules
 from harness.pair import lsn
 from harness.scenes import SEED, SEND
 from harness.workload import Workload
@@ -40,48 +39,17 @@ def populate_many(pair, conversations=MANY):
                      " SELECT gen_random_uuid(), id, n, 'm', now() FROM conversations, generate_series(1, 3) n")
 
 
-def start_command(pair, *words):
-    """A command that runs on its own, to be looked at or ended."""
-    return subprocess.Popen([PROGRAM, *words], env=environment(pair.write_url, pair.read_url), stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+SUMMARIES = ("SELECT pgprojector.applied_lsn()::text, (SELECT count(*) FROM conversation_summary),"
+             " (SELECT count(*) FROM conversations)")
 
 
-class Reader(threading.Thread):
-    """Polls summaries and position, all the time, and keeps what must never be: rows gone (but for what the test itself
-    deleted), the table not there, the position going back."""
-
-    def __init__(self, pair, deleted):
-        super().__init__(daemon=True)
-        self.pair, self.deleted = pair, deleted
-        self.ending = threading.Event()
-        self.faults, self.samples = [], 0
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, failed, *_):
-        self.ending.set()
-        self.join(10)
-        if not failed:
-            assert not self.faults and self.samples, (self.faults[:3], self.samples)
-
-    def run(self):
-        before = 0
-        try:
-            with self.pair.read_connection() as conn, conn.cursor() as cursor:
-                while not self.ending.is_set():
-                    cursor.execute("SELECT pgprojector.applied_lsn()::text, (SELECT count(*) FROM conversation_summary),"
-                                   " (SELECT count(*) FROM conversations)")
-                    applied, found, wanted = cursor.fetchone()
-                    if found < wanted - self.deleted:
-                        self.faults.append(f"{found} rows of {wanted}")
-                    if lsn(applied) < before:
-                        self.faults.append(f"position {applied} after {before:X}")
-                    before = lsn(applied)
-                    self.samples += 1
-        except Exception as error:  # pylint: disable=broad-except
-            self.faults.append(repr(error))
+def at_most_two_missing(row, before):
+    """SPOIL deletes two rows itself."""
+    if row[1] < row[2] - 2:
+        return f"{row[1]} rows of {row[2]}"
+    if before and lsn(row[0]) < lsn(before[0]):
+        return f"position {row[0]} after {before[0]}"
+    return None
 
 
 def test_rebuild_mends_exactly_what_differs(streaming):
@@ -102,7 +70,7 @@ def test_rebuild_under_load(streaming):
     populate_many(streaming)
     streaming.catch_up()
     workload = Workload(streaming, SEED, 3, None)
-    with Reader(streaming, deleted=2):
+    with Reader(streaming, SUMMARIES, at_most_two_missing):
         workload.start()
         for turn in range(3):
             streaming.read_query(SPOIL)
@@ -130,7 +98,7 @@ def test_rebuild_interrupted_goes_on(streaming, ending):
     streaming.catch_up()
     streaming.read_query("UPDATE conversation_summary SET message_count = -1")
     wrong = "SELECT count(*) FROM conversation_summary WHERE message_count = -1"
-    process = start_command(streaming, "rebuild", "conversation_summary", "--max-rate", "700", "--chunk", "20")
+    process = streaming.launch("rebuild", "conversation_summary", "--max-rate", "700", "--chunk", "20")
     poll(lambda: streaming.read_value(wrong) < MANY - 200, what="the first chunks")
     job = poll(lambda: [job for job in streaming.command("status", "--json").json["jobs"] if job["percent"]], what="progress")[0]
     assert job["kind"] == "rebuild" and job["phase"] == "mending" and job["running"] and 0 < job["percent"] < 100, job
@@ -155,7 +123,7 @@ def test_the_stream_goes_on_meanwhile(streaming):
     populate_many(streaming)
     streaming.catch_up()
     streaming.read_query("UPDATE conversation_summary SET message_count = -1")
-    process = start_command(streaming, "rebuild", "conversation_summary")
+    process = streaming.launch("rebuild", "conversation_summary")
     waits = []
     while process.poll() is None:
         began = time.monotonic()
@@ -203,44 +171,21 @@ def test_a_table_that_is_gone(streaming):
     no_traces(streaming)
 
 
-MODULE = """
-#include "pgprojector.h"
-static const struct pj_source sources[] = {{"conversations", "id", NULL}, {NULL, NULL, NULL}};
-static const char *const key[] = {"id", NULL};
-static const struct pj_module module = {
-    .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "titles",
-    .version = VERSION, .description = "titles", .sources = sources, .target = "titles", .key = key,
-    .definition = "SELECT c.id, " COLUMNS " FROM {conversations} AS c WHERE {keys(c.id)}",
-};
-const struct pj_module *pj_module(void)
-{
-    return &module;
-}
-"""
-
-
-def build_module(directory, version, columns):
-    source = directory / "titles.c"
-    source.write_text(MODULE)
-    subprocess.run(["cc", "-shared", "-fPIC", f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f"-I{ROOT}/engine/include",
-                    "-o", directory / "titles.so", source], check=True)
-
-
 def test_a_shape_that_changed_is_refused(make_pair, tmp_path):
-    build_module(tmp_path, 1, "c.title")
-    pair = make_pair(config=f"[pgprojector]\nmodule_dir = {tmp_path}\n")
+    modules = Modules(tmp_path, shipped=False)
+    modules.titles()
+    pair = make_pair(config=modules.config)
     pair.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'c', 'group' FROM generate_series(1, 5)")
     pair.start().daemon.stop()
-    build_module(tmp_path, 2, "upper(c.title) AS title")
+    modules.titles(2, "upper(c.title) AS title")
     result = pair.command("rebuild", "--all")
     assert result.code == 0 and "5 mended" in result.out and "version 2" in result.out, result
     assert pair.read_value("SELECT count(*) FROM titles WHERE title = 'C'") == 5
-    build_module(tmp_path, 3, "c.title, c.type")
+    modules.titles(3, "c.title, c.type")
     result = pair.command("rebuild", "titles")
     assert result.code == 2 and "the shape has changed" in result.err and "--fresh" in result.err, result
     result = pair.command("rebuild", "titles", "--fresh")
     assert result.code == 0 and pair.read_value("SELECT count(type) FROM titles") == 5, result
-    shutil.rmtree(tmp_path)
 
 
 def test_usage(streaming):

@@ -1,14 +1,13 @@
 """Modules registered, exchanged and removed while the daemon runs: the others go on, and nothing is ever half there."""
-import contextlib
 import os
 import random
 import shutil
 import signal
 import threading
 
-import psycopg2
 import pytest
 
+from harness.beside import Reader, never_fewer
 from harness.cluster import poll
 from harness.history import populate
 from harness.modules import Modules
@@ -62,40 +61,6 @@ def no_traces(pair):
     assert pair.read_query("SELECT name, state FROM pgprojector.request WHERE state IN ('waiting', 'running')") == []
 
 
-class Reader(threading.Thread):
-    """Polls a table all the time, and keeps what must never be: missing, empty, fewer rows than there were."""
-
-    def __init__(self, pair, sql="SELECT count(*) FROM titles"):
-        super().__init__(daemon=True)
-        self.pair, self.sql, self.faults, self.seen = pair, sql, [], 0
-        self.ending = threading.Event()
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, failed, *_):
-        self.ending.set()
-        self.join(20)
-        if not failed:
-            assert self.seen and not self.faults, self.faults[:3]
-
-    def run(self):
-        most = 0
-        conn = self.pair.read_connection()
-        with contextlib.closing(conn), conn.cursor() as cursor:
-            while not self.ending.wait(0.002):
-                try:
-                    cursor.execute(self.sql)
-                    count = cursor.fetchone()[0]
-                except psycopg2.Error as error:
-                    self.faults.append(str(error))
-                    return
-                if count < most:
-                    self.faults.append(f"{most} rows, then {count}")
-                most, self.seen = max(most, count), self.seen + 1
-
-
 def test_a_new_module_is_added_under_load(registering, modules):
     pair = registering
     workload = Workload(pair, SEED, writers=2, pace=0.002).start()
@@ -123,7 +88,7 @@ def test_a_new_version_is_built_beside_and_swapped_in(registering, modules):
     live(pair, "titles")
     workload = Workload(pair, SEED, writers=2, pace=0.002, without=("delete_conversation", "change_conversation_key", "truncate", "empty")).start()
     modules.titles(2, "upper(c.title) AS title, c.type")
-    with Reader(pair):
+    with Reader(pair, "SELECT count(*) FROM titles", never_fewer, 0.002):
         pair.daemon.signal(signal.SIGHUP)
         live(pair, "titles", 2)
     workload.stop()

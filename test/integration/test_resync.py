@@ -2,14 +2,12 @@
 readers keep what they had, and calling it again completes it. And `on_gap = resync`, with which the daemon does it.
 """
 import random
-import subprocess
 import time
 
 import psycopg2
 import pytest
 
 from harness.cluster import poll
-from harness.daemon import PROGRAM, environment
 from harness.history import populate
 from harness.pair import Pair, lsn
 from harness.scenes import SEED, SEND, contents
@@ -124,19 +122,12 @@ def test_the_write_server_is_behind(own_clusters, how):
     with Pair(write, read, "behind", PLAIN) as pair:
         populate(pair, SEED)
         pair.start()
-        pair.catch_up()
-        pair.daemon.stop()
-        write.stop()
-        image = write.copy_data(f"{write.name}.image")
-        write.start()
-        pair.start()
+        image = pair.image_of(write)
         pair.write_query(SEND, (500,))
         pair.write_query(CHANGE)
         pair.catch_up()
         before = pair.applied()
-        pair.daemon.stop()
-        write.stop()
-        write.replace_data(image)
+        pair.put_back(write, image)
         if how == "promoted":
             (write.data / "standby.signal").touch()
         write.start()
@@ -173,12 +164,7 @@ def test_the_read_server_is_an_old_copy(own_clusters):
     with Pair(write, read, "old", PLAIN) as pair:
         populate(pair, SEED)
         pair.start()
-        pair.catch_up()
-        pair.daemon.stop()
-        read.stop()
-        image = read.copy_data(f"{read.name}.image")
-        read.start()
-        pair.start()
+        image = pair.image_of(read)
         checkpoint = pair.applied()
         for _ in range(3):
             pair.write_query(SEND, (200,))
@@ -186,9 +172,7 @@ def test_the_read_server_is_an_old_copy(own_clusters):
             pair.catch_up()
         poll(lambda: lsn(pair.write_value("SELECT confirmed_flush_lsn::text FROM pg_replication_slots")) > checkpoint,
              what="the slot's confirmation")
-        pair.daemon.stop()
-        read.stop()
-        read.replace_data(image)
+        pair.put_back(read, image)
         read.start()
         resync(pair)
 
@@ -249,11 +233,6 @@ def test_columns_that_no_longer_fit_are_named(streaming):
     assert pair.slots() == [slot], "the slot was dropped before it was known that a resync can be made"
 
 
-def start_resync(pair):
-    return subprocess.Popen([PROGRAM, "resync"], env=environment(pair.write_url, pair.read_url),
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-
-
 def test_killed_at_random(make_pair):
     """Ten times, at moments between its beginning and its end; what was served stays served, nothing is left behind."""
     pair = make_pair(PLAIN)
@@ -275,10 +254,10 @@ def test_killed_at_random(make_pair):
     pair.read_query("UPDATE messages SET content = 'stale' WHERE sequence_number % 3 = 0")
     served = contents(pair)
     for _ in range(10):
-        process = start_resync(pair)
+        process = pair.launch("resync")
         time.sleep(rng.random() * whole)
         process.kill()
-        process.wait(10)
+        process.communicate(timeout=10)
         if contents(pair) != served:  # its COMMIT was faster
             assert pair.read_value("SELECT resync_at IS NULL FROM pgprojector.checkpoint")
             pair.read_query("UPDATE messages SET content = 'stale' WHERE sequence_number % 3 = 0")

@@ -1,13 +1,12 @@
 """Built beside and swapped in: what goes along with the name, who waits for whom, what an interruption leaves."""
 import signal
-import subprocess
-import threading
 import time
 
 import pytest
 
+from harness.beside import Reader
 from harness.cluster import poll
-from harness.daemon import PROGRAM, ROOT, environment
+from harness.modules import Modules
 from harness.scenes import SEND
 
 NAME = "conversation_summary"
@@ -53,11 +52,6 @@ def no_orphans(pair, kept=False):
 
 def oid(pair, name=NAME):
     return pair.read_value("SELECT to_regclass(%s)::oid::bigint", (name,))
-
-
-def start_command(pair, *words):
-    return subprocess.Popen([PROGRAM, *words], env=environment(pair.write_url, pair.read_url), stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
 
 
 def waiting(pair):
@@ -134,7 +128,7 @@ def test_a_reader_is_waited_for(at_rest):
     reader.autocommit = False
     with reader.cursor() as cursor:
         cursor.execute("SET application_name = 'slow report'; SELECT count(*) FROM conversation_summary")
-    process = start_command(pair, "rebuild", NAME, "--fresh")
+    process = pair.launch("rebuild", NAME, "--fresh")
     job = waiting(pair)
     assert "slow report" in job["phase"] and job["kind"] == "build" and job["running"], job
     longest = 0
@@ -148,13 +142,13 @@ def test_a_reader_is_waited_for(at_rest):
     assert process.returncode != 0 and "cancelled" in err, err
     assert oid(pair) == former
     no_orphans(pair)
-    process = start_command(pair, "rebuild", NAME, "--fresh")
+    process = pair.launch("rebuild", NAME, "--fresh")
     waiting(pair)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode != 0 and oid(pair) == former
     no_orphans(pair)
-    process = start_command(pair, "rebuild", NAME, "--fresh")
+    process = pair.launch("rebuild", NAME, "--fresh")
     waiting(pair)
     pair.read_query("WITH changed AS (UPDATE conversations SET title = 'noted' RETURNING id) INSERT INTO pgprojector.dirty_key"
                     " (projection, key) SELECT 'conversation_summary.next', ARRAY[id::text] FROM changed")
@@ -172,34 +166,18 @@ def test_readers_never_see_it_missing(at_rest):
     pair = at_rest
     pair.read_query("CREATE VIEW titles AS SELECT id, title FROM conversation_summary")
     wanted = pair.read_query("SELECT count(*), (SELECT count(*) FROM titles) FROM conversation_summary")
-    ending, faults, samples = threading.Event(), [], [0, 0]
 
-    def read(number, sql):
-        try:
-            conn = pair.read_connection()  # not by `with`, which would make one transaction of it
-            with conn.cursor() as cursor:
-                while not ending.is_set():
-                    cursor.execute(sql)
-                    samples[number] += 1
-                    if cursor.fetchall() != wanted:
-                        faults.append("other rows")
-            conn.close()
-        except Exception as error:  # pylint: disable=broad-except
-            faults.append(repr(error))
-    threads = [threading.Thread(target=read, args=job) for job in enumerate((
-        "SELECT count(*), (SELECT count(*) FROM titles) FROM conversation_summary",
-        "SELECT count(s.*), count(*) FROM titles t LEFT JOIN conversation_summary s USING (id)"))]
-    for thread in threads:
-        thread.start()
+    def others(row, _):
+        return None if [row] == wanted else f"{row} rows"
+    queries = ("SELECT count(*), (SELECT count(*) FROM titles) FROM conversation_summary",
+               "SELECT count(s.*), count(*) FROM titles t LEFT JOIN conversation_summary s USING (id)")
     oids = {oid(pair)}
-    for _ in range(2):
-        result = pair.command("rebuild", NAME, "--fresh", "--no-verify")
-        assert result.code == 0, result
-        oids.add(oid(pair))
-    ending.set()
-    for thread in threads:
-        thread.join(20)
-    assert not faults and min(samples) > 10 and len(oids) == 3, (faults[:3], samples, oids)
+    with Reader(pair, queries[0], others) as one, Reader(pair, queries[1], others) as another:
+        for _ in range(2):
+            result = pair.command("rebuild", NAME, "--fresh", "--no-verify")
+            assert result.code == 0, result
+            oids.add(oid(pair))
+    assert min(one.turns, another.turns) > 10 and len(oids) == 3, (one.turns, another.turns, oids)
     no_orphans(pair)
 
 
@@ -214,7 +192,7 @@ def test_killed_and_begun_again(at_rest, phase):
     blocker.autocommit = False
     with blocker.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(7)" if phase == "indexing" else "SELECT FROM conversation_summary")
-    process = start_command(pair, "rebuild", NAME, "--fresh")
+    process = pair.launch("rebuild", NAME, "--fresh")
     poll(lambda: [j for j in pair.command("status", "--json").json["jobs"]
                   if j["phase"].split()[0] == phase and "mirrors" not in j["phase"]], what=phase)
     process.send_signal(signal.SIGKILL)
@@ -231,31 +209,7 @@ def test_killed_and_begun_again(at_rest, phase):
 
 # ------------------------------------------------------------------------------------------------------------ versions
 
-MODULE = """
-#include "pgprojector.h"
-static const struct pj_source sources[] = {{"conversations", "id", NULL}, {NULL, NULL, NULL}};
-static const char *const key[] = {"id", NULL};
-static const char *const indexes[] = {"(title)", NULL};
-static const struct pj_module module = {
-    .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "titles",
-    .version = VERSION, .description = "titles", .sources = sources, .target = TARGET, .key = key,
-    .target_indexes = indexes,
-    .definition = "SELECT c.id, " COLUMNS " FROM {conversations} AS c WHERE {keys(c.id)}",
-};
-const struct pj_module *pj_module(void)
-{
-    return &module;
-}
-"""
 LONG = "conversation_titles_under_a_name_as_long_as_the_server_admits__"
-
-
-def build_module(directory, version, columns, target=LONG):
-    source = directory / "titles.c"
-    source.write_text(MODULE)
-    subprocess.run(["cc", "-shared", "-fPIC", f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f'-DTARGET="{target}"',
-                    f"-I{ROOT}/engine/include", "-o", directory / "new.so", source], check=True)
-    (directory / "new.so").rename(directory / "titles.so")
 
 
 def names(pair):
@@ -266,13 +220,15 @@ def names(pair):
 def test_another_shape_kept_and_rolled_back(make_pair, tmp_path):
     """With a table's name of 63 bytes: a version with another column, kept, back, forward again."""
     assert len(LONG) == 63
-    build_module(tmp_path, 1, "c.title, c.type")
-    pair = make_pair(config=f"[pgprojector]\nmodule_dir = {tmp_path}\n")
+    modules = Modules(tmp_path, shipped=False)
+    long = {"target": LONG, "indexes": '"(title)",'}
+    modules.titles(1, "c.title, c.type", **long)
+    pair = make_pair(config=modules.config)
     pair.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'c', 'group' FROM generate_series(1, 5)")
     pair.start().daemon.stop()
     before = names(pair)
     pair.read_query(f"CREATE VIEW types AS SELECT id, type FROM {LONG}; CREATE INDEX \"by hand\" ON {LONG} (type)")
-    build_module(tmp_path, 2, "c.title, length(c.title) AS size")
+    modules.titles(2, "c.title, length(c.title) AS size", **long)
     in_place = pair.command("rebuild", "titles")
     assert in_place.code == 2 and "--fresh" in in_place.err, in_place
     refused = pair.command("rebuild", "titles", "--fresh", "--keep-old")
@@ -290,7 +246,7 @@ def test_another_shape_kept_and_rolled_back(make_pair, tmp_path):
                      " gen_random_uuid(), 'c', 'group'")
     pair.start().catch_up()
     pair.daemon.stop()
-    build_module(tmp_path, 1, "c.title, c.type")
+    modules.titles(1, "c.title, c.type", **long)
     back = pair.command("rebuild", "titles", "--rollback", "--keep-old")
     assert back.code == 0 and "rolled back" in back.out, back
     assert pair.read_query(f"SELECT title, count(type) FROM {LONG} GROUP BY 1 ORDER BY 1") == [("c", 1), ("later", 5)]
