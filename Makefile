@@ -17,7 +17,8 @@ VERSION   := 0.1.0
 
 PKGS      := libpq libuv jansson inih libxxhash
 DEPS      := build-essential pkg-config libpq-dev libuv1-dev libjansson-dev libinih-dev libxxhash-dev \
-             libcriterion-dev postgresql-15 postgresql-15-wal2json python3 python3-psycopg2 python3-pytest
+             libcriterion-dev postgresql-15 postgresql-15-wal2json python3 python3-psycopg2 python3-pytest \
+             python3-pytest-xdist
 LINT_DEPS := clang clang-format clang-tidy
 
 # Goals that need no installed libraries work, and parse this file, before `make deps`.
@@ -155,7 +156,7 @@ $(BUILD)/fuzz/%: test/fuzz/%.c $(LIB)
 
 unit: $(UNIT)
 
-test: deps                        ## everything: builds, unit tests, integration tests on private servers (≤ 15 min)
+test: deps                        ## everything: builds, unit tests, integration tests on private servers (≤ 10 min)
 	+$(MAKE) --no-print-directory all unit
 	@code=0; $(MAKE) --no-print-directory test-unit || code=1; \
 	$(MAKE) --no-print-directory test-integration || code=1; exit $$code
@@ -163,8 +164,10 @@ test: deps                        ## everything: builds, unit tests, integration
 test-unit: unit                   ## the unit tests alone
 	@test/run unit $(UNIT)
 
-test-integration: all             ## the integration tests alone; TESTS="-k name" chooses, SEED=n repeats a history
-	@PG_BIN=$(PG_BIN) PYTHON=$(PYTHON) PGPROJECTOR=$(abspath $(PROGRAM)) test/run integration $(TESTS)
+# Two processes, for the tests mostly wait; one where only some are run.
+WORKERS   ?= $(if $(TESTS),1,2)
+test-integration: all             ## the integration tests alone; TESTS="-k name" chooses, SEED=n repeats a history, WORKERS=2
+	@PG_BIN=$(PG_BIN) PYTHON=$(PYTHON) PGPROJECTOR=$(abspath $(PROGRAM)) WORKERS=$(WORKERS) test/run integration $(TESTS)
 
 soak: deps                        ## random histories (SEEDS=1000, FIRST=0, MINUTES=60); SCENE=rebuild|…|all CYCLES=100: what operators do
 	+$(MAKE) --no-print-directory all

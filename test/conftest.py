@@ -20,7 +20,7 @@ numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def scratch():
-    scratch = Scratch()
+    scratch = Scratch(in_memory=True)
     yield scratch
     scratch.close()
 
@@ -75,6 +75,11 @@ def own_clusters(scratch):
     yield make
     for cluster in clusters:
         cluster.stop_immediately()
+
+
+def pytest_collection_modifyitems(items):
+    """The histories come last: many and short, they let several processes end together."""
+    items.sort(key=lambda item: item.path.name == "test_histories.py")
 
 
 @pytest.hookimpl(hookwrapper=True)

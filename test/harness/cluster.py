@@ -12,14 +12,17 @@ import ctypes
 import os
 import pathlib
 import pwd
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import psycopg2
+import psycopg2.extensions
 
 PG_BIN = pathlib.Path(os.environ.get("PG_BIN", "/usr/lib/postgresql/15/bin"))
 
@@ -83,14 +86,35 @@ def poll(condition, timeout=20.0, what="the condition", interval=0.005):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not come true within {timeout} s")
         time.sleep(interval)
-        interval = min(interval * 1.5, 0.05)
+        interval = min(interval * 1.5, 0.02)
+
+
+MEMORY = pathlib.Path("/dev/shm")
+ROOM = 4 << 30  # bytes that must be free there; a run takes a quarter of that, one test a gigabyte for a moment
+
+
+def alive(pid):
+    return pathlib.Path(f"/proc/{pid}").exists()
+
+
+def place_in_memory():
+    """Where the files of servers go that need not outlive a crash: a database is made and dropped in a tenth of the time that
+    a disk takes. None where there is little room, or another place (TMPDIR) or the files (KEEP_SCRATCH) are wanted."""
+    if os.environ.get("TMPDIR") or os.environ.get("KEEP_SCRATCH") or not os.access(MEMORY, os.W_OK):
+        return None
+    for left in MEMORY.glob("pjt.*.*"):  # of a run that was killed
+        if left.owner() in ("postgres", pwd.getpwuid(os.geteuid()).pw_name) and not alive(left.name.split(".")[1]):
+            shutil.rmtree(left, ignore_errors=True)
+    room = os.statvfs(MEMORY)
+    return MEMORY if room.f_bavail * room.f_frsize > ROOM else None
 
 
 class Scratch:
     """The directory of one test run, with the template that every cluster is copied from."""
 
-    def __init__(self):
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix="pjt."))
+    def __init__(self, in_memory=False):
+        place = place_in_memory() if in_memory else None
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix=f"pjt.{os.getpid()}.", dir=place))
         self.path.chmod(0o755)
         self.clusters = []
         if os.geteuid() == 0:
@@ -119,6 +143,11 @@ class Scratch:
             shutil.rmtree(self.path, ignore_errors=True)
 
 
+def untouched(conn):
+    """Whether nothing has come on an idle connection: it has not been ended, as far as can be known."""
+    return not select.select([conn], [], [], 0)[0]
+
+
 def has_setting(name):
     """Whether this server knows a setting; one that it does not know would keep it from starting."""
     listed = subprocess.run([PG_BIN / "postgres", "--describe-config"], stdout=subprocess.PIPE, text=True, check=True)
@@ -137,6 +166,7 @@ class Cluster:
         self.sockets = scratch.path / f"{name}.s"
         self.log = scratch.path / f"{name}.log"
         self.process = None
+        self.idle = {}  # connections of query(), by database
         self.scratch = scratch
         run_as_server("mkdir", self.sockets)
         if settings.pop("fresh", False):
@@ -182,6 +212,9 @@ class Cluster:
         """SIGTERM: smart, SIGINT: fast, SIGQUIT: immediate."""
         if self.process is None:
             return
+        for conn in self.idle.values():
+            conn.close()
+        self.idle.clear()
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
@@ -219,14 +252,26 @@ class Cluster:
         return conn
 
     def query(self, database, sql, params=None):
-        """One statement in a connection of its own; its rows, or None."""
-        conn = self.connect(database)
+        """Statements as in a connection of their own; the rows of the last, or None.
+
+        A connection costs more than most statements, and tests ask all the time: it is kept for the next one, in the main
+        thread, and forgets what it was set to.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        conn = self.idle.pop(database, None) if main else None
+        if conn is None or not untouched(conn):
+            conn = self.connect(database)
         try:
             with conn.cursor() as cursor:
                 cursor.execute(sql, params)
-                return cursor.fetchall() if cursor.description else None
+                rows = cursor.fetchall() if cursor.description else None
+                if main and conn.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+                    cursor.execute("DISCARD ALL")
+                    self.idle[database], conn = conn, None
+            return rows
         finally:
-            conn.close()
+            if conn:
+                conn.close()
 
     def value(self, database, sql, params=None):
         return self.query(database, sql, params)[0][0]
@@ -235,6 +280,8 @@ class Cluster:
         self.query("postgres", f'CREATE DATABASE "{name}" {options}')
 
     def drop_database(self, name):
+        if name in self.idle:
+            self.idle.pop(name).close()
         for slot, pid in self.query("postgres", "SELECT slot_name, active_pid FROM pg_replication_slots"
                                     " WHERE database = %s", (name,)):
             if pid:

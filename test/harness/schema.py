@@ -155,6 +155,8 @@ class Flavour:
         elif self.identity == "index":
             sql += (f";\nCREATE UNIQUE INDEX row_no_of_{name} ON {real} (row_no);"
                     f"\nALTER TABLE {real} REPLICA IDENTITY USING INDEX row_no_of_{name};")
+        if name == "messages":  # for the oracle, which asks by conversation
+            sql += f";\nCREATE INDEX ON {real} ({self.column(name, 'conversation_id')})"
         return sql + ";"
 
     def partition_identity(self, table):
