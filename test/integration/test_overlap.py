@@ -1,0 +1,91 @@
+"""Receiving goes on while a batch is being applied, up to the bound and no further.
+
+Apply is held up by a lock on the read side, so nothing depends on how fast either half is.
+"""
+import contextlib
+
+import pytest
+
+from harness.cluster import poll
+from harness.history import populate
+from harness.pair import lsn
+from harness.scenes import SEED, SEND
+from harness.schema import Flavour
+
+BATCH_BYTES = 65536  # the least there is
+
+
+@pytest.fixture
+def tiny(make_pair):
+    pair = make_pair(Flavour(odd=False, batch_bytes=BATCH_BYTES))
+    populate(pair, SEED)
+    pair.start()
+    pair.write_query(SEND, (1,))  # past the checkpoint: what follows is known to be new before its end is seen
+    pair.catch_up()
+    return pair
+
+
+@contextlib.contextmanager
+def apply_held_up(pair):
+    """A batch with messages is begun, and cannot be written."""
+    conn = pair.read_connection()
+    with contextlib.closing(conn), conn.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE public.messages IN ACCESS EXCLUSIVE MODE")
+        pair.write_query(SEND, (1,))
+        poll(lambda: held_up(pair), 20, "the applying session at the lock")
+        yield
+        assert held_up(pair), "the daemon has given up"
+
+
+def held_up(pair):
+    return pair.read_value("SELECT count(*) FROM pg_locks WHERE relation = 'public.messages'::regclass AND NOT granted")
+
+
+def figure(pair, name):
+    """What the daemon says of itself, once a second."""
+    return pair.read_value("SELECT figures->>%s FROM pgprojector.daemon", (name,))
+
+
+def received(pair):
+    return lsn(figure(pair, "received")) or 0
+
+
+def buffered(pair):
+    return int(figure(pair, "buffered_bytes"))
+
+
+def test_transactions_are_received_while_one_is_applied(tiny):
+    """One after the other: each is there though the one before is not applied."""
+    with apply_held_up(tiny):
+        before = tiny.applied()
+        for _ in range(2):
+            tiny.write_query(SEND, (1,))
+            end = tiny.written()
+            poll(lambda e=end: received(tiny) >= e, 20, "the transaction's arrival")
+        assert tiny.applied() == before
+    tiny.assert_same("after the lock")
+
+
+def test_the_rest_of_a_transaction_is_received_while_a_part_of_it_is_applied(tiny):
+    """Larger than a batch: what has begun to be written is one part, and the batch beside it is filled."""
+    conn = tiny.read_connection()
+    with contextlib.closing(conn), conn.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE public.messages IN ACCESS EXCLUSIVE MODE")
+        begin, before = tiny.written(), tiny.applied()
+        tiny.write_query(SEND, (3000,))
+        end = tiny.written()
+        poll(lambda: held_up(tiny) and buffered(tiny) >= BATCH_BYTES, 20, "a full batch beside the part")
+        assert begin <= received(tiny) < end and buffered(tiny) < 2 * BATCH_BYTES
+        assert tiny.applied() == before
+    tiny.assert_same("after the lock")
+
+
+def test_no_more_is_received_than_there_is_room_for(tiny):
+    """Many transactions: the batch that collects grows full, and the rest stays with the server."""
+    with apply_held_up(tiny):
+        for _ in range(30):
+            tiny.write_query(SEND, (100,))
+        end = tiny.written()
+        poll(lambda: buffered(tiny) >= BATCH_BYTES, 20, "a full batch")
+        assert received(tiny) < end and buffered(tiny) < 2 * BATCH_BYTES
+    tiny.assert_same("after the lock")
