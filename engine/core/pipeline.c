@@ -195,9 +195,11 @@ static void on_schema_checked(uv_work_t *work, int status)
         return;
     if (p->state == RESOLVING)
         pj_pipeline_look_up(p);
+    /* a server that shuts down waits until all it has sent is confirmed, which the last transaction is not before
+     * something follows it: let it go */
     bool leaving = strstr(p->schema_error.message, "shutting down") != NULL;
-    if (p->schema_error.code == PJ_ESCHEMA || (leaving && !pj_pipeline_drained(p)))
-        pj_pipeline_fail(p, &p->schema_error); /* a server that shuts down waits for us: let it go */
+    if (p->schema_error.code == PJ_ESCHEMA || leaving)
+        pj_pipeline_fail(p, &p->schema_error);
     if (p->leaving && !p->stopping)
         pj_pipeline_go_on_leaving(p);
 }

@@ -28,6 +28,7 @@ enum {
     POSITION_US = 100 * 1000,      /* least time between checkpoints that only move the position */
     IDLE_POSITION_US = 900 * 1000, /* the same while nothing but keepalives arrives */
     SCHEMA_US = 10 * 1000 * 1000,
+    ASKED_US = 1000 * 1000, /* the same where the server asks for an answer */
     BACKOFF_FIRST_MS = 250,
     BACKOFF_LAST_MS = 30000,
     STOP_US = 5 * 1000 * 1000, /* how long a stop waits for the batch under way */

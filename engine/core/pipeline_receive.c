@@ -116,8 +116,12 @@ static void take_keepalive(struct pj_pipeline *p, const struct pj_copydata *mess
     p->keepalive = message->start;
     if (message->start > p->received)
         p->received = message->start;
-    if (message->reply_wanted)
-        pj_pipeline_status(p, false);
+    if (!message->reply_wanted)
+        return;
+    pj_pipeline_status(p, false);
+    /* It hears from us all the time: one that asks is shutting down, or close to giving us up. The watch sees which. */
+    if (pj_pipeline_now(p) - p->schema_us > ASKED_US)
+        p->schema_us = 0;
 }
 
 /* Whether there is room, and nobody holds the intake up. */

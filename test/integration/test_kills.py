@@ -10,7 +10,7 @@ import pytest
 from harness.cluster import poll
 from harness.history import populate
 from harness.pair import Pair, Sampler
-from harness.scenes import SEED
+from harness.scenes import SEED, SEND
 from harness.schema import Flavour
 from harness.workload import Workload
 
@@ -144,6 +144,22 @@ def test_both_servers_and_the_daemon(own_clusters):
                 for victim in victims:
                     victim.start()
             finish(pair, workload, "after the mayhem")
+
+
+def test_the_write_server_shuts_down_right_after_a_commit(own_clusters):
+    """Of all that it has sent only the last transaction is not confirmed: what would follow it comes after the restart."""
+    write, read = own_clusters(), own_clusters()
+    with Pair(write, read, "last", Flavour(odd=False)) as pair:
+        populate(pair, SEED)
+        pair.start()
+        for turn in range(3):
+            pair.write_query(SEND, (10,))
+            end = pair.written()
+            poll(lambda e=end: pair.applied() >= e, what="the last transaction", interval=0.001)
+            write.stop(timeout=20)
+            write.start()
+            pair.daemon.streaming()
+            pair.assert_same(f"after shutdown {turn + 1}")
 
 
 def test_the_write_server_shuts_down_while_apply_is_stuck(own_clusters):
