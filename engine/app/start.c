@@ -249,6 +249,7 @@ static int resync(struct pj_start *start, struct pj_error *error)
 {
     struct pj_resync_options options = {
         .write_url = start->outfit->deployment.write_url,
+        .read_url = start->outfit->deployment.read_url,
         .plugin = "wal2json",
         .slot_wait_ms = start->outfit->deployment.slot_wait_ms,
         .stop = &start->app->stop,

@@ -39,12 +39,21 @@ int pj_difference_mend_keys(struct pj_session *write, struct pj_session *read, c
 int pj_difference_mend_identities(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                                   const char *const *keys, struct pj_mended *mended, struct pj_error *error);
 
+/* Where keys are more than this, a pass over everything is not much slower, and bounded. */
+enum { PJ_DIFFERENCE_MOST_KEYS = 20000 };
+
+/* Routing keys of rows that were wrong already, whatever has been mended. */
+struct pj_difference_wrong {
+    bool all;
+    char *keys; /* an array literal; NULL: none */
+};
+
 /*
- * Recomputes a projection's rows that depend on what has been mended within this transaction, in whatever tables. All
- * of them where that would be the quicker way, or where keys alone do not tell. *rows is set to the rows written; where
- * nothing that the projection reads was mended, nothing is done.
+ * Recomputes a projection's rows that depend on what has been mended within this transaction, in whatever tables, and
+ * those of `wrong` (NULL: none). All of them where that would be the quicker way, or where keys alone do not tell.
+ * *rows is set to the rows written; where nothing that the projection reads was mended, nothing is done.
  */
-int pj_difference_recompute(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,
-                            struct pj_error *error);
+int pj_difference_recompute(struct pj_session *read, const struct pj_projection *projection,
+                            const struct pj_difference_wrong *wrong, int64_t *rows, struct pj_error *error);
 
 #endif

@@ -72,6 +72,50 @@ int pj_difference_read(struct pj_session *from, pj_row_sink sink, void *context,
     }
 }
 
+/* Hands out what is here. */
+static int read_some(struct pj_session *from, pj_row_sink sink, void *context, bool *over, struct pj_error *error)
+{
+    PGconn *conn = pj_session_conn(from);
+    char *row;
+    int length;
+    while ((length = PQgetCopyData(conn, &row, 1)) > 0) {
+        sink(context, row, (size_t)length);
+        PQfreemem(row);
+    }
+    *over = length == -1;
+    return length == -1 ? end_command(from, error) : length < 0 ? failed(from, error) : PJ_OK;
+}
+
+/* Waits for one of those that are not over, and takes in what has come; notices a stop. */
+static int await_either(struct pj_session *const from[2], const bool over[2], struct pj_error *error)
+{
+    struct pollfd fds[2];
+    bool readable;
+    int code = PJ_OK;
+    for (int i = 0; i < 2; i++)
+        fds[i] = (struct pollfd){.fd = over[i] ? -1 : PQsocket(pj_session_conn(from[i])), .events = POLLIN};
+    bool any = poll(fds, 2, LOOK_MS) > 0;
+    for (int i = 0; code == PJ_OK && i < 2; i++)
+        if (!over[i] && (!any || fds[i].revents))
+            code = pj_session_wait(from[i], 0, &readable, error);
+    return code;
+}
+
+int pj_difference_read_both(struct pj_session *const from[2], const pj_row_sink sinks[2], void *context,
+                            struct pj_error *error)
+{
+    bool over[2] = {false, false};
+    int code = PJ_OK;
+    for (;;) {
+        for (int i = 0; code == PJ_OK && i < 2; i++)
+            if (!over[i])
+                code = read_some(from[i], sinks[i], context, &over[i], error);
+        if (code != PJ_OK || (over[0] && over[1]))
+            return code;
+        code = await_either(from, over, error);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------- writing */
 
 struct writing {

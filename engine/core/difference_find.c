@@ -1,6 +1,8 @@
 /*
- * Where a mirror and its source disagree: of each bucket of rows, chosen by a hash of the key, both servers compute the
- * number of rows and the sum of a hash of each row; the buckets that are not alike are the scope.
+ * Where a mirror and its source disagree: both servers compute two hashes of each row, one of its key, which chooses a
+ * bucket, and one of all of it; here the latter are summed by bucket, and the buckets whose sums are not alike are the
+ * scope. (Grouping by bucket within the servers took twice their CPU: 3.3 s each for 3 million rows, against 1.6 s and
+ * 0.3 s here.)
  *
  * These are the servers' own hash functions, seven times as fast as digests of the rows' text. Were they to differ
  * between two versions, all buckets would disagree, and more would be fetched than needed; nothing would be missed.
@@ -17,14 +19,16 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <endian.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 enum {
-    BUCKET_ROWS = 16, /* 1 % of rows differing then means that 15 % are fetched */
-    MOST_BUCKETS = 1 << 18,
+    BUCKET_ROWS = 4, /* 1 % of rows differing then means that 4 % are fetched */
+    MOST_BUCKETS = 1 << 20,
+    ROW_BYTES = 26,  /* two numbers of eight bytes, their lengths, and how many they are */
     FEW_ROWS = 2000, /* below, everything is fetched */
 };
 
@@ -32,7 +36,7 @@ struct finding {
     const struct pj_table *table;
     int64_t nbuckets; /* a power of 2 */
     uint64_t seed;
-    uint64_t *sums; /* of each bucket: the source's sum and the mirror's, exclusive or */
+    uint64_t *sums; /* of each bucket: the source's less the mirror's */
 };
 
 /* --------------------------------------------------------------------------------------------------- expressions */
@@ -94,69 +98,82 @@ static void put_bucket(struct pj_buf *sql, const struct finding *finding, const 
     pj_buf_printf(sql, " & %" PRId64 ")", finding->nbuckets - 1);
 }
 
-/*
- * OFFSET 0 keeps the two apart: the planner, which knows nothing of how many buckets there are, would else sort whole
- * rows by their bucket. The hash's halves are summed, for a sum of int4 is a plain number and not a numeric in the
- * making.
- */
-static char *sums_sql(const struct finding *finding, const char *from)
+/* A pair of numbers for each row, in binary. */
+static char *hashes_sql(const struct finding *finding, const char *from)
 {
     struct pj_buf sql = {0};
-    pj_buf_puts(&sql, "COPY (SELECT bucket, pg_catalog.count(*), pg_catalog.sum((hash >> 32)::pg_catalog.int4), "
-                      "pg_catalog.sum((hash << 32 >> 32)::pg_catalog.int4) FROM (SELECT ");
+    pj_buf_puts(&sql, "COPY (SELECT ");
     put_bucket(&sql, finding, "");
-    pj_buf_puts(&sql, " AS bucket, ");
+    pj_buf_puts(&sql, ", ");
     put_hash(&sql, finding, "", NULL, finding->table->ncolumns, 3);
-    pj_buf_printf(&sql, " AS hash FROM %s OFFSET 0) AS hashes GROUP BY bucket) TO STDOUT", from);
+    pj_buf_printf(&sql, " FROM %s) TO STDOUT (FORMAT binary)", from);
     return pj_buf_take(&sql);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- sums */
 
-/* A line "bucket <tab> rows <tab> sum <tab> sum <newline>". */
-static void take_sum(void *context, const char *row, size_t length)
+static uint64_t number_at(const char *bytes)
 {
-    struct finding *finding = context;
-    char *rest;
-    int64_t bucket = strtoll(row, &rest, 10);
-    if (bucket >= 0 && bucket < finding->nbuckets)
-        finding->sums[bucket] ^= XXH3_64bits(rest, length - (size_t)(rest - row));
+    uint64_t number;
+    memcpy(&number, bytes, sizeof number);
+    return be64toh(number);
 }
 
-/* Both servers compute at the same time; the mirror's answer waits until the source's is read. */
+/* A row in COPY's binary form: the number of columns, and each with its length. What else there is (the header, which
+ * comes with the first row, and the trailer) is told by its length. */
+static bool take_row(const struct finding *finding, const char *row, size_t length, uint64_t *bucket, uint64_t *hash)
+{
+    if (length < ROW_BYTES)
+        return false;
+    const char *at = row + length - ROW_BYTES;
+    *bucket = number_at(at + 6);
+    *hash = number_at(at + 18);
+    return *bucket < (uint64_t)finding->nbuckets;
+}
+
+static void add_row(void *context, const char *row, size_t length)
+{
+    struct finding *finding = context;
+    uint64_t bucket, hash;
+    if (take_row(finding, row, length, &bucket, &hash))
+        finding->sums[bucket] += hash;
+}
+
+static void subtract_row(void *context, const char *row, size_t length)
+{
+    struct finding *finding = context;
+    uint64_t bucket, hash;
+    if (take_row(finding, row, length, &bucket, &hash))
+        finding->sums[bucket] -= hash;
+}
+
+/* Both servers compute at the same time. */
 static int sum_buckets(struct pj_session *write, struct pj_session *read, struct finding *finding,
                        struct pj_error *error)
 {
+    static const pj_row_sink sinks[2] = {add_row, subtract_row};
+    struct pj_session *const sessions[2] = {write, read};
     char *from = pj_verify_source_from(finding->table);
-    char *source_sql = sums_sql(finding, from), *mirror_sql = sums_sql(finding, finding->table->mirror_sql);
+    char *source_sql = hashes_sql(finding, from), *mirror_sql = hashes_sql(finding, finding->table->mirror_sql);
     int code = pj_session_exec(write, source_sql, error);
     if (code == PJ_OK)
         code = pj_session_exec(read, mirror_sql, error);
     if (code == PJ_OK)
-        code = pj_difference_read(write, take_sum, finding, error);
-    if (code == PJ_OK)
-        code = pj_difference_read(read, take_sum, finding, error);
+        code = pj_difference_read_both(sessions, sinks, finding, error);
     pj_free(source_sql);
     pj_free(mirror_sql);
     pj_free(from);
     return code;
 }
 
-/* The mirror alone is counted: it is what can be spared from being fetched. */
+/* By the mirror's size alone, about: it is what can be spared from being fetched. */
 static int choose_buckets(struct pj_session *read, struct finding *finding, int64_t *rows, struct pj_error *error)
 {
-    char *sql = pj_sprintf("SELECT pg_catalog.count(*) FROM %s", finding->table->mirror_sql);
-    PGresult *result;
-    int code = pj_session_query_row(read, &result, sql, 0, NULL, error);
-    pj_free(sql);
-    if (code != PJ_OK)
-        return code;
-    *rows = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-    PQclear(result);
+    int code = pj_sample_size(read, finding->table->mirror_sql, rows, error);
     finding->nbuckets = 1;
     while (finding->nbuckets < MOST_BUCKETS && finding->nbuckets * BUCKET_ROWS < *rows)
         finding->nbuckets *= 2;
-    return PJ_OK;
+    return code;
 }
 
 /* --------------------------------------------------------------------------------------------------------- scope */

@@ -26,6 +26,9 @@ typedef void (*pj_row_sink)(void *context, const char *row, size_t length);
 int pj_difference_copy(struct pj_session *write, const char *out_sql, struct pj_session *read, const char *in_sql,
                        struct pj_error *error);
 int pj_difference_read(struct pj_session *from, pj_row_sink sink, void *context, struct pj_error *error);
+/* Two at once, whichever has something: neither waits for the other. */
+int pj_difference_read_both(struct pj_session *const from[2], const pj_row_sink sinks[2], void *context,
+                            struct pj_error *error);
 
 /* The temporary table that holds a mirror's rows as they were (`gone`) or are now, where they differ; and two for
  * the work. */

@@ -15,6 +15,7 @@
 
 #include "base/mem.h"
 #include "core/catalog.h"
+#include "core/comparison.h"
 #include "core/deadletter.h"
 #include "core/verify.h"
 
@@ -24,110 +25,15 @@
 
 /* ------------------------------------------------------------------------------------------------------- comparing */
 
-static void put_names(struct pj_buf *sql, const char *format, const char *const *names, int count)
-{
-    for (int i = 0; i < count; i++) {
-        struct pj_buf name = {0};
-        pj_quote_identifier(&name, names[i]);
-        pj_buf_puts(sql, i ? ", " : "");
-        for (const char *at = format; *at; at++) {
-            if (*at == '%')
-                pj_buf_puts(sql, pj_buf_text(&name));
-            else
-                pj_buf_put(sql, at, 1);
-        }
-        pj_buf_free(&name);
-    }
-}
-
-static void put_join(struct pj_buf *sql, const struct pj_projection *projection)
-{
-    pj_buf_printf(sql,
-                  " FROM (SELECT true AS \"pgprojector here\", * FROM %s) AS t FULL JOIN "
-                  "(SELECT true AS \"pgprojector here\", * FROM (%s) AS definition) AS d ON ",
-                  projection->target_sql, projection->definition_sql);
-    for (int i = 0; i < projection->nkey; i++) {
-        pj_buf_puts(sql, i ? " AND t." : "t.");
-        pj_quote_identifier(sql, projection->module->key[i]);
-        pj_buf_puts(sql, " = d.");
-        pj_quote_identifier(sql, projection->module->key[i]);
-    }
-}
-
-/* Rows that will be recomputed anyway, for their keys have been noted. */
-static void put_not_noted(struct pj_buf *sql, const struct pj_projection *projection)
-{
-    pj_buf_puts(sql, " AND NOT EXISTS (SELECT FROM pgprojector.dirty_key AS noted WHERE noted.projection = ");
-    pj_quote_literal(sql, projection->name);
-    pj_buf_puts(sql, " AND (noted.key IS NULL OR noted.key = ARRAY[");
-    put_names(sql, "difference.%::pg_catalog.text", projection->module->key, 1);
-    pj_buf_puts(sql, "] OR noted.key = ARRAY[");
-    put_names(sql, "difference.%::pg_catalog.text", projection->module->key, projection->nkey);
-    pj_buf_puts(sql, "]))");
-}
-
-/* The keys of differing rows, as text, in the order of the key; parked keys show their last good rows, and may. */
-static char *comparison_sql(const struct pj_projection *projection, const char *const *columns, int count,
-                            bool but_noted)
-{
-    const char *const *key = projection->module->key;
-    struct pj_buf sql = {0};
-    pj_buf_puts(&sql, "SELECT ");
-    put_names(&sql, "%::pg_catalog.text", key, projection->nkey);
-    pj_buf_puts(&sql, " FROM (SELECT ");
-    put_names(&sql, "coalesce(t.%, d.%) AS %", key, projection->nkey);
-    put_join(&sql, projection);
-    pj_buf_puts(&sql, " WHERE t.\"pgprojector here\" IS NULL OR d.\"pgprojector here\" IS NULL OR ROW(");
-    put_names(&sql, "t.%", columns, count);
-    pj_buf_puts(&sql, ")::record OPERATOR(pg_catalog.*<>) ROW(");
-    put_names(&sql, "d.%", columns, count);
-    pj_buf_puts(&sql, ")::record) AS difference WHERE NOT EXISTS (SELECT FROM pgprojector.dead_letter AS parked "
-                      "WHERE parked.projection = ");
-    pj_quote_literal(&sql, projection->name);
-    pj_buf_puts(&sql, " AND parked.key = difference.");
-    pj_quote_identifier(&sql, key[0]);
-    pj_buf_puts(&sql, "::pg_catalog.text)");
-    if (but_noted)
-        put_not_noted(&sql, projection);
-    pj_buf_puts(&sql, " ORDER BY ");
-    put_names(&sql, "difference.%", key, projection->nkey);
-    return pj_buf_take(&sql);
-}
-
-/* The names and types a query would give, without running it. */
-static int describe(struct pj_session *look, const char *format, const char *what, PGresult **columns,
-                    struct pj_error *error)
-{
-    struct pj_buf sql = {0};
-    pj_buf_printf(&sql, "SELECT * FROM ");
-    for (const char *at = format; *at; at++) {
-        if (*at == '%')
-            pj_buf_puts(&sql, what);
-        else
-            pj_buf_put(&sql, at, 1);
-    }
-    pj_buf_puts(&sql, " AS pj_shape LIMIT 0");
-    int code = pj_session_query(look, columns, pj_buf_text(&sql), 0, NULL, error);
-    pj_buf_free(&sql);
-    return code;
-}
-
+/* Parked keys show their last good rows, and may. */
 static int open_comparison(struct pj_mend *mend, bool but_noted, int64_t *differing, struct pj_error *error)
 {
-    const struct pj_projection *projection = mend->projection;
-    PGresult *columns;
-    int code = describe(mend->job.session, "(%)", projection->definition_sql, &columns, error);
-    if (code != PJ_OK)
-        return code;
-    int count = PQnfields(columns);
-    const char **names = pj_alloc(sizeof *names * (size_t)(count + 1));
-    for (int i = 0; i < count; i++)
-        names[i] = PQfname(columns, i);
-    char *sql = comparison_sql(projection, names, count, but_noted);
-    code = pj_mend_open_cursor(mend, "pgprojector_rebuild", sql, differing, error);
+    char *sql;
+    unsigned leave_out = PJ_COMPARE_BUT_PARKED | (but_noted ? PJ_COMPARE_BUT_NOTED : 0);
+    int code = pj_comparison_sql(mend->job.session, mend->projection, leave_out, &sql, error);
+    if (code == PJ_OK)
+        code = pj_mend_open_cursor(mend, "pgprojector_rebuild", sql, differing, error);
     pj_free(sql);
-    pj_free(names);
-    PQclear(columns);
     return code;
 }
 
@@ -191,9 +97,9 @@ static int check_shape(struct pj_mend *mend, struct pj_error *error)
 {
     const struct pj_projection *projection = mend->projection;
     PGresult *wanted = NULL, *found = NULL;
-    int code = describe(mend->job.session, "(%)", projection->definition_sql, &wanted, error);
+    int code = pj_comparison_describe(mend->job.session, projection->definition_sql, true, &wanted, error);
     if (code == PJ_OK)
-        code = describe(mend->job.session, "%", projection->target_sql, &found, error);
+        code = pj_comparison_describe(mend->job.session, projection->target_sql, false, &found, error);
     if (code == PJ_OK)
         code = compare_shapes(projection, wanted, found, error);
     PQclear(wanted);

@@ -12,6 +12,13 @@
  * Until 4 commits readers have the former state, whole. No table is replaced: grants, views and long-running readers
  * are untouched. What is written is what differs; what is held here is a number for each bucket of rows.
  *
+ * Targets. Beside the comparison of the mirrors another session compares each target with its definition, both as they
+ * were committed before (core/resync_check; the checkpoint row's lock keeps them so). Rows of a key that was right then,
+ * and that no mended row carries, are right now, for a definition's rows of a key depend on the sources' rows of that
+ * key only; all other keys are recomputed. So targets end equal to their definitions wholly, also those of a read side
+ * that somebody put together from copies of different ages, and what is recomputed within the transaction is no more
+ * than what has changed.
+ *
  * Killed in between, the same call starts again at 1. What is there then, by the step that was last finished:
  *     1        nothing new; the locks went with the session
  *     2        the intent; the former slot, or none
@@ -24,6 +31,7 @@
 
 #include "core/difference.h"
 #include "core/mend.h"
+#include "core/resync_check.h"
 #include "core/snapshot_clean.h"
 
 #include <stdio.h>
@@ -42,6 +50,7 @@ struct resync {
     struct pj_session *guard;       /* holds the lock on the tables */
     struct pj_session *replication; /* makes the slot */
     struct pj_session *write;       /* in the snapshot */
+    struct pj_resync_check *check;  /* of the targets, as they were; begun with the transaction */
 
     struct pj_checkpoint checkpoint; /* as it was before */
     struct pj_source_identity identity;
@@ -204,7 +213,9 @@ static int begin(struct resync *resync, struct pj_error *error)
                                "SET LOCAL jit = off; "
                                "SELECT FROM pgprojector.checkpoint FOR UPDATE",
                                error);
-    return code;
+    if (code == PJ_OK)
+        resync->check = pj_resync_check_begin(resync->options->read_url, resync->setup, error);
+    return resync->check ? PJ_OK : error->code;
 }
 
 static int mend_mirrors(struct resync *resync, struct pj_error *error)
@@ -224,15 +235,16 @@ static int mend_mirrors(struct resync *resync, struct pj_error *error)
     return PJ_OK;
 }
 
-static int recompute(struct resync *resync, const struct pj_projection *projection, struct pj_error *error)
+static int recompute(struct resync *resync, int index, struct pj_error *error)
 {
-    PGresult *result;
+    const struct pj_projection *projection = &resync->setup->projections[index];
+    int64_t rows;
     report(resync, "resync: computing", projection->name);
-    int code = pj_session_query(resync->read, &result, projection->recompute_all_sql, 0, NULL, error);
+    int code =
+        pj_difference_recompute(resync->read, projection, pj_resync_check_found(resync->check, index), &rows, error);
     if (code == PJ_OK)
-        resync->done.target_rows += strtoll(PQcmdTuples(result), NULL, 10);
-    PQclear(result);
-    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "recompute projection %s", projection->name);
+        resync->done.target_rows += rows;
+    return code;
 }
 
 /* One that cannot be written (a constraint somebody put on the table) stays as it is, paused; the rest goes on. */
@@ -252,17 +264,23 @@ static int pause_projection(struct resync *resync, const struct pj_projection *p
     return code;
 }
 
-/* Targets are made equal to their definitions wholly, not only where mirrors differed: who resyncs wants certainty. */
+static int await_check(struct resync *resync, struct pj_error *error)
+{
+    report(resync, "resync: comparing", "targets with their definitions");
+    return pj_resync_check_await(resync->check, resync->options->stop, error);
+}
+
+/* Targets are then equal to their definitions wholly, not only where mirrors differed: who resyncs wants certainty. */
 static int recompute_targets(struct resync *resync, struct pj_error *error)
 {
-    int code = PJ_OK;
+    int code = await_check(resync, error);
     for (int i = 0; code == PJ_OK && i < resync->setup->nprojections; i++) {
         const struct pj_projection *projection = &resync->setup->projections[i];
         if (!projection->target_sql)
             continue;
         code = pj_session_exec(resync->read, "SAVEPOINT pgprojector_resync", error);
         if (code == PJ_OK)
-            code = recompute(resync, projection, error);
+            code = recompute(resync, i, error);
         if (code == PJ_OK) /* a deferred constraint would only fail at COMMIT, and take all with it */
             code = pj_session_exec(resync->read, "SET CONSTRAINTS ALL IMMEDIATE", error);
         if (code != PJ_OK && pj_mend_is_key_fault(error))
@@ -290,11 +308,15 @@ static int flush_source(struct resync *resync, struct pj_error *error)
     return pj_session_exec(resync->look, "SELECT pg_catalog.txid_current()", error);
 }
 
-/* Are the tables still what was read at the start, and has the new slot still all the WAL it needs? */
+/* Were the locks held all the time (a table emptied before it was read would have been found empty), are the tables
+ * still what was read at the start, and has the new slot still all the WAL it needs? */
 static int look_again(struct resync *resync, struct pj_error *error)
 {
     struct pj_slot slot;
-    int code = pj_source_compare(resync->look, resync->setup->tables, resync->setup->ntables, error);
+    int code = pj_session_exec(resync->guard, "SELECT", error);
+    if (code != PJ_OK)
+        return pj_error_wrap(error, "hold the tables' locks");
+    code = pj_source_compare(resync->look, resync->setup->tables, resync->setup->ntables, error);
     if (code == PJ_OK)
         code = pj_slot_read(resync->look, resync->checkpoint.slot, &slot, error);
     if (code != PJ_OK || (slot.exists && strcmp(slot.wal_status, "lost") != 0))
@@ -340,6 +362,7 @@ static int replace(struct resync *resync, struct pj_error *error)
     int code = begin(resync, error);
     if (code == PJ_OK)
         code = fill(resync, error);
+    pj_resync_check_free(resync->check);
     if (code == PJ_OK)
         return commit(resync, error);
     struct pj_error ignored;

@@ -9,7 +9,7 @@
 #include "core/snapshot.h"
 
 struct pj_resync_options {
-    const char *write_url;
+    const char *write_url, *read_url;
     const char *plugin; /* "wal2json" */
     int slot_wait_ms;   /* how long to wait for open transactions */
     const struct pj_stop *stop;

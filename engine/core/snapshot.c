@@ -9,7 +9,7 @@
  *                     snapshot, what comes after is in the stream
  *     6  both         the tables as the snapshot shows them into the mirrors
  *     7  read side    statistics, keys, indexes; targets from their definitions (core/snapshot_plan)
- *     8  write side   the tables are looked at again: are they still what was read at the start?
+ *     8  write side   the locks were held all the time, and the tables are still what was read at the start
  *     9  read side    checkpoint = the consistent point                                                (one transaction)
  *
  * Killed in between, the same call starts again at 1. What is there then, by the step that was last finished:
@@ -314,8 +314,11 @@ static int clean(struct snapshot *snapshot, struct pj_error *error)
                              snapshot->options->log, error);
 }
 
+/* Locks that were lost with their session have not kept anybody from emptying a table before it was read. */
 static int look_again(struct snapshot *snapshot, struct pj_error *error)
 {
+    if (pj_session_exec(snapshot->guard, "SELECT", error) != PJ_OK)
+        return pj_error_wrap(error, "hold the tables' locks");
     return pj_source_compare(snapshot->write, snapshot->tables, snapshot->ntables, error);
 }
 

@@ -192,3 +192,11 @@ bool pj_snapshot_plan_taken(const struct pj_snapshot_plan *plan)
         taken = taken && plan->tasks[i].state != PJ_TASK_WAITING;
     return taken;
 }
+
+bool pj_snapshot_plan_last(const struct pj_snapshot_plan *plan)
+{
+    int left = 0;
+    for (int i = 0; i < plan->count; i++)
+        left += plan->tasks[i].state != PJ_TASK_DONE;
+    return left == 1;
+}

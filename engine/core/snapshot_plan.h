@@ -45,4 +45,7 @@ struct pj_task *pj_snapshot_plan_take(struct pj_snapshot_plan *plan);
 /* Whether nothing is waiting any more. */
 bool pj_snapshot_plan_taken(const struct pj_snapshot_plan *plan);
 
+/* Whether only one task is not done: who has it has the server to itself. */
+bool pj_snapshot_plan_last(const struct pj_snapshot_plan *plan);
+
 #endif

@@ -179,3 +179,26 @@ def test_the_write_server_shuts_down_while_apply_is_stuck(own_clusters):
         write.start()
         pair.daemon.streaming(45)
         pair.assert_same("after the shutdown", timeout=60)
+
+
+def test_a_first_start_that_loses_its_locks(make_pair):
+    """A table emptied after the snapshot and before it is copied would look empty. The copy does not count, and is made again."""
+    pair = make_pair(Flavour(odd=False))
+    populate(pair, SEED)
+    fill(pair, 2000)
+    writer, reader = pair.write_connection(), pair.read_connection()
+    with writer.cursor() as writing, reader.cursor() as reading:
+        writing.execute("BEGIN; SELECT txid_current()")    # the slot waits for it; the mirrors are there by then
+        pair.daemon.start()
+        poll(lambda: pair.slots(), what="the slot")
+        reading.execute("BEGIN; LOCK TABLE public.messages")    # the largest, copied first
+        writing.execute("COMMIT")
+        poll(lambda: pair.read_value("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"), what="the copy, waiting")
+        pair.write_query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%snapshot guard'")
+        pair.write_query("SET lock_timeout = '10s'; TRUNCATE users")
+        reading.execute("COMMIT")
+    writer.close()
+    reader.close()
+    pair.daemon.streaming(30)
+    assert "hold the tables' locks" in pair.daemon.since_start()
+    pair.assert_same("after a second first start")

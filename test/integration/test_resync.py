@@ -193,6 +193,36 @@ def test_everything_that_can_be_mirrored(make_pair):
     resync(pair)
 
 
+def test_targets_that_disagree_with_their_mirrors_are_healed(streaming):
+    """Rows that no difference of the mirrors touches: a read side may be put together from copies of different ages."""
+    pair = streaming
+    pair.catch_up()
+    pair.daemon.stop()
+    pair.read_query("UPDATE conversation_summary SET message_count = message_count + 1 WHERE id IN (SELECT id FROM"
+                    " conversation_summary ORDER BY id LIMIT 3);"
+                    " DELETE FROM user_conversation_membership WHERE conversation_id IN (SELECT conversation_id FROM"
+                    " user_conversation_membership ORDER BY 1 DESC LIMIT 2)")
+    resync(pair)
+
+
+def test_a_lost_lock_is_noticed(streaming):
+    """Without its lock a table can be emptied after the snapshot and before it is read, and would look empty."""
+    pair = streaming
+    pair.daemon.stop()
+    lose_slot(pair)
+    blocker = pair.read_connection()
+    with blocker, blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE public.conversations")    # the first to be compared
+        process = pair.launch("resync")
+        poll(lambda: pair.read_value("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"), what="the resync, waiting")
+        guard = pair.write_value("SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%resync guard'")
+        pair.write_query("SELECT pg_terminate_backend(%s)", (guard,))
+        pair.write_query("SET lock_timeout = '10s'; TRUNCATE messages")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0 and "locks" in err, err
+    resync(pair)
+
+
 def test_a_target_that_cannot_be_written_is_paused(streaming):
     pair = streaming
     pair.daemon.stop()

@@ -107,6 +107,15 @@ Test(snapshot_plan, everything_is_done_once_and_a_shared_index_is_one, .init = m
     cr_assert(pj_snapshot_plan_taken(&plan));
 }
 
+Test(snapshot_plan, the_last_one_has_the_server_to_itself, .init = make, .fini = drop)
+{
+    struct pj_task *task;
+    for (int done = 0; (task = pj_snapshot_plan_take(&plan)); done++) {
+        cr_assert_eq(pj_snapshot_plan_last(&plan), done == TASKS - 1, "number %d", done);
+        task->state = PJ_TASK_DONE;
+    }
+}
+
 Test(snapshot_plan, a_target_is_filled_as_soon_as_what_it_needs_is_there, .init = make, .fini = drop)
 {
     static const char *const wanted[] = {

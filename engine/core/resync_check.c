@@ -1,0 +1,161 @@
+/*
+ * See resync_check.h. One snapshot, one projection after the other; what is kept of each is a list of routing keys, of
+ * bounded length. A comparison that the server refuses (a definition that fails on some row) tells nothing of the
+ * target, which then counts as wrong all over: recomputing it will fail in the same way, where that is dealt with.
+ */
+#include "core/resync_check.h"
+
+#include "base/mem.h"
+#include "core/comparison.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+
+struct pj_resync_check {
+    const char *read_url;
+    const struct pj_setup *setup;
+    struct pj_difference_wrong *wrong; /* of each projection */
+    pthread_t thread;
+    bool running;
+    struct pj_stop cancel; /* asked by the caller */
+    struct pj_stop over;   /* asked by the thread, last */
+    struct pj_error error;
+};
+
+/* ------------------------------------------------------------------------------------------------------ comparing */
+
+/* The routing keys of rows that differ, or that they are too many. */
+static char *keys_sql(const struct pj_projection *projection, const char *comparison)
+{
+    struct pj_buf sql = {0};
+    pj_buf_printf(&sql,
+                  "SELECT pg_catalog.count(*) > %d, pg_catalog.array_agg(key)::pg_catalog.text FROM (SELECT DISTINCT ",
+                  PJ_DIFFERENCE_MOST_KEYS);
+    pj_quote_identifier(&sql, projection->module->key[0]);
+    pj_buf_printf(&sql, " AS key FROM (%s) AS differing LIMIT %d) AS keys", comparison, PJ_DIFFERENCE_MOST_KEYS + 1);
+    return pj_buf_take(&sql);
+}
+
+static int compare(struct pj_session *session, const struct pj_projection *projection,
+                   struct pj_difference_wrong *wrong, struct pj_error *error)
+{
+    char *comparison, *sql;
+    PGresult *result = NULL;
+    int code = pj_comparison_sql(session, projection, 0, &comparison, error);
+    if (code != PJ_OK)
+        return code;
+    sql = keys_sql(projection, comparison);
+    code = pj_session_query_row(session, &result, sql, 0, NULL, error);
+    if (code == PJ_OK) {
+        wrong->all = PQgetvalue(result, 0, 0)[0] == 't';
+        wrong->keys = wrong->all || PQgetisnull(result, 0, 1) ? NULL : pj_strdup(PQgetvalue(result, 0, 1));
+    }
+    PQclear(result);
+    pj_free(sql);
+    pj_free(comparison);
+    return code;
+}
+
+static int begin(struct pj_session *session, struct pj_error *error)
+{
+    return pj_session_exec(session,
+                           "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; "
+                           "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL work_mem = '128MB'; "
+                           "SET LOCAL jit = off; SELECT FROM pgprojector.checkpoint; SAVEPOINT pgprojector_check",
+                           error);
+}
+
+static int compare_all(struct pj_resync_check *check, struct pj_session *session, struct pj_error *error)
+{
+    int code = begin(session, error);
+    for (int i = 0; code == PJ_OK && i < check->setup->nprojections; i++) {
+        if (!check->setup->projections[i].target_sql)
+            continue;
+        code = compare(session, &check->setup->projections[i], &check->wrong[i], error);
+        if (code == PJ_OK || error->retryable || PQstatus(pj_session_conn(session)) != CONNECTION_OK ||
+            pj_stop_asked(&check->cancel))
+            continue;
+        check->wrong[i].all = true;
+        pj_error_clear(error);
+        code = pj_session_exec(session, "ROLLBACK TO SAVEPOINT pgprojector_check", error);
+    }
+    return code;
+}
+
+static void *run(void *argument)
+{
+    struct pj_resync_check *check = argument;
+    struct pj_session *session;
+    struct pj_session_options options = {
+        .side = PJ_READ, .url = check->read_url, .purpose = "resync check", .stop = &check->cancel};
+    pj_error_clear(&check->error);
+    if (pj_session_open(&session, &options, &check->error) == PJ_OK)
+        compare_all(check, session, &check->error);
+    pj_session_close(session);
+    pj_stop_ask(&check->over);
+    return NULL;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- calls */
+
+struct pj_resync_check *pj_resync_check_begin(const char *read_url, const struct pj_setup *setup,
+                                              struct pj_error *error)
+{
+    struct pj_resync_check *check = pj_alloc(sizeof *check);
+    *check = (struct pj_resync_check){.read_url = read_url, .setup = setup, .cancel = {-1}, .over = {-1}};
+    check->wrong = pj_alloc(sizeof *check->wrong * (size_t)(setup->nprojections + 1));
+    memset(check->wrong, 0, sizeof *check->wrong * (size_t)(setup->nprojections + 1));
+    int code = pj_stop_init(&check->cancel, error);
+    if (code == PJ_OK)
+        code = pj_stop_init(&check->over, error);
+    if (code == PJ_OK && pthread_create(&check->thread, NULL, run, check) != 0)
+        code = pj_error_set(error, PJ_EFAIL, "no thread could be started");
+    check->running = code == PJ_OK;
+    if (code == PJ_OK)
+        return check;
+    pj_resync_check_free(check);
+    return NULL;
+}
+
+static void join(struct pj_resync_check *check)
+{
+    if (check->running)
+        pthread_join(check->thread, NULL);
+    check->running = false;
+}
+
+int pj_resync_check_await(struct pj_resync_check *check, const struct pj_stop *stop, struct pj_error *error)
+{
+    struct pollfd fds[2] = {{.fd = check->over.fd, .events = POLLIN}, {.fd = stop ? stop->fd : -1, .events = POLLIN}};
+    while (poll(fds, 2, -1) < 0 && errno == EINTR)
+        ;
+    if (!pj_stop_asked(&check->over))
+        pj_stop_ask(&check->cancel);
+    join(check);
+    if (check->error.code == PJ_OK)
+        return PJ_OK;
+    *error = check->error;
+    return pj_error_wrap(error, "compare targets with their definitions");
+}
+
+const struct pj_difference_wrong *pj_resync_check_found(const struct pj_resync_check *check, int index)
+{
+    return &check->wrong[index];
+}
+
+void pj_resync_check_free(struct pj_resync_check *check)
+{
+    if (!check)
+        return;
+    if (check->running)
+        pj_stop_ask(&check->cancel);
+    join(check);
+    pj_stop_close(&check->cancel);
+    pj_stop_close(&check->over);
+    for (int i = 0; i < check->setup->nprojections; i++)
+        pj_free(check->wrong[i].keys);
+    pj_free(check->wrong);
+    pj_free(check);
+}
