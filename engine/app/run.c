@@ -23,6 +23,7 @@ enum { NEXT_WAIT_MS = 5000 };
 struct run {
     struct pj_start start;
     struct pj_connect_epoch epoch;
+    struct pj_relay *relay;       /* from one pipeline to the next; NULL: nothing */
     struct pj_handover *handover; /* NULL until the first outfit is ready */
     struct pj_outfit *outfit;     /* in use; the handover's */
     struct pj_reload reload;
@@ -113,6 +114,7 @@ static int stream(struct run *run, struct pj_error *error)
     struct pj_start *start = &run->start;
     struct pj_pipeline_options options = {
         .read = &start->read,
+        .relay = &run->relay,
         .epoch = &run->epoch,
         .handover = run->handover,
         .state = start->state,
@@ -130,6 +132,8 @@ static int stream(struct run *run, struct pj_error *error)
         retry_with(run, run->outfit);
         code = pj_pipeline_run(&options, error);
     } while (code == PJ_ERELOAD && take_next(run, error));
+    pj_relay_free(run->relay);
+    run->relay = NULL;
     end_retries(run);
     pj_control_set_listener(start->control, NULL, NULL);
     return code == PJ_ERELOAD && pj_stop_asked(&start->app->stop) ? PJ_ESTOPPED : code;

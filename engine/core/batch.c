@@ -62,6 +62,17 @@ static void reset_rows(struct pj_table_rows *rows, size_t keep_bytes)
     rows->emptied = NULL;
 }
 
+void pj_batch_rehome(struct pj_batch *batch, const struct pj_table *tables, const int *from)
+{
+    struct pj_table_rows *moved = pj_alloc((size_t)(batch->ntables + 1) * sizeof *moved);
+    for (int i = 0; i < batch->ntables; i++) {
+        moved[i] = batch->tables[from[i]];
+        moved[i].table = &tables[i];
+    }
+    pj_free(batch->tables);
+    batch->tables = moved;
+}
+
 void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes)
 {
     for (int i = 0; i < batch->ntables; i++)

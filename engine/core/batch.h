@@ -66,6 +66,8 @@ struct pj_batch {
 
 struct pj_batch *pj_batch_new(const struct pj_table *tables, int ntables);
 void pj_batch_free(struct pj_batch *batch);
+/* The batch is for other tables, which are the same but for their order: table i was from[i]. */
+void pj_batch_rehome(struct pj_batch *batch, const struct pj_table *tables, const int *from);
 void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes); /* keeps about so much memory for the next one */
 
 /*

@@ -341,6 +341,38 @@ static int follow_timeline(struct pj_session *read, struct pj_connections *conne
     return code;
 }
 
+static int checkpoint_moved(pj_lsn now, pj_lsn ours, struct pj_error *error)
+{
+    pj_error_set(error, PJ_EFAIL, "the checkpoint has moved to %s, ours was %s", PJ_LSN(now), PJ_LSN(ours));
+    error->retryable = true;
+    return error->code;
+}
+
+/* Gives the session to the connections, or closes it. */
+static int settle(int code, struct pj_session *read, struct pj_connections *connections)
+{
+    if (code == PJ_OK || code == PJ_ERELOAD) {
+        connections->apply = pj_session_detach(read);
+        return code;
+    }
+    pj_session_close(read);
+    pj_connect_close(connections);
+    return code;
+}
+
+int pj_connect_read_side(const struct pj_connect_options *options, pj_lsn applied, struct pj_connections *connections,
+                         struct pj_error *error)
+{
+    memset(connections, 0, sizeof *connections);
+    pj_error_clear(error);
+    struct pj_session *read;
+    int code = open_read_side(options, &read, connections, error);
+    const struct pj_checkpoint *checkpoint = &connections->checkpoint;
+    if (code == PJ_OK && (checkpoint->lsn != applied || *checkpoint->resync_at))
+        code = checkpoint_moved(checkpoint->lsn, applied, error);
+    return settle(code, read, connections);
+}
+
 int pj_connect_open(const struct pj_connect_options *options, struct pj_connections *connections,
                     struct pj_error *error)
 {
@@ -352,13 +384,7 @@ int pj_connect_open(const struct pj_connect_options *options, struct pj_connecti
         code = open_write_side(options, connections, error);
     if (code == PJ_OK)
         code = follow_timeline(read, connections, error);
-    if (code == PJ_OK || code == PJ_ERELOAD) {
-        connections->apply = pj_session_detach(read);
-        return code;
-    }
-    pj_session_close(read);
-    pj_connect_close(connections);
-    return code;
+    return settle(code, read, connections);
 }
 
 int pj_connect_reread(const struct pj_connect_options *options, struct pj_checkpoint *believed, struct pj_error *error)
@@ -370,12 +396,8 @@ int pj_connect_reread(const struct pj_connect_options *options, struct pj_checkp
         return code;
     if (now.epoch != options->epoch->believed)
         return pj_error_set(error, PJ_ESTALE, "another daemon has taken over");
-    if (now.lsn != believed->lsn || *now.resync_at) {
-        pj_error_set(error, PJ_EFAIL, "the checkpoint has moved to %s, ours was %s", PJ_LSN(now.lsn),
-                     PJ_LSN(believed->lsn));
-        error->retryable = true;
-        return error->code;
-    }
+    if (now.lsn != believed->lsn || *now.resync_at)
+        return checkpoint_moved(now.lsn, believed->lsn, error);
     return load_standing(options->read, options, believed, error);
 }
 

@@ -50,6 +50,11 @@ struct pj_connections {
  */
 int pj_connect_open(const struct pj_connect_options *options, struct pj_connections *connections,
                     struct pj_error *error);
+/* Opens the read side alone, for a stream that is open already and stands at `applied`: the checkpoint must be that
+ * (else PJ_EFAIL, retryable). connections->stream stays NULL. Errors and what is left open as above. */
+int pj_connect_read_side(const struct pj_connect_options *options, pj_lsn applied, struct pj_connections *connections,
+                         struct pj_error *error);
+
 /*
  * What the daemon holds of the read side's catalog is read again, in the applying session, while the stream stays open:
  * the standing of the setup's projections, and the version in *believed. PJ_ESTALE and PJ_ERELOAD as above; an error

@@ -18,6 +18,7 @@ struct pj_handover {
     pthread_mutex_t lock;
     struct pj_outfit *in_use, *offered; /* offered: NULL where nothing is */
     bool streaming;                     /* with the one in use */
+    struct pj_outfit *former;           /* a list: to be retired when the one in use streams */
     struct pj_outfit *retired;          /* a list */
     struct pj_waker pipeline;
     int offered_fd, moved_fd; /* readable: something is offered; something has changed for the registrar */
@@ -56,6 +57,25 @@ static void hush(int fd)
     (void)count;
 }
 
+/* With the lock held. */
+static void put(struct pj_outfit **list, struct pj_outfit *outfit)
+{
+    if (!outfit)
+        return;
+    outfit->next = *list;
+    *list = outfit;
+}
+
+/* With the lock held. */
+static void retire_former(struct pj_handover *handover)
+{
+    while (handover->former) {
+        struct pj_outfit *outfit = handover->former;
+        handover->former = outfit->next;
+        put(&handover->retired, outfit);
+    }
+}
+
 struct pj_handover *pj_handover_new(struct pj_outfit *first)
 {
     struct pj_handover *handover = pj_alloc(sizeof *handover);
@@ -71,6 +91,7 @@ void pj_handover_free(struct pj_handover *handover)
 {
     if (!handover)
         return;
+    retire_former(handover);
     for (struct pj_outfit *outfit; (outfit = pj_handover_retired(handover));)
         pj_outfit_free(outfit);
     pj_outfit_free(handover->offered);
@@ -80,15 +101,6 @@ void pj_handover_free(struct pj_handover *handover)
     pj_waker_destroy(&handover->pipeline);
     pthread_mutex_destroy(&handover->lock);
     pj_free(handover);
-}
-
-/* With the lock held. */
-static void retire(struct pj_handover *handover, struct pj_outfit *outfit)
-{
-    if (!outfit)
-        return;
-    outfit->next = handover->retired;
-    handover->retired = outfit;
 }
 
 /* Waits for one descriptor, or the stop, or the end of time; which of the first two it was shows in what is looked
@@ -116,7 +128,7 @@ static bool over(uint64_t deadline_us)
 void pj_handover_offer(struct pj_handover *handover, struct pj_outfit *next)
 {
     pthread_mutex_lock(&handover->lock);
-    retire(handover, handover->offered);
+    put(&handover->retired, handover->offered);
     handover->offered = next;
     pthread_mutex_unlock(&handover->lock);
     ring(handover->offered_fd);
@@ -204,8 +216,10 @@ bool pj_handover_offered(struct pj_handover *handover)
 void pj_handover_streaming(struct pj_handover *handover, const struct pj_outfit *outfit)
 {
     pthread_mutex_lock(&handover->lock);
-    if (outfit == handover->in_use)
+    if (outfit == handover->in_use) {
         handover->streaming = true;
+        retire_former(handover);
+    }
     pthread_mutex_unlock(&handover->lock);
     ring(handover->moved_fd);
 }
@@ -215,7 +229,7 @@ void pj_handover_streaming(struct pj_handover *handover, const struct pj_outfit 
 /* With the lock held. */
 static void use(struct pj_handover *handover, struct pj_outfit *outfit)
 {
-    retire(handover, handover->in_use);
+    put(&handover->former, handover->in_use);
     handover->in_use = outfit;
     handover->streaming = false;
 }

@@ -21,7 +21,8 @@
  * is read back from the checkpoint. There is no other way to recover, so that this one is well trodden.
  *
  * Another outfit (core/handover.h) is offered: what has been collected up to a commit is applied, a transaction in
- * parts up to its end, and this one finishes; its owner runs the other.
+ * parts up to its end, and this one finishes; its owner runs the other. The applying session goes on to that, and the
+ * stream does where it can (pipeline_relay.c).
  *
  * Confirmation. What is reported as flushed is the end of the transaction *before* the last applied one, so that the
  * last one, the witness, comes again after a reconnect. While nothing but keepalives arrives, the keepalive's position
@@ -94,6 +95,7 @@ static void after_closing(struct pj_pipeline *p)
         pj_batch_reset(p->batches[i], KEEP_BYTES);
     p->collecting = p->intake.batch = p->batches[0];
     p->holding = p->split = p->in_parts = false;
+    p->reread.batch = NULL;
     pj_careful_reset(p->careful);
     if (p->stopping || p->after_closing == FINISHED)
         pj_pipeline_finish(p);
@@ -123,10 +125,15 @@ static void on_part_closed(void *context)
 
 static void close_parts(struct pj_pipeline *p, enum pipeline_state next)
 {
+    bool to_another = p->error->code == PJ_ERELOAD || (p->leaving && next == CONNECTING);
+    bool relay = to_another && pj_pipeline_may_relay(p);
     pj_pipeline_enter(p, CLOSING);
     p->after_closing = next;
     p->open_parts = 1;
-    if (p->reader) {
+    if (relay) {
+        p->open_parts++;
+        pj_pipeline_leave_relay(p, on_part_closed);
+    } else if (p->reader) {
         p->open_parts++;
         pj_reader_close(p->reader, on_part_closed, p);
         p->reader = NULL;
@@ -232,11 +239,26 @@ static void watch_schema(struct pj_pipeline *p)
 
 /* ------------------------------------------------------------------------------------------------------- connecting */
 
+static void begin_afresh(struct pj_pipeline *p)
+{
+    const struct pj_connections *c = &p->connections;
+    p->applied = c->checkpoint.lsn;
+    p->received = p->confirmed = c->confirmed;
+    p->keepalive = 0;
+    pj_intake_begin(&p->intake, &c->checkpoint, c->witness_expected);
+    p->pace = (struct pj_pace){0};
+}
+
 static void begin_streaming(struct pj_pipeline *p)
 {
     struct pj_error error;
     pj_error_clear(&error);
     struct pj_connections *c = &p->connections;
+    bool relayed = p->relay != NULL;
+    if (relayed) {
+        c->stream = p->relay->stream;
+        p->relay->stream = NULL;
+    }
     int code = pj_applier_connect(p->applier, &p->loop, c->apply, &c->checkpoint, &error);
     c->apply = NULL;
     if (code == PJ_OK) {
@@ -245,18 +267,19 @@ static void begin_streaming(struct pj_pipeline *p)
     }
     pj_connect_close(c);
     if (code != PJ_OK) {
+        pj_pipeline_drop_relay(p);
         pj_pipeline_fail(p, &error);
         return;
     }
-    p->applied = c->checkpoint.lsn;
-    p->received = p->confirmed = c->confirmed;
-    p->keepalive = 0;
-    pj_intake_begin(&p->intake, &c->checkpoint, c->witness_expected);
-    p->pace = (struct pj_pace){0};
     p->schema_us = p->data_us = p->heard_us = pj_pipeline_now(p);
     pj_pipeline_enter(p, STREAMING);
-    pj_log(p->options->log, PJ_LOG_INFO, "streaming from slot %s at %s, applied up to %s", c->checkpoint.slot,
-           PJ_LSN(c->confirmed), PJ_LSN(p->applied));
+    if (relayed)
+        pj_pipeline_take_up_relay(p);
+    else
+        begin_afresh(p);
+    pj_log(p->options->log, PJ_LOG_INFO, "%s slot %s at %s, applied up to %s",
+           relayed ? "another setup; going on with" : "streaming from", c->checkpoint.slot, PJ_LSN(p->confirmed),
+           PJ_LSN(p->applied));
     pj_state_set(p->options->state, PJ_STREAMING, "", "");
     if (p->options->handover)
         pj_handover_streaming(p->options->handover, p->options->outfit);
@@ -270,6 +293,8 @@ static void on_connected(uv_work_t *work, int status)
     (void)status;
     p->connecting = false;
     p->first_read = NULL;
+    if (p->connect_error.code != PJ_OK || p->stopping || p->leaving)
+        pj_pipeline_drop_relay(p);
     if (p->connect_error.code == PJ_ERELOAD) {
         p->kept = p->connections.apply;
         p->connections.apply = NULL;
@@ -304,7 +329,10 @@ static void connect_job(uv_work_t *work)
     struct pj_pipeline *p = work->data;
     struct pj_connect_options options = pj_pipeline_connect_options(p);
     options.read = p->first_read;
-    pj_connect_open(&options, &p->connections, &p->connect_error);
+    if (p->relay)
+        pj_connect_read_side(&options, p->relay->applied, &p->connections, &p->connect_error);
+    else
+        pj_connect_open(&options, &p->connections, &p->connect_error);
 }
 
 static void connect_again(struct pj_pipeline *p)
@@ -468,6 +496,15 @@ static void keep_session(struct pj_pipeline *p)
         PQfinish(p->kept);
 }
 
+/* Only beside the applying session, for without it the daemon's lock has to be taken anew, too. */
+static void accept_relay(struct pj_pipeline *p)
+{
+    p->relay = *p->options->relay;
+    *p->options->relay = NULL;
+    if (p->relay && (!p->first_read || !pj_relay_fits(p->relay, &p->options->outfit->setup)))
+        pj_pipeline_drop_relay(p);
+}
+
 int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *error)
 {
     pj_error_clear(error);
@@ -487,6 +524,9 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
         .done = pj_pipeline_applied, .failed = pj_pipeline_apply_failed, .context = p};
     p->applier = pj_applier_new(setup, &callbacks);
     p->careful = pj_careful_new(setup, options->outfit->deployment.read_url, options->stop, options->log);
+    pj_state_get_figures(options->state, &p->figures);
+    p->intake.skipped = p->figures.skipped;
+    accept_relay(p);
     init_loop(p);
     connect_again(p);
     uv_run(&p->loop, UV_RUN_DEFAULT);

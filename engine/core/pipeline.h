@@ -9,6 +9,7 @@
 #include "core/connect.h"
 #include "core/gate.h"
 #include "core/handover.h"
+#include "core/relay.h"
 #include "core/state.h"
 
 struct pj_pipeline_options {
@@ -16,6 +17,7 @@ struct pj_pipeline_options {
     struct pj_session *
         *read; /* *read holds the daemon's lock, taken over with `epoch`; the pipeline's from now on. NULL: it
                                  connects by itself, and takes over. After PJ_ERELOAD the same for the next run */
+    struct pj_relay **relay;        /* what the former run has left to this one, and this one to the next, or NULL */
     struct pj_connect_epoch *epoch; /* kept from one run to the next */
     struct pj_handover *handover;   /* NULL: there is never another outfit */
     struct pj_state *state;

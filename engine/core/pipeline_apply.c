@@ -47,7 +47,7 @@ bool pj_pipeline_drained(const struct pj_pipeline *p)
            !pj_pipeline_apply_open(p);
 }
 
-static void apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool commit)
+void pj_pipeline_apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool commit)
 {
     p->apply_us = pj_pipeline_now(p);
     if (p->careful_until)
@@ -77,10 +77,18 @@ static void advance_by_keepalive(struct pj_pipeline *p)
     struct pj_batch *batch = p->collecting;
     batch->end_lsn = p->keepalive;
     p->collecting = p->intake.batch = p->batches[batch == p->batches[0]];
-    apply_batch(p, batch, true);
+    pj_pipeline_apply_batch(p, batch, true);
 }
 
 /* ------------------------------------------------------------------------------------------------------- the gate */
+
+/* A message of a transaction stands before its commit, so it proves it: before the whole, or a part, is collected. */
+bool pj_pipeline_beyond_gate(const struct pj_pipeline *p)
+{
+    pj_lsn target;
+    return pj_gate_state(p->options->gate, &target) == PJ_GATE_ADVANCING && p->intake.in_transaction &&
+           p->reaches > target && !pj_pipeline_apply_open(p);
+}
 
 bool pj_pipeline_gate_lets_read(struct pj_pipeline *p)
 {
@@ -90,7 +98,8 @@ bool pj_pipeline_gate_lets_read(struct pj_pipeline *p)
     case PJ_GATE_ASKED:
         return p->intake.in_transaction;
     case PJ_GATE_ADVANCING:
-        return p->collecting->transactions == 0; /* one at a time, for it may end beyond the target */
+        return p->collecting->transactions == 0 &&
+               !pj_pipeline_beyond_gate(p); /* one at a time, for it may end beyond the target */
     case PJ_GATE_HELD:
     case PJ_GATE_REACHED:
         break;
@@ -129,7 +138,8 @@ void pj_pipeline_mind_gate(struct pj_pipeline *p)
         pj_gate_held(p->options->gate);
     } else if (state == PJ_GATE_ADVANCING && !applying) {
         bool beyond = p->collecting->ends_at_commit && p->collecting->transactions && p->collecting->end_lsn > target;
-        if (beyond || p->applied >= target || (pj_pipeline_drained(p) && p->keepalive >= target))
+        if (beyond || pj_pipeline_beyond_gate(p) || p->applied >= target ||
+            (pj_pipeline_drained(p) && p->keepalive >= target))
             pj_gate_reached(p->options->gate);
         else if (pj_pipeline_drained(p) && pj_pipeline_now(p) - p->ping_us > 20000)
             pj_pipeline_status(p, true);
@@ -147,7 +157,7 @@ static void hand_over(struct pj_pipeline *p, bool commit)
     p->split = false;
     p->in_parts = !commit;
     p->pace.gathering_us = 0;
-    apply_batch(p, batch, commit);
+    pj_pipeline_apply_batch(p, batch, commit);
 }
 
 static bool worth_committing(struct pj_pipeline *p)
@@ -175,6 +185,8 @@ void pj_pipeline_apply_ready(struct pj_pipeline *p)
         return;
     const struct pj_batch *batch = p->collecting;
     bool part = p->split || (pj_intake_overfull(&p->intake) && !batch->ends_at_commit && !p->intake.skip_to);
+    if (part && pj_pipeline_beyond_gate(p))
+        return;
     if (part)
         hand_over(p, false);
     else if (batch->ends_at_commit && batch->transactions && gate_lets_apply(p) && worth_committing(p))

@@ -58,8 +58,10 @@ struct pj_pipeline {
     bool split; /* the collecting batch must be applied as a part before `held` is taken */
 
     pj_lsn received, applied, confirmed;
+    pj_lsn reaches;   /* the open transaction ends beyond this: where its latest message stands */
     pj_lsn keepalive; /* the latest keepalive's position; 0: none yet on this connection */
     uint64_t status_us, ping_us, position_us, schema_us, apply_us, data_us, stop_us;
+    struct pj_relay *relay;        /* taken up once the read side is ready; NULL: all is opened anew */
     struct pj_session *first_read; /* the caller's session, for the first connect */
     PGconn *kept;                  /* when another outfit is to be used: the applying connection, if it is in order */
     int backoff_ms;
@@ -116,6 +118,13 @@ void pj_pipeline_finish(struct pj_pipeline *p);        /* ends the loop; nothing
 /* Where a batch has failed for a catalog that has changed: has it applied again once that is read; else false. */
 bool pj_pipeline_reread(struct pj_pipeline *p, const struct pj_error *error);
 
+/* pipeline_relay.c */
+bool pj_pipeline_may_relay(const struct pj_pipeline *p); /* the stream is at a point where it can be left to the next */
+/* Leaves it, once the reader has let go of it (`closed`), and all that is collected: the pipeline has none any more. */
+void pj_pipeline_leave_relay(struct pj_pipeline *p, void (*closed)(void *context));
+void pj_pipeline_take_up_relay(struct pj_pipeline *p); /* positions and batches; after the applier has its connection */
+void pj_pipeline_drop_relay(struct pj_pipeline *p);
+
 /* pipeline_halt.c */
 void pj_pipeline_keep_lock(struct pj_pipeline *p); /* to be called now and then while HALTED */
 
@@ -132,9 +141,12 @@ bool pj_pipeline_apply_idle(const struct pj_pipeline *p);
 bool pj_pipeline_apply_open(const struct pj_pipeline *p); /* a transaction of several parts is open */
 bool pj_pipeline_drained(const struct pj_pipeline *p);
 bool pj_pipeline_may_leave(struct pj_pipeline *p); /* apply stands at a commit, and has no whole one left to do */
+/* The gate advances to a position beyond which the transaction ends that is being collected; no part of it is applied. */
+bool pj_pipeline_beyond_gate(const struct pj_pipeline *p);
 bool pj_pipeline_gate_lets_read(struct pj_pipeline *p);
 void pj_pipeline_mind_gate(struct pj_pipeline *p);
 void pj_pipeline_apply_ready(struct pj_pipeline *p);
+void pj_pipeline_apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool commit);
 void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed);
 void pj_pipeline_apply_failed(void *context, const struct pj_error *error);
 struct pj_connect_options pj_pipeline_connect_options(struct pj_pipeline *p);

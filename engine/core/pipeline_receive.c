@@ -96,6 +96,7 @@ static void resolve(struct pj_pipeline *p, bool partition)
 static bool take_message(struct pj_pipeline *p, const struct pj_copydata *message, struct pj_error *error)
 {
     enum pj_intake_outcome outcome;
+    p->reaches = message->start;
     if (pj_intake_message(&p->intake, message, &outcome, error) != PJ_OK)
         return false;
     bool unknown = outcome == PJ_INTAKE_UNKNOWN || outcome == PJ_INTAKE_PARTITION;

@@ -54,7 +54,9 @@ static void apply_again(struct pj_pipeline *p)
         pj_pipeline_fail(p, &error);
         return;
     }
-    pj_applier_apply(p->applier, p->reread.batch, p->reread.commit);
+    struct pj_batch *batch = p->reread.batch;
+    p->reread.batch = NULL;
+    pj_applier_apply(p->applier, batch, p->reread.commit);
 }
 
 static void on_reread(uv_work_t *work, int status)

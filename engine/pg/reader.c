@@ -26,6 +26,7 @@ struct pj_reader {
     void *context;
     void (*closed)(void *context);
     void *closed_context;
+    PGconn **kept; /* where the connection goes; NULL: it is closed */
 };
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -155,7 +156,10 @@ static void on_closed(uv_handle_t *handle)
     if (--reader->handles > 0)
         return;
     PQfreemem(reader->message);
-    PQfinish(reader->conn);
+    if (reader->kept)
+        *reader->kept = reader->conn;
+    else
+        PQfinish(reader->conn);
     close(reader->nap_fd);
     void (*closed)(void *) = reader->closed;
     void *context = reader->closed_context;
@@ -169,4 +173,11 @@ void pj_reader_close(struct pj_reader *reader, void (*closed)(void *context), vo
     reader->closed_context = context;
     uv_close((uv_handle_t *)&reader->poll, on_closed);
     uv_close((uv_handle_t *)&reader->nap, on_closed);
+}
+
+void pj_reader_release(struct pj_reader *reader, PGconn **conn, void (*closed)(void *context), void *context)
+{
+    *conn = NULL;
+    reader->kept = conn;
+    pj_reader_close(reader, closed, context);
 }

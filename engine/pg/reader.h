@@ -39,6 +39,8 @@ void pj_reader_watch(struct pj_reader *reader, enum pj_reading how, int nap_us);
 int pj_reader_status(struct pj_reader *reader, pj_lsn written, pj_lsn flushed, bool reply_wanted,
                      struct pj_error *error);
 
+/* Closes the reader, but gives the connection, with what it has received, back in *conn before `closed` fires. */
+void pj_reader_release(struct pj_reader *reader, PGconn **conn, void (*closed)(void *context), void *context);
 void pj_reader_close(struct pj_reader *reader, void (*closed)(void *context), void *context);
 
 #endif

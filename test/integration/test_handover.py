@@ -3,6 +3,7 @@ database whose tables other modules keep than the daemon has.
 """
 from harness.cluster import poll
 from harness.history import populate
+from harness.modules import Modules
 from harness.pair import Sampler
 from harness.scenes import SEED
 from harness.workload import Workload
@@ -39,4 +40,23 @@ def test_a_changed_catalog_is_read_again_without_letting_go_of_the_stream(make_p
         workload.stop()
         pair.assert_same("after the catalog has changed")
     assert "reading it again" in pair.daemon.since_start()
+    assert pair.daemon.since_start().count("streaming from slot") == 1
+
+
+def test_the_stream_stays_open_while_a_projection_is_exchanged(make_pair, tmp_path):
+    """Registered, then exchanged for another version: twice a setup with its table beside, twice one with it in place, where
+    the second of each two comes when a batch has met the swap's roster. The source's tables are the same throughout."""
+    modules = Modules(tmp_path)
+    pair = make_pair(config=modules.config)
+    populate(pair, SEED)
+    pair.start()
+    workload = Workload(pair, SEED, writers=2, pace=0.002, tolerant=True).start()
+    with Sampler(pair):
+        for version in 1, 2:
+            modules.titles(version)
+            assert pair.command("module", "add", "titles").code == 0
+        workload.stop()
+        pair.assert_same("after the second version")
+    assert pair.command("verify").code == 0
+    assert pair.daemon.since_start().count("another setup; going on with slot") == 4
     assert pair.daemon.since_start().count("streaming from slot") == 1

@@ -1,7 +1,10 @@
 """`verify --repair`: what was corrupted by hand is found and mended, under load, and nothing else is touched."""
+import os
 import random
+import signal
 
 from harness.beside import Statements
+from harness.cluster import poll
 from harness.corruption import fill, sow
 from harness.history import populate
 from harness.scenes import SEED
@@ -153,3 +156,30 @@ def test_a_sample_is_a_number_of_rows(streaming):
     for word in ("0", "-1", "many", "1.5", "99999999"):
         result = streaming.command("verify", "--sample", word)
         assert result.code == 2 and "--sample" in result.err, result
+
+
+def test_a_large_transaction_beyond_the_fence_leaves_the_checkpoint_row_free(make_pair):
+    """Met while apply advances to the fence's position, no part of it is applied before the fence is let go: a repair
+    takes the row's lock at that moment."""
+    pair = make_pair(Flavour(odd=False, batch_bytes=65536))
+    pair.start()
+    pair.catch_up()
+    fence = pair.read_value("INSERT INTO pgprojector.fence DEFAULT VALUES RETURNING id")
+    state = lambda: pair.read_value("SELECT state FROM pgprojector.fence WHERE id = %s", (fence,))
+    pair.read_query("NOTIFY pgprojector")
+    poll(lambda: state() == "held", what="standing still")
+    walsender = pair.write_value("SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", (pair.slots()[0],))
+    os.kill(walsender, signal.SIGSTOP)  # or a keepalive may come before the large one, and reach the position
+    try:
+        pair.write_query("INSERT INTO conversations (id) VALUES (md5('before')::uuid)")
+        target = pair.write_value("SELECT pg_create_restore_point('fence')")
+        pair.write_query("INSERT INTO messages (id) SELECT md5(i::text)::uuid FROM generate_series(1, 20000) i")
+    finally:
+        os.kill(walsender, signal.SIGCONT)
+    pair.read_query("UPDATE pgprojector.fence SET state = 'advance', target = %s WHERE id = %s", (target, fence))
+    pair.read_query("NOTIFY pgprojector")
+    poll(lambda: state() == "reached", what="the position")
+    pair.read_query("SELECT FROM pgprojector.checkpoint FOR UPDATE NOWAIT")
+    assert pair.read_query("SELECT (SELECT count(*) FROM conversations), (SELECT count(*) FROM messages)") == [(1, 0)]
+    pair.read_query("DELETE FROM pgprojector.fence")
+    pair.assert_same("when it has been let go")

@@ -49,6 +49,8 @@ Test(handover, an_offer_wakes_the_pipeline_and_is_taken_once)
     cr_expect_eq(pj_handover_take(handover, 0, NULL), second);
     cr_expect_eq(pj_handover_in_use(handover), second);
     cr_expect_not(pj_handover_offered(handover));
+    cr_expect_null(pj_handover_retired(handover), "it may still be looked at");
+    pj_handover_streaming(handover, second);
     cr_expect_eq(pj_handover_retired(handover), first);
     cr_expect_null(pj_handover_retired(handover));
     pj_outfit_free(first);
@@ -92,6 +94,7 @@ Test(handover, one_that_the_owner_made_takes_the_place_of_the_one_in_use)
     pj_handover_replace(handover, made);
     cr_expect_eq(pj_handover_in_use(handover), made);
     cr_expect_eq(pj_handover_wait_streaming(handover, first, -1, NULL, &error), PJ_EFAIL);
+    pj_handover_streaming(handover, made);
     cr_expect_eq(pj_handover_retired(handover), first);
     pj_outfit_free(first);
     cr_expect_eq(pj_handover_take(handover, 0, NULL), offered, "an offer stays");

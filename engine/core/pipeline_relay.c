@@ -1,0 +1,71 @@
+/*
+ * The stream goes from one pipeline to the next, when another outfit is to be used (core/relay.h): it is left open, at
+ * whatever message it is, with what has been collected. What was being applied and came to nothing for another roster
+ * (a swap has been committed meanwhile) goes along, as it was collected, and is applied first by the next.
+ *
+ * Not so in the midst of a transaction in parts, of the careful way, or while a message waits for a look-up: then the
+ * stream is closed, and opened anew.
+ */
+#include "core/pipeline_internal.h"
+
+bool pj_pipeline_may_relay(const struct pj_pipeline *p)
+{
+    return p->options->relay && p->state == STREAMING && p->reader && !p->holding && !p->split && !p->in_parts &&
+           !p->careful_until && pj_pipeline_apply_idle(p) && !pj_pipeline_apply_open(p) && !p->stopping;
+}
+
+void pj_pipeline_leave_relay(struct pj_pipeline *p, void (*closed)(void *context))
+{
+    struct pj_setup *setup = &p->options->outfit->setup;
+    struct pj_relay *relay = pj_alloc(sizeof *relay);
+    *relay = (struct pj_relay){
+        .setup = setup,
+        .intake = p->intake,
+        .batches = {p->collecting, p->batches[p->collecting == p->batches[0]]},
+        .again = p->reread.batch != NULL,
+        .commit = p->reread.commit,
+        .received = p->received,
+        .applied = p->applied,
+        .confirmed = p->confirmed,
+        .keepalive = p->keepalive,
+        .pace = p->pace,
+    };
+    pj_reader_release(p->reader, &relay->stream, closed, p);
+    p->reader = NULL;
+    p->intake.partition.name = p->intake.partition.condition = p->intake.partition.ancestors = NULL;
+    for (int i = 0; i < 2; i++)
+        p->batches[i] = pj_batch_new(setup->tables, setup->ntables);
+    p->collecting = p->intake.batch = p->batches[0];
+    *p->options->relay = relay;
+}
+
+void pj_pipeline_take_up_relay(struct pj_pipeline *p)
+{
+    struct pj_relay *relay = p->relay;
+    struct pj_intake intake = relay->intake;
+    intake.decoder = p->intake.decoder;
+    intake.batch_bytes = p->intake.batch_bytes;
+    for (int i = 0; i < 2; i++) {
+        pj_batch_free(p->batches[i]);
+        p->batches[i] = relay->batches[i];
+        relay->batches[i] = NULL;
+    }
+    p->collecting = intake.batch = p->batches[0];
+    p->intake = intake;
+    relay->intake = (struct pj_intake){0};
+    p->applied = relay->applied;
+    p->received = relay->received;
+    p->confirmed = relay->confirmed;
+    p->keepalive = relay->keepalive;
+    p->pace = relay->pace;
+    bool again = relay->again, commit = relay->commit;
+    pj_pipeline_drop_relay(p);
+    if (again)
+        pj_pipeline_apply_batch(p, p->batches[1], commit);
+}
+
+void pj_pipeline_drop_relay(struct pj_pipeline *p)
+{
+    pj_relay_free(p->relay);
+    p->relay = NULL;
+}
