@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ANSWER_MS = 5000, CONNECT_S = 5 };
+enum { ANSWER_MS = 5000, CONNECT_S = 5, SLOT_TRIES = 10, SLOT_PAUSE_MS = 50 };
 
 #define STALE_HEARTBEAT_S 10.0
 #define HEALTHY_LAG_S 5.0
@@ -202,6 +202,24 @@ static int ask_position(struct pj_session *write, struct pj_status *status, stru
     return code;
 }
 
+/*
+ * A daemon that says that it streams, and a slot that nobody has: it is opening its stream anew (a mirror was added, a
+ * connection lost), which takes some 100 ms and is not worth an alarm. So it is looked at again, for a while.
+ */
+static int read_slot(const struct pj_app *app, struct pj_session *write, struct pj_status *status,
+                     struct pj_error *error)
+{
+    int code = pj_slot_read(write, status->slot_name, &status->slot, error);
+    for (int tries = 0; code == PJ_OK && tries < SLOT_TRIES; tries++) {
+        if (!status->slot.exists || status->slot.active || strcmp(status->state, "streaming") != 0)
+            break;
+        code = pj_stop_sleep(&app->stop, SLOT_PAUSE_MS, error);
+        if (code == PJ_OK)
+            code = pj_slot_read(write, status->slot_name, &status->slot, error);
+    }
+    return code;
+}
+
 static void gather_write(const struct pj_app *app, struct pj_status *status)
 {
     const char *configured = pj_config_get(&app->config, PJ_SET_SLOT);
@@ -215,7 +233,7 @@ static void gather_write(const struct pj_app *app, struct pj_status *status)
     if (code == PJ_OK)
         code = ask_position(write, status, &error);
     if (code == PJ_OK && status->slot_name[0])
-        code = pj_slot_read(write, status->slot_name, &status->slot, &error);
+        code = read_slot(app, write, status, &error);
     pj_session_close(write);
     remember(&status->write, code, &error);
 }

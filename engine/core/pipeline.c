@@ -39,9 +39,6 @@
 static const char *const state_names[] = {"connecting", "streaming", "resolving", "closing",
                                           "backoff",    "halted",    "finished"};
 
-static void connect_again(struct pj_pipeline *p);
-static void leave(struct pj_pipeline *p);
-
 uint64_t pj_pipeline_now(struct pj_pipeline *p)
 {
     (void)p;
@@ -64,7 +61,7 @@ bool pj_pipeline_running(const struct pj_pipeline *p)
 void pj_pipeline_finish(struct pj_pipeline *p)
 {
     pj_pipeline_enter(p, FINISHED);
-    if (p->stopping && p->error->code == PJ_ERELOAD)
+    if (p->purpose == TO_STOP && p->error->code == PJ_ERELOAD)
         pj_error_clear(p->error);
     uv_close((uv_handle_t *)&p->stop, NULL);
     uv_close((uv_handle_t *)&p->wake, NULL);
@@ -77,7 +74,7 @@ void pj_pipeline_finish(struct pj_pipeline *p)
 
 static void on_retry(uv_timer_t *timer)
 {
-    connect_again(timer->data);
+    pj_pipeline_connect(timer->data);
 }
 
 static void back_off(struct pj_pipeline *p)
@@ -94,17 +91,18 @@ static void after_closing(struct pj_pipeline *p)
     for (int i = 0; i < 2; i++)
         pj_batch_reset(p->batches[i], KEEP_BYTES);
     p->collecting = p->intake.batch = p->batches[0];
-    p->holding = p->split = p->in_parts = false;
+    p->held = NOTHING_HELD;
+    p->in_parts = false;
     p->reread.batch = NULL;
     pj_careful_reset(p->careful);
-    if (p->stopping || p->after_closing == FINISHED)
+    if (p->purpose == TO_STOP || p->after_closing == FINISHED)
         pj_pipeline_finish(p);
-    else if (p->leaving)
-        leave(p);
+    else if (p->purpose == TO_LEAVE)
+        pj_pipeline_leave(p);
     else if (p->after_closing == BACKOFF)
         back_off(p);
     else if (p->after_closing == CONNECTING)
-        connect_again(p);
+        pj_pipeline_connect(p);
     else
         pj_pipeline_enter(p, HALTED);
 }
@@ -112,7 +110,7 @@ static void after_closing(struct pj_pipeline *p)
 /* Closed is when both connections are, and no job works on what is to be dropped. */
 void pj_pipeline_closed_so_far(struct pj_pipeline *p)
 {
-    if (p->state == CLOSING && p->open_parts == 0 && !p->resolving && p->applying == NORMALLY)
+    if (p->state == CLOSING && p->open_parts == 0 && p->source_job != LOOKING_UP && p->applying == NORMALLY)
         after_closing(p);
 }
 
@@ -123,9 +121,9 @@ static void on_part_closed(void *context)
     pj_pipeline_closed_so_far(p);
 }
 
-static void close_parts(struct pj_pipeline *p, enum pipeline_state next)
+void pj_pipeline_close(struct pj_pipeline *p, enum pipeline_state next)
 {
-    bool to_another = p->error->code == PJ_ERELOAD || (p->leaving && next == CONNECTING);
+    bool to_another = p->error->code == PJ_ERELOAD || (p->purpose == TO_LEAVE && next == CONNECTING);
     bool relay = to_another && pj_pipeline_may_relay(p);
     pj_pipeline_enter(p, CLOSING);
     p->after_closing = next;
@@ -140,7 +138,7 @@ static void close_parts(struct pj_pipeline *p, enum pipeline_state next)
     }
     if (pj_applier_connected(p->applier)) {
         p->open_parts++;
-        if (p->leaving && next == CONNECTING && !pj_pipeline_apply_open(p))
+        if (p->purpose == TO_LEAVE && next == CONNECTING && !pj_pipeline_apply_open(p))
             pj_applier_release(p->applier, &p->kept, on_part_closed, p);
         else
             pj_applier_disconnect(p->applier, on_part_closed, p);
@@ -161,7 +159,7 @@ static void try_again(struct pj_pipeline *p, const struct pj_error *error)
     p->hurried = hurry;
     if (!hurry)
         pj_state_set(p->options->state, PJ_WAITING, error->message, error->hint);
-    close_parts(p, hurry ? CONNECTING : BACKOFF);
+    pj_pipeline_close(p, hurry ? CONNECTING : BACKOFF);
 }
 
 static bool for_the_owner(const struct pj_pipeline *p, const struct pj_error *error)
@@ -175,11 +173,11 @@ void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error)
 {
     if (p->state == CLOSING || p->state == FINISHED)
         return;
-    if (p->stopping || error->code == PJ_ESTOPPED) {
-        close_parts(p, FINISHED);
+    if (p->purpose == TO_STOP || error->code == PJ_ESTOPPED) {
+        pj_pipeline_close(p, FINISHED);
     } else if (for_the_owner(p, error)) {
         *p->error = *error;
-        close_parts(p, FINISHED);
+        pj_pipeline_close(p, FINISHED);
     } else if (error->retryable || (p->state == CONNECTING && error->code == PJ_ECONFIG)) {
         try_again(p, error);
     } else {
@@ -187,161 +185,8 @@ void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error)
         if (error->hint[0])
             pj_log(p->options->log, PJ_LOG_ERROR, "HINT: %s", error->hint);
         pj_state_set(p->options->state, PJ_HALTED, error->message, error->hint);
-        close_parts(p, HALTED);
+        pj_pipeline_close(p, HALTED);
     }
-}
-
-/* ------------------------------------------------------------------------------------------------- the schema watch */
-
-static void on_schema_checked(uv_work_t *work, int status)
-{
-    struct pj_pipeline *p = work->data;
-    (void)status;
-    p->watching = false;
-    if (!pj_pipeline_running(p))
-        return;
-    if (p->state == RESOLVING)
-        pj_pipeline_look_up(p);
-    /* a server that shuts down waits until all it has sent is confirmed, which the last transaction is not before
-     * something follows it: let it go */
-    bool leaving = strstr(p->schema_error.message, "shutting down") != NULL;
-    if (p->schema_error.code == PJ_ESCHEMA || leaving)
-        pj_pipeline_fail(p, &p->schema_error);
-    if (p->leaving && !p->stopping)
-        pj_pipeline_go_on_leaving(p);
-}
-
-static void schema_job(uv_work_t *work)
-{
-    struct pj_pipeline *p = work->data;
-    struct pj_session *write;
-    struct pj_session_options session = {.side = PJ_WRITE,
-                                         .url = p->options->outfit->deployment.write_url,
-                                         .purpose = "watch",
-                                         .stop = p->options->stop};
-    if (pj_session_open(&write, &session, &p->schema_error) != PJ_OK)
-        return;
-    pj_session_set_timeout(write, 20000);
-    pj_source_compare(write, p->options->outfit->setup.tables, p->options->outfit->setup.ntables, &p->schema_error);
-    pj_session_close(write);
-}
-
-static void watch_schema(struct pj_pipeline *p)
-{
-    if (p->watching || p->resolving || p->stopping || p->leaving)
-        return;
-    p->schema_us = pj_pipeline_now(p);
-    p->watching = true;
-    pj_error_clear(&p->schema_error);
-    p->schema_work.data = p;
-    uv_queue_work(&p->loop, &p->schema_work, schema_job, on_schema_checked);
-}
-
-/* ------------------------------------------------------------------------------------------------------- connecting */
-
-static void begin_afresh(struct pj_pipeline *p)
-{
-    const struct pj_connections *c = &p->connections;
-    p->applied = c->checkpoint.lsn;
-    p->received = p->confirmed = c->confirmed;
-    p->keepalive = 0;
-    pj_intake_begin(&p->intake, &c->checkpoint, c->witness_expected);
-    p->pace = (struct pj_pace){0};
-}
-
-static void begin_streaming(struct pj_pipeline *p)
-{
-    struct pj_error error;
-    pj_error_clear(&error);
-    struct pj_connections *c = &p->connections;
-    bool relayed = p->relay != NULL;
-    if (relayed) {
-        c->stream = p->relay->stream;
-        p->relay->stream = NULL;
-    }
-    int code = pj_applier_connect(p->applier, &p->loop, c->apply, &c->checkpoint, &error);
-    c->apply = NULL;
-    if (code == PJ_OK) {
-        code = pj_reader_open(&p->reader, &p->loop, c->stream, pj_pipeline_readable, p, &error);
-        c->stream = NULL;
-    }
-    pj_connect_close(c);
-    if (code != PJ_OK) {
-        pj_pipeline_drop_relay(p);
-        pj_pipeline_fail(p, &error);
-        return;
-    }
-    p->schema_us = p->data_us = p->heard_us = pj_pipeline_now(p);
-    pj_pipeline_enter(p, STREAMING);
-    if (relayed)
-        pj_pipeline_take_up_relay(p);
-    else
-        begin_afresh(p);
-    pj_log(p->options->log, PJ_LOG_INFO, "%s slot %s at %s, applied up to %s",
-           relayed ? "another setup; going on with" : "streaming from", c->checkpoint.slot, PJ_LSN(p->confirmed),
-           PJ_LSN(p->applied));
-    pj_state_set(p->options->state, PJ_STREAMING, "", "");
-    if (p->options->handover)
-        pj_handover_streaming(p->options->handover, p->options->outfit);
-    pj_pipeline_status(p, true);
-    pj_pipeline_pump(p);
-}
-
-static void on_connected(uv_work_t *work, int status)
-{
-    struct pj_pipeline *p = work->data;
-    (void)status;
-    p->connecting = false;
-    p->first_read = NULL;
-    if (p->connect_error.code != PJ_OK || p->stopping || p->leaving)
-        pj_pipeline_drop_relay(p);
-    if (p->connect_error.code == PJ_ERELOAD) {
-        p->kept = p->connections.apply;
-        p->connections.apply = NULL;
-    }
-    if (p->connect_error.code != PJ_OK) {
-        pj_pipeline_fail(p, &p->connect_error);
-    } else if (p->stopping) {
-        pj_connect_close(&p->connections);
-        close_parts(p, FINISHED);
-    } else if (p->leaving) {
-        p->kept = p->connections.apply;
-        p->connections.apply = NULL;
-        pj_connect_close(&p->connections);
-        leave(p);
-    } else {
-        begin_streaming(p);
-    }
-}
-
-struct pj_connect_options pj_pipeline_connect_options(struct pj_pipeline *p)
-{
-    return (struct pj_connect_options){.deployment = &p->options->outfit->deployment,
-                                       .setup = &p->options->outfit->setup,
-                                       .roster = p->options->outfit->roster,
-                                       .decoder = p->decoder,
-                                       .stop = p->options->stop,
-                                       .epoch = p->options->epoch};
-}
-
-static void connect_job(uv_work_t *work)
-{
-    struct pj_pipeline *p = work->data;
-    struct pj_connect_options options = pj_pipeline_connect_options(p);
-    options.read = p->first_read;
-    if (p->relay)
-        pj_connect_read_side(&options, p->relay->applied, &p->connections, &p->connect_error);
-    else
-        pj_connect_open(&options, &p->connections, &p->connect_error);
-}
-
-static void connect_again(struct pj_pipeline *p)
-{
-    pj_pipeline_enter(p, CONNECTING);
-    pj_error_clear(&p->connect_error);
-    p->connect_work.data = p;
-    p->connecting = true;
-    uv_queue_work(&p->loop, &p->connect_work, connect_job, on_connected);
 }
 
 /* --------------------------------------------------------------------------------------------------------- the loop */
@@ -356,7 +201,7 @@ static void go_on_stopping(struct pj_pipeline *p)
             return;
         pj_pipeline_status(p, false);
         if (pj_pipeline_running(p))
-            close_parts(p, FINISHED);
+            pj_pipeline_close(p, FINISHED);
         break;
     case BACKOFF:
     case HALTED:
@@ -376,12 +221,12 @@ static void on_stop(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     uv_poll_stop(poll); /* the descriptor stays readable */
-    p->stopping = true;
+    p->purpose = TO_STOP;
     p->stop_us = pj_pipeline_now(p);
     go_on_stopping(p);
 }
 
-static void leave(struct pj_pipeline *p)
+void pj_pipeline_leave(struct pj_pipeline *p)
 {
     pj_error_set(p->error, PJ_ERELOAD, "another setup is to be used");
     pj_pipeline_finish(p);
@@ -396,16 +241,16 @@ void pj_pipeline_go_on_leaving(struct pj_pipeline *p)
     switch (p->state) {
     case STREAMING:
     case RESOLVING:
-        if (!pj_pipeline_may_leave(p) || p->watching || p->resolving)
+        if (!pj_pipeline_may_leave(p) || p->source_job)
             return;
         pj_pipeline_status(p, false);
         if (pj_pipeline_running(p))
-            close_parts(p, CONNECTING); /* but that is the owner's business */
+            pj_pipeline_close(p, CONNECTING); /* but that is the owner's business */
         break;
     case BACKOFF:
     case HALTED:
         uv_timer_stop(&p->retry);
-        leave(p);
+        pj_pipeline_leave(p);
         break;
     case CONNECTING: /* when the job is over */
     case CLOSING:
@@ -417,13 +262,13 @@ void pj_pipeline_go_on_leaving(struct pj_pipeline *p)
 static void on_wake(uv_async_t *async)
 {
     struct pj_pipeline *p = async->data;
-    if (!p->leaving && p->options->handover && pj_handover_offered(p->options->handover)) {
+    if (p->purpose == TO_STREAM && p->options->handover && pj_handover_offered(p->options->handover)) {
         pj_log(p->options->log, PJ_LOG_DEBUG, "pipeline: leaving at the next commit");
-        p->leaving = true;
+        p->purpose = TO_LEAVE;
     }
-    if (pj_pipeline_running(p) && !p->stopping)
+    if (pj_pipeline_running(p) && p->purpose != TO_STOP)
         pj_pipeline_pump(p);
-    if (p->leaving && !p->stopping)
+    if (p->purpose == TO_LEAVE)
         pj_pipeline_go_on_leaving(p);
 }
 
@@ -446,11 +291,11 @@ static void fail_silent(struct pj_pipeline *p)
 static void on_tick(uv_timer_t *timer)
 {
     struct pj_pipeline *p = timer->data;
-    if (p->stopping) {
+    if (p->purpose == TO_STOP) {
         go_on_stopping(p);
         return;
     }
-    if (p->leaving)
+    if (p->purpose == TO_LEAVE)
         pj_pipeline_go_on_leaving(p);
     if (p->state == HALTED)
         pj_pipeline_keep_lock(p);
@@ -465,7 +310,7 @@ static void on_tick(uv_timer_t *timer)
     if (pj_pipeline_running(p) && p->reading && now - p->heard_us > SILENCE_US)
         fail_silent(p);
     if (pj_pipeline_running(p) && now - p->schema_us > SCHEMA_US)
-        watch_schema(p);
+        pj_pipeline_watch_schema(p);
     if (pj_pipeline_running(p))
         pj_pipeline_pump(p);
 }
@@ -496,15 +341,6 @@ static void keep_session(struct pj_pipeline *p)
         PQfinish(p->kept);
 }
 
-/* Only beside the applying session, for without it the daemon's lock has to be taken anew, too. */
-static void accept_relay(struct pj_pipeline *p)
-{
-    p->relay = *p->options->relay;
-    *p->options->relay = NULL;
-    if (p->relay && (!p->first_read || !pj_relay_fits(p->relay, &p->options->outfit->setup)))
-        pj_pipeline_drop_relay(p);
-}
-
 int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *error)
 {
     pj_error_clear(error);
@@ -526,9 +362,9 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     p->careful = pj_careful_new(setup, options->outfit->deployment.read_url, options->stop, options->log);
     pj_state_get_figures(options->state, &p->figures);
     p->intake.skipped = p->figures.skipped;
-    accept_relay(p);
+    pj_pipeline_accept_relay(p);
     init_loop(p);
-    connect_again(p);
+    pj_pipeline_connect(p);
     uv_run(&p->loop, UV_RUN_DEFAULT);
     uv_loop_close(&p->loop);
     pj_pipeline_publish(p);

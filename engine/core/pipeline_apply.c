@@ -43,7 +43,7 @@ bool pj_pipeline_apply_open(const struct pj_pipeline *p)
 /* Nothing is buffered: no transaction is open, none waits, none is being applied. */
 bool pj_pipeline_drained(const struct pj_pipeline *p)
 {
-    return !p->intake.in_transaction && !p->holding && !p->collecting->transactions && pj_pipeline_apply_idle(p) &&
+    return !p->intake.in_transaction && !p->held && !p->collecting->transactions && pj_pipeline_apply_idle(p) &&
            !pj_pipeline_apply_open(p);
 }
 
@@ -60,7 +60,7 @@ void pj_pipeline_apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool
 static void advance_by_keepalive(struct pj_pipeline *p)
 {
     enum pj_gate_state gate = pj_gate_state(p->options->gate, NULL);
-    if (p->keepalive <= p->applied || !pj_pipeline_drained(p) || p->stopping || p->leaving || gate == PJ_GATE_HELD ||
+    if (p->keepalive <= p->applied || !pj_pipeline_drained(p) || p->purpose != TO_STREAM || gate == PJ_GATE_HELD ||
         gate == PJ_GATE_REACHED)
         return;
     uint64_t now = pj_pipeline_now(p), least = now - p->data_us < IDLE_POSITION_US ? POSITION_US : IDLE_POSITION_US;
@@ -125,7 +125,7 @@ static bool gate_lets_apply(struct pj_pipeline *p)
 
 bool pj_pipeline_may_leave(struct pj_pipeline *p)
 {
-    bool more = p->collecting->transactions || p->intake.in_transaction || p->holding;
+    bool more = p->collecting->transactions || p->intake.in_transaction || p->held;
     return pj_pipeline_apply_idle(p) && !pj_pipeline_apply_open(p) && (!more || !gate_lets_apply(p));
 }
 
@@ -154,7 +154,8 @@ static void hand_over(struct pj_pipeline *p, bool commit)
     struct pj_batch *batch = p->collecting;
     p->collecting = p->intake.batch = p->batches[batch == p->batches[0]];
     p->collecting->ends_at_commit = !p->intake.in_transaction;
-    p->split = false;
+    if (p->held)
+        p->held = HELD;
     p->in_parts = !commit;
     p->pace.gathering_us = 0;
     pj_pipeline_apply_batch(p, batch, commit);
@@ -164,7 +165,7 @@ static bool worth_committing(struct pj_pipeline *p)
 {
     const struct pj_batch *batch = p->collecting;
     uint64_t now = pj_pipeline_now(p);
-    if (pj_pipeline_apply_open(p) || p->stopping || p->leaving || p->careful_until || pj_intake_full(&p->intake))
+    if (pj_pipeline_apply_open(p) || p->purpose != TO_STREAM || p->careful_until || pj_intake_full(&p->intake))
         return true;
     if (!pj_batch_has_rows(batch)) {
         /* only the position moves; that may wait */
@@ -184,7 +185,8 @@ void pj_pipeline_apply_ready(struct pj_pipeline *p)
     if (!pj_pipeline_running(p) || !pj_pipeline_apply_idle(p) || p->intake.discarding)
         return;
     const struct pj_batch *batch = p->collecting;
-    bool part = p->split || (pj_intake_overfull(&p->intake) && !batch->ends_at_commit && !p->intake.skip_to);
+    bool part =
+        p->held == HELD_FOR_PART || (pj_intake_overfull(&p->intake) && !batch->ends_at_commit && !p->intake.skip_to);
     if (part && pj_pipeline_beyond_gate(p))
         return;
     if (part)

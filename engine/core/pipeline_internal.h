@@ -12,6 +12,23 @@
 
 enum pipeline_state { CONNECTING, STREAMING, RESOLVING, CLOSING, BACKOFF, HALTED, FINISHED };
 
+/* What it is about to do, at the next commit. Goes up only. */
+enum purpose {
+    TO_STREAM,
+    TO_LEAVE, /* another outfit is offered: ends with PJ_ERELOAD */
+    TO_STOP
+};
+
+/* A message that the intake has handed back, to be handed in again. */
+enum held {
+    NOTHING_HELD,
+    HELD_FOR_PART, /* once what has been collected before it has been handed over as a part */
+    HELD           /* when it streams (a look-up of what it speaks of may be under way) */
+};
+
+/* Who reads the source's catalog: both jobs read the tables' partitions, one adds to them, so it is one at a time. */
+enum source_job { NO_SOURCE_JOB, LOOKING_UP, WATCHING };
+
 /* Who has the batch that is being applied. */
 enum applying {
     NORMALLY,  /* the applier, if anybody */
@@ -53,9 +70,8 @@ struct pj_pipeline {
     struct pj_reader *reader;
     struct pj_batch *batches[2], *collecting;
     struct pj_pace pace;
-    bool holding; /* a message was handed back by the intake and is to be handed in again */
-    struct pj_copydata held;
-    bool split; /* the collecting batch must be applied as a part before `held` is taken */
+    enum held held;
+    struct pj_copydata held_message;
 
     pj_lsn received, applied, confirmed;
     pj_lsn reaches;   /* the open transaction ends beyond this: where its latest message stands */
@@ -66,12 +82,11 @@ struct pj_pipeline {
     PGconn *kept;                  /* when another outfit is to be used: the applying connection, if it is in order */
     int backoff_ms;
     bool hurried; /* the last connect followed a failure at once, and nothing was committed since */
-    bool stopping;
-    bool leaving; /* another outfit is offered: ends at the next commit */
+    enum purpose purpose;
 
     uv_work_t connect_work, resolve_work, schema_work, careful_work;
-    bool connecting, resolving, watching; /* jobs under way on other threads */
-    enum applying applying;               /* but NORMALLY: one, too */
+    enum source_job source_job;
+    enum applying applying; /* but NORMALLY: one, too */
     struct pj_batch *careful_batch;
     bool careful_commit;
     struct pj_checkpoint careful_believed;
@@ -110,19 +125,30 @@ void pj_pipeline_enter(struct pj_pipeline *p, enum pipeline_state state);
 bool pj_pipeline_running(const struct pj_pipeline *p); /* STREAMING or RESOLVING */
 /* Says what happened, once, closes everything, and decides what comes of it: another try, a halt, the end. */
 void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error);
-void pj_pipeline_closed_so_far(struct pj_pipeline *p); /* a connection or a job is done with */
+void pj_pipeline_close(struct pj_pipeline *p, enum pipeline_state next); /* CLOSING; then `next` */
+void pj_pipeline_closed_so_far(struct pj_pipeline *p);                   /* a connection or a job is done with */
 
 void pj_pipeline_go_on_leaving(struct pj_pipeline *p); /* another outfit is offered: does what is possible now */
+void pj_pipeline_leave(struct pj_pipeline *p);         /* the same, with PJ_ERELOAD */
 void pj_pipeline_finish(struct pj_pipeline *p);        /* ends the loop; nothing is open any more */
 
-/* Where a batch has failed for a catalog that has changed: has it applied again once that is read; else false. */
+/* pipeline_connect.c */
+void pj_pipeline_connect(struct pj_pipeline *p); /* enters CONNECTING */
+struct pj_connect_options pj_pipeline_connect_options(struct pj_pipeline *p);
+
+/* pipeline_watch.c */
+void pj_pipeline_watch_schema(struct pj_pipeline *p); /* nothing where another job reads the source's catalog */
+
+/* pipeline_reread.c. Where a batch has failed for a catalog that has changed: has it applied again once that is read; else false. */
 bool pj_pipeline_reread(struct pj_pipeline *p, const struct pj_error *error);
 
 /* pipeline_relay.c */
+void pj_pipeline_accept_relay(struct pj_pipeline *p);    /* the caller's, if it is of use */
 bool pj_pipeline_may_relay(const struct pj_pipeline *p); /* the stream is at a point where it can be left to the next */
 /* Leaves it, once the reader has let go of it (`closed`), and all that is collected: the pipeline has none any more. */
 void pj_pipeline_leave_relay(struct pj_pipeline *p, void (*closed)(void *context));
 void pj_pipeline_take_up_relay(struct pj_pipeline *p); /* positions and batches; after the applier has its connection */
+void pj_pipeline_pass_relay_on(struct pj_pipeline *p); /* as it is: yet another outfit is to be used */
 void pj_pipeline_drop_relay(struct pj_pipeline *p);
 
 /* pipeline_halt.c */
@@ -149,6 +175,5 @@ void pj_pipeline_apply_ready(struct pj_pipeline *p);
 void pj_pipeline_apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool commit);
 void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed);
 void pj_pipeline_apply_failed(void *context, const struct pj_error *error);
-struct pj_connect_options pj_pipeline_connect_options(struct pj_pipeline *p);
 
 #endif

@@ -23,7 +23,7 @@ static void on_resolved(uv_work_t *work, int status)
 {
     struct pj_pipeline *p = work->data;
     (void)status;
-    p->resolving = false;
+    p->source_job = NO_SOURCE_JOB;
     settle_look_up(p, p->state != CLOSING && p->resolve_error.code == PJ_OK);
     if (p->state == CLOSING) {
         pj_pipeline_closed_so_far(p);
@@ -77,11 +77,11 @@ static void resolve_job(uv_work_t *work)
 
 void pj_pipeline_look_up(struct pj_pipeline *p)
 {
-    if (p->watching || p->resolving)
+    if (p->source_job)
         return; /* both jobs read the tables' partitions, one of them adds to them: the watch's end calls again */
     pj_error_clear(&p->resolve_error);
     p->resolve_work.data = p;
-    p->resolving = true;
+    p->source_job = LOOKING_UP;
     uv_queue_work(&p->loop, &p->resolve_work, resolve_job, on_resolved);
 }
 
@@ -100,16 +100,14 @@ static bool take_message(struct pj_pipeline *p, const struct pj_copydata *messag
     if (pj_intake_message(&p->intake, message, &outcome, error) != PJ_OK)
         return false;
     bool unknown = outcome == PJ_INTAKE_UNKNOWN || outcome == PJ_INTAKE_PARTITION;
-    p->holding = outcome == PJ_INTAKE_SPLIT || unknown;
-    if (p->holding)
-        p->held = *message;
-    if (outcome == PJ_INTAKE_SPLIT)
-        p->split = true;
+    p->held = outcome == PJ_INTAKE_SPLIT ? HELD_FOR_PART : unknown ? HELD : NOTHING_HELD;
+    if (p->held)
+        p->held_message = *message;
     if (unknown)
         resolve(p, outcome == PJ_INTAKE_PARTITION);
     if (message->start > p->received)
         p->received = message->start;
-    return !p->holding;
+    return !p->held;
 }
 
 static void take_keepalive(struct pj_pipeline *p, const struct pj_copydata *message)
@@ -133,9 +131,9 @@ static bool may_read(struct pj_pipeline *p)
      * begins */
     if (p->in_parts && batch->ends_at_commit && batch->transactions)
         return false;
-    if (p->leaving && !p->intake.in_transaction)
+    if (p->purpose == TO_LEAVE && !p->intake.in_transaction)
         return false;
-    return p->state == STREAMING && !p->split && pj_pipeline_gate_lets_read(p) &&
+    return p->state == STREAMING && p->held != HELD_FOR_PART && pj_pipeline_gate_lets_read(p) &&
            (p->intake.discarding ||
             !(p->intake.in_transaction ? pj_intake_overfull(&p->intake) : pj_intake_full(&p->intake)));
 }
@@ -145,8 +143,8 @@ static bool read_messages(struct pj_pipeline *p, uint64_t *taken)
 {
     struct pj_error error;
     pj_error_clear(&error);
-    if (p->holding && p->state == STREAMING && !p->split)
-        take_message(p, &p->held, &error);
+    if (p->held == HELD && p->state == STREAMING)
+        take_message(p, &p->held_message, &error);
     bool got = true;
     while (error.code == PJ_OK && got && may_read(p) && *taken < MESSAGES_A_TURN) {
         struct pj_copydata message;
@@ -184,7 +182,7 @@ static void watch_reader(struct pj_pipeline *p, bool more)
 void pj_pipeline_pump(struct pj_pipeline *p)
 {
     uint64_t taken = 0;
-    if (!pj_pipeline_running(p) || p->stopping)
+    if (!pj_pipeline_running(p) || p->purpose == TO_STOP)
         return;
     if (!read_messages(p, &taken))
         return;
@@ -199,7 +197,7 @@ void pj_pipeline_pump(struct pj_pipeline *p)
     pj_pipeline_mind_gate(p);
     if (pj_pipeline_running(p))
         watch_reader(p, taken >= MESSAGES_A_TURN);
-    if (p->leaving)
+    if (p->purpose == TO_LEAVE)
         pj_pipeline_go_on_leaving(p);
 }
 

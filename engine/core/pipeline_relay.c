@@ -10,8 +10,8 @@
 
 bool pj_pipeline_may_relay(const struct pj_pipeline *p)
 {
-    return p->options->relay && p->state == STREAMING && p->reader && !p->holding && !p->split && !p->in_parts &&
-           !p->careful_until && pj_pipeline_apply_idle(p) && !pj_pipeline_apply_open(p) && !p->stopping;
+    return p->options->relay && p->state == STREAMING && p->reader && !p->held && !p->in_parts && !p->careful_until &&
+           pj_pipeline_apply_idle(p) && !pj_pipeline_apply_open(p) && p->purpose != TO_STOP;
 }
 
 void pj_pipeline_leave_relay(struct pj_pipeline *p, void (*closed)(void *context))
@@ -39,6 +39,15 @@ void pj_pipeline_leave_relay(struct pj_pipeline *p, void (*closed)(void *context
     *p->options->relay = relay;
 }
 
+/* Only beside the applying session, for without it the daemon's lock has to be taken anew, too. */
+void pj_pipeline_accept_relay(struct pj_pipeline *p)
+{
+    p->relay = *p->options->relay;
+    *p->options->relay = NULL;
+    if (p->relay && (!p->first_read || !pj_relay_fits(p->relay, &p->options->outfit->setup)))
+        pj_pipeline_drop_relay(p);
+}
+
 void pj_pipeline_take_up_relay(struct pj_pipeline *p)
 {
     struct pj_relay *relay = p->relay;
@@ -62,6 +71,14 @@ void pj_pipeline_take_up_relay(struct pj_pipeline *p)
     pj_pipeline_drop_relay(p);
     if (again)
         pj_pipeline_apply_batch(p, p->batches[1], commit);
+}
+
+void pj_pipeline_pass_relay_on(struct pj_pipeline *p)
+{
+    if (p->relay)
+        p->relay->setup = &p->options->outfit->setup; /* its batches are for this one now */
+    *p->options->relay = p->relay;
+    p->relay = NULL;
 }
 
 void pj_pipeline_drop_relay(struct pj_pipeline *p)

@@ -99,7 +99,8 @@ static void on_released(void *context)
 bool pj_pipeline_reread(struct pj_pipeline *p, const struct pj_error *error)
 {
     bool changed = strcmp(error->sqlstate, "40001") == 0;
-    if (!changed || !pj_pipeline_running(p) || p->applying != NORMALLY || p->stopping || p->reread.in_a_row >= IN_A_ROW)
+    if (!changed || !pj_pipeline_running(p) || p->applying != NORMALLY || p->purpose == TO_STOP ||
+        p->reread.in_a_row >= IN_A_ROW)
         return false;
     p->reread.believed = *pj_applier_believed(p->applier);
     p->reread.cause = *error;
