@@ -116,8 +116,15 @@ def confirmed(pair):
                                 (pair.slots()[0],)))
 
 
+def is_socket(link):
+    try:
+        return os.readlink(link).startswith("socket:")
+    except FileNotFoundError:  # closed since it was listed
+        return False
+
+
 def sockets(process):
-    return sum(os.readlink(link).startswith("socket:") for link in pathlib.Path(f"/proc/{process.pid}/fd").iterdir())
+    return sum(is_socket(link) for link in pathlib.Path(f"/proc/{process.pid}/fd").iterdir())
 
 
 def goes_on(pair):
