@@ -74,7 +74,7 @@ def own_clusters(scratch):
         return clusters[-1]
     yield make
     for cluster in clusters:
-        cluster.stop_immediately()
+        cluster.discard()
 
 
 def pytest_collection_modifyitems(items):

@@ -36,7 +36,7 @@ max_connections = 100
 max_prepared_transactions = 20
 max_wal_senders = 40
 max_replication_slots = 40
-max_wal_size = 2GB
+max_wal_size = 512MB
 deadlock_timeout = 50ms
 jit = off
 timezone = 'Asia/Kathmandu'
@@ -90,7 +90,7 @@ def poll(condition, timeout=20.0, what="the condition", interval=0.005):
 
 
 MEMORY = pathlib.Path("/dev/shm")
-ROOM = 4 << 30  # bytes that must be free there; a run takes a quarter of that, one test a gigabyte for a moment
+ROOM = 4 << 30  # bytes that must be free there; each of two processes takes half a gigabyte, seldom one
 
 
 def alive(pid):
@@ -166,6 +166,7 @@ class Cluster:
         self.sockets = scratch.path / f"{name}.s"
         self.log = scratch.path / f"{name}.log"
         self.process = None
+        self.copies = []
         self.idle = {}  # connections of query(), by database
         self.scratch = scratch
         run_as_server("mkdir", self.sockets)
@@ -229,6 +230,13 @@ class Cluster:
     def stop_immediately(self):
         self.stop(signal.SIGQUIT)
 
+    def discard(self):
+        """Stops it and removes what it and its copies hold (not its log)."""
+        self.stop_immediately()
+        if not os.environ.get("KEEP_SCRATCH"):
+            for directory in (self.data, *self.copies):
+                shutil.rmtree(directory, ignore_errors=True)
+
     def replace_data(self, copy):
         """Puts a copy of the data directory (made by copy_data) in the place of the present one. Server stopped."""
         run_as_server("rm", "-rf", self.data)
@@ -237,6 +245,7 @@ class Cluster:
     def copy_data(self, name):
         copy = self.scratch.path / name
         run_as_server("cp", "-a", self.data, copy)
+        self.copies.append(copy)
         return copy
 
     def url(self, database, user="postgres"):
