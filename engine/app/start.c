@@ -25,7 +25,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { STANDBY_POLL_MS = 1000, STEP_TIMEOUT_MS = 60000 };
+enum { STANDBY_POLL_MS = 1000, GRACE_MS = 3000, GRACE_POLL_MS = 100, STEP_TIMEOUT_MS = 60000 };
 
 /* The setup is opened later; a zeroed one may be closed. */
 static int make_outfit(struct pj_start *start, struct pj_error *error)
@@ -119,15 +119,17 @@ static int refuse_second(const struct pj_start *start, const char *holder, struc
                                                 "`pgprojector status`");
 }
 
-/* Polls for the lock. While another daemon has it, nothing is written. */
+/* Polls for the lock. While another daemon has it, nothing is written. A command refuses, but not at once: of a process
+ * that was killed a moment ago the server may still be at its last statement. */
 static int take_lock(struct pj_start *start, struct pj_error *error)
 {
     bool told = false;
+    uint64_t refuse_us = pj_clock_monotonic_us() + (uint64_t)GRACE_MS * 1000;
     for (;;) {
         bool mine;
         char *holder = NULL;
         int code = pj_catalog_lock(start->read, &mine, &holder, error);
-        if (code == PJ_OK && !mine && !start->daemon)
+        if (code == PJ_OK && !mine && !start->daemon && pj_clock_monotonic_us() >= refuse_us)
             code = refuse_second(start, holder ? holder : "unknown", error);
         if (code == PJ_OK && !mine && !told)
             pj_log(&start->app->log, PJ_LOG_INFO, "standby: waiting: %s holds the read database",
@@ -138,7 +140,7 @@ static int take_lock(struct pj_start *start, struct pj_error *error)
         pj_free(holder);
         if (code != PJ_OK || mine)
             return code;
-        code = pj_stop_sleep(&start->app->stop, STANDBY_POLL_MS, error);
+        code = pj_stop_sleep(&start->app->stop, start->daemon ? STANDBY_POLL_MS : GRACE_POLL_MS, error);
         if (code != PJ_OK)
             return code;
     }

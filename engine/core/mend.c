@@ -1,6 +1,7 @@
 /*
  * See mend.h. Apply waits while a chunk has the checkpoint row, so a chunk is made as large as fits into HOLD_US, and
- * between two chunks the daemon gets twice the time that the last one took.
+ * between two chunks the daemon gets twice the time that the last one took. Where no daemon runs, chunks are as large as
+ * progress and a stop allow.
  */
 #include "core/mend.h"
 
@@ -16,8 +17,8 @@ enum {
     HOLD_US = 8000,
     ALONE_US = 500000, /* for progress, and to hear of a stop */
     FIRST_CHUNK = 16,
-    LARGEST_CHUNK = 1000,
-    PAGE = 2000,
+    LARGEST_CHUNK = 20000,
+    PAGE = 20000,
     ATTEMPTS = 6,
     KEY_COLUMNS = 32,
     PARK_AT_MOST = 1000
@@ -87,13 +88,20 @@ int pj_mend_park(struct pj_session *work, const struct pj_mark *mark, const char
 
 /* ---------------------------------------------------------------------------------------------------------- chunks */
 
+/* Of routing keys alone: rows of one key come one after the other. */
+static bool repeats(const PGresult *keys, int row, int first, int width)
+{
+    return width == 1 && row > first && strcmp(PQgetvalue(keys, row, 0), PQgetvalue(keys, row - 1, 0)) == 0;
+}
+
 void pj_mend_arrays(const PGresult *keys, int first, int count, int width, char **arrays)
 {
     for (int column = 0; column < width; column++) {
         struct pj_buf array = {0};
         pj_textarray_begin(&array);
         for (int row = first; row < first + count; row++)
-            pj_textarray_add(&array, PQgetvalue(keys, row, column));
+            if (!repeats(keys, row, first, width))
+                pj_textarray_add(&array, PQgetvalue(keys, row, column));
         pj_textarray_end(&array);
         arrays[column] = pj_buf_take(&array);
     }
@@ -166,7 +174,9 @@ static int chunk(struct pj_mend *mend, bool full, const PGresult *keys, int firs
 static void adapt(struct pj_mend *mend, int count)
 {
     int limit = mend->options.chunk ? mend->options.chunk : LARGEST_CHUNK;
-    uint64_t hold_us = mend->options.alone ? ALONE_US : HOLD_US;
+    if (mend->options.max_rate && mend->options.max_rate < limit)
+        limit = mend->options.max_rate; /* the work of a second */
+    uint64_t hold_us = mend->beside ? HOLD_US : ALONE_US;
     if (mend->held_us > hold_us)
         mend->chunk = count / 2;
     else if (mend->held_us < hold_us / 2 && count == mend->chunk)

@@ -16,7 +16,7 @@
 
 struct pj_mend_options {
     bool alone;   /* the table is being built, and nobody else writes to it: no lock, and no room to be left */
-    int chunk;    /* keys of a transaction at most; 0: 1000 */
+    int chunk;    /* keys of a transaction at most; 0: 20000, which without a daemon is what sets the bound */
     int max_rate; /* keys a second at most; 0: as fast as leaves the daemon its room */
 };
 
@@ -52,7 +52,8 @@ int pj_mend_cursor(struct pj_mend *mend, const char *phase, bool full, const cha
 int pj_mend_open_cursor(struct pj_mend *mend, const char *cursor, const char *query, int64_t *count,
                         struct pj_error *error);
 
-/* The same keys as array literals, one for each of `width` columns; each to be freed. */
+/* The same keys as array literals, one for each of `width` columns; each to be freed. With a `width` of 1 a key that is
+ * the same as in the row before is left out. */
 void pj_mend_arrays(const PGresult *keys, int first, int count, int width, char **arrays);
 
 /* Whether an error is the fault of a key: parking it lets the others go on. */

@@ -17,11 +17,13 @@
 #include "core/catalog.h"
 #include "core/comparison.h"
 #include "core/deadletter.h"
-#include "core/verify.h"
+#include "core/verify_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { FEW = 1000 }; /* rows that are mended one by one, whatever share of the table they are */
 
 /* ------------------------------------------------------------------------------------------------------- comparing */
 
@@ -37,15 +39,31 @@ static int open_comparison(struct pj_mend *mend, bool but_noted, int64_t *differ
     return code;
 }
 
+/* Where most rows differ, whole routing keys are recomputed: that is one look-up for all rows of a key. Where few do,
+ * their keys may have many others. */
+static int mostly_differs(struct pj_mend *mend, int64_t differing, bool *mostly, struct pj_error *error)
+{
+    int64_t rows = 0;
+    *mostly = false;
+    if (differing < FEW || mend->projection->nkey == 1)
+        return PJ_OK;
+    int code = pj_sample_size(mend->job.session, mend->projection->target_sql, &rows, error);
+    *mostly = differing > rows / 2;
+    return code;
+}
+
 int pj_rebuild_pass(struct pj_mend *mend, int64_t *differing, struct pj_error *error)
 {
+    bool mostly = false;
     *differing = 0;
     int code = pj_job_phase(&mend->job, "comparing", -1, error);
     if (code == PJ_OK)
         code = open_comparison(mend, false, differing, error);
+    if (code == PJ_OK)
+        code = mostly_differs(mend, *differing, &mostly, error);
     if (code != PJ_OK)
         return pj_error_wrap(error, "compare the table with the definition");
-    return pj_mend_cursor(mend, "mending", true, "pgprojector_rebuild", error);
+    return pj_mend_cursor(mend, "mending", !mostly, "pgprojector_rebuild", error);
 }
 
 int pj_rebuild_count_differing(struct pj_mend *mend, int64_t *differing, struct pj_error *error)

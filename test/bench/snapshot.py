@@ -158,11 +158,16 @@ def native_copy(rig):
 
 
 def pgcopydb(rig):
+    """A clone of the whole database, primary keys included. It refuses a directory that was used before."""
+    directory = rig.scratch.path / "pgcopydb"
     start = time.monotonic()
     subprocess.run(["pgcopydb", "clone", "--source", rig.write_url, "--target", rig.read_url, "--table-jobs", "2",
-                    "--index-jobs", "2", "--skip-extensions", "--no-owner", "--no-acl", "--dir", str(rig.scratch.path / "pgcopydb")],
+                    "--index-jobs", "2", "--skip-extensions", "--no-owner", "--no-acl", "--dir", str(directory)],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.monotonic() - start, {}
+    seconds = time.monotonic() - start
+    shutil.rmtree(directory)
+    rig.check(rig.sums, False)
+    return seconds, {}
 
 
 WAYS = {
