@@ -135,7 +135,8 @@ def rebuild(stage):
     """Both targets, or one, of which some rows were forged; the command itself is killed now and then, and run again."""
     stage.pair.write_query(TO_SPOIL)
     stage.progress()
-    stage.pair.read_query(SPOIL)
+    # With the checkpoint row's lock, or the stream and this, which go through the rows in another order, could wait for each other.
+    stage.pair.read_query("SELECT FROM pgprojector.checkpoint FOR UPDATE; " + SPOIL)
     names = stage.rng.choice((["--all"], ["conversation_summary"], ["user_conversation_membership"]))
     unruly = stage.unruly()
     if unruly and stage.rng.random() < 0.5:
