@@ -588,7 +588,7 @@ struct pj_sink pj_session_sink(struct pj_session_sink *state)
 static int leave_pipeline(struct pj_session *session, uint64_t deadline, struct pj_error *error)
 {
     for (bool left = false; !left;) {
-        PGresult *result;
+        PGresult *result = NULL;
         int code = next_result(session, deadline, &result, error);
         if (code == PJ_OK && PQstatus(session->conn) == CONNECTION_BAD)
             code = pj_pg_error(error, session->conn, result, session->side);
