@@ -171,13 +171,22 @@ static int of_each(struct pj_app *app, int (*form)(struct pj_app *app, const cha
     return code;
 }
 
+/* What is under way may have no projection yet: a mirror that is being added, a module whose file is broken by now. */
+static int cancel_named(struct pj_app *app, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < app->noperands; i++)
+        code = pj_rebuild_cancel(app, app->operands[i], error);
+    return code;
+}
+
 int pj_rebuild_command(struct pj_app *app, struct pj_error *error)
 {
     const struct pj_verb_options *options = &app->options;
     if (check_usage(app, error) != PJ_OK)
         return error->code;
     if (options->cancel)
-        return of_each(app, pj_rebuild_cancel, error);
+        return options->all ? of_each(app, pj_rebuild_cancel, error) : cancel_named(app, error);
     if (options->drop_kept)
         return of_each(app, pj_rebuild_drop_kept, error);
     return options->fresh || options->rollback ? of_each(app, pj_rebuild_fresh, error) : in_place(app, error);

@@ -140,19 +140,6 @@ static int keep_again(struct pj_session *work, const char *name, const struct pj
                          : code;
 }
 
-/* A backend goes on with the INSERT of a process that was killed. */
-static int end_orphans(struct pj_session *work, const struct pj_build_row *next, struct pj_error *error)
-{
-    const char *oid = next->oid;
-    return pj_build_run(work,
-                        "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_locks l "
-                        "JOIN pg_catalog.pg_stat_activity a USING (pid) WHERE l.locktype = 'relation' "
-                        "AND l.relation = $1::oid AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d "
-                        "WHERE d.datname = pg_catalog.current_database()) AND a.pid <> pg_catalog.pg_backend_pid() "
-                        "AND a.usename = CURRENT_USER AND pg_catalog.starts_with(a.application_name, 'pgprojector')",
-                        1, &oid, error);
-}
-
 static int forget_jobs(struct pj_session *work, const char *name, int64_t but, struct pj_error *error)
 {
     char id[24];
@@ -204,7 +191,7 @@ static int clear(struct pj_session *work, const char *name, int64_t job, bool *t
     *there = false;
     int code = pj_build_read_row(work, name, PJ_NEXT_NAME, &next, error);
     if (code == PJ_OK && next.there)
-        code = end_orphans(work, &next, error);
+        code = pj_table_lock_end_orphans(work, next.schema, next.table, error);
     if (code == PJ_OK)
         code = begin(work, &next, error);
     if (code == PJ_OK)

@@ -62,28 +62,52 @@ static void estimate(struct pj_job *job, uint64_t now_us)
     now->remaining_s = now->total >= 0 && now->rate > 0 ? (double)(now->total - now->done) / now->rate : -1;
 }
 
+#define CANCELLED(request)                                                                                             \
+    "cancelled OR EXISTS (SELECT FROM pgprojector.request r WHERE r.id = " request "::bigint AND r.cancelled)"
+
+static int was_cancelled(const struct pj_job *job, struct pj_error *error)
+{
+    return pj_error_set(error, PJ_ESTOPPED, "%s %s was cancelled", job->now.kind, job->now.name);
+}
+
+int pj_job_check(const struct pj_job *job, struct pj_session *session, struct pj_error *error)
+{
+    char id[24], request[24];
+    snprintf(id, sizeof id, "%lld", job->id);
+    snprintf(request, sizeof request, "%lld", (long long)job->request);
+    const char *params[] = {id, request};
+    PGresult *result;
+    int code = pj_session_query(session, &result,
+                                "SELECT FROM pgprojector.job WHERE id = $1::bigint AND (" CANCELLED("$2") ")", 2,
+                                params, error);
+    bool cancelled = code == PJ_OK && PQntuples(result) > 0;
+    PQclear(result);
+    return cancelled ? was_cancelled(job, error) : code;
+}
+
 static int write_row(struct pj_job *job, bool new_phase, struct pj_error *error)
 {
-    char id[24], done[24], total[24];
+    char id[24], done[24], total[24], request[24];
     snprintf(id, sizeof id, "%lld", job->id);
+    snprintf(request, sizeof request, "%lld", (long long)job->request);
     snprintf(done, sizeof done, "%lld", (long long)job->now.done);
     snprintf(total, sizeof total, "%lld", (long long)job->now.total);
-    const char *params[] = {id, job->now.phase, done, job->now.total < 0 ? NULL : total, new_phase ? "true" : "false"};
+    const char *params[] = {
+        id, job->now.phase, done, job->now.total < 0 ? NULL : total, new_phase ? "true" : "false", request};
     PGresult *result;
     int code = pj_session_query(job->session, &result,
                                 "UPDATE pgprojector.job SET phase = $2, done = $3::bigint, total = $4::bigint, "
                                 "updated_at = pg_catalog.clock_timestamp(), phase_at = CASE WHEN $5::boolean "
                                 "THEN pg_catalog.clock_timestamp() ELSE phase_at END WHERE id = $1::bigint "
-                                "RETURNING cancelled OR EXISTS (SELECT FROM pgprojector.request r WHERE r.name = "
-                                "job.name AND r.kind = job.kind AND r.state = 'running' AND r.cancelled)",
-                                5, params, error);
+                                "RETURNING " CANCELLED("$6"),
+                                6, params, error);
     bool cancelled = code == PJ_OK && PQntuples(result) == 1 && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
     PQclear(result);
     job->written_us = pj_clock_monotonic_us();
     if (job->show)
         job->show(job->context, &job->now);
     if (cancelled)
-        return pj_error_set(error, PJ_ESTOPPED, "%s %s was cancelled", job->now.kind, job->now.name);
+        return was_cancelled(job, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "write pgprojector.job");
 }
 

@@ -17,6 +17,7 @@ struct pj_job {
     void (*show)(void *context, const struct pj_progress *progress); /* may be NULL */
     void *context;
     struct pj_progress now;
+    int64_t request; /* of pgprojector.request: whoever cancels that means the job, too; 0: none */
     long long id;
     uint64_t phase_us, written_us; /* monotonic */
 };
@@ -31,6 +32,9 @@ int pj_job_phase(struct pj_job *job, const char *phase, int64_t total, struct pj
 /* So much of the phase is done. Written and shown a few times a second; then PJ_ESTOPPED where somebody has asked
  * that the job be given up (pj_request_cancel). The same with a new phase. */
 int pj_job_advance(struct pj_job *job, int64_t done, struct pj_error *error);
+
+/* Only the question, from another session: PJ_ESTOPPED. While the job's own is busy. */
+int pj_job_check(const struct pj_job *job, struct pj_session *session, struct pj_error *error);
 
 /* Removes the row. After a failure, too; then on a best-effort basis. */
 void pj_job_end(struct pj_job *job);

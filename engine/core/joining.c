@@ -7,6 +7,7 @@
 #include "core/catalog.h"
 #include "core/keywork.h"
 #include "core/mirror.h"
+#include "core/table_lock.h"
 
 #include <string.h>
 
@@ -45,7 +46,9 @@ static int forget(struct pj_session *work, const char *schema, const char *name,
     pj_quote_identifier(&table, schema);
     pj_buf_puts(&table, ".");
     pj_quote_identifier(&table, name);
-    int code = pj_session_execf(work, error, "SET LOCAL client_min_messages = warning; DROP TABLE IF EXISTS %s",
+    int code = pj_table_lock_end_orphans(work, schema, name, error); /* a copy that was given up */
+    if (code == PJ_OK)
+        code = pj_session_execf(work, error, "SET LOCAL client_min_messages = warning; DROP TABLE IF EXISTS %s",
                                 pj_buf_text(&table));
     if (code != PJ_OK)
         pj_error_wrap(error, "drop the unfinished mirror %s", pj_buf_text(&table));

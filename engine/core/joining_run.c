@@ -19,20 +19,45 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 4000, FEW = 1000, PATIENT_ROUNDS = 5, KEY_COLUMNS = 32, FENCE_ATTEMPTS = 3, PAUSE_MS = 500 };
+enum {
+    CHUNK_ROWS = 4000,
+    FEW = 1000,
+    PATIENT_ROUNDS = 5,
+    KEY_COLUMNS = 32,
+    FENCE_ATTEMPTS = 3,
+    PAUSE_MS = 500,
+    TICK_MS = 300
+};
 
 static const char no_end[] = "9223372036854775807";
 
+/* While the server lets us wait, makes a key or an index, or mends. */
+static int working(void *context, struct pj_error *error)
+{
+    struct pj_job *job = context;
+    return pj_job_advance(job, job->now.done, error);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ copy */
+
+/* The copy's connections hear of a cancellation by a stop of their own. */
+struct copying {
+    struct pj_job *job;
+    struct pj_stop cancelled;
+    struct pj_error why; /* code PJ_OK: it is not */
+};
 
 static void copied(void *context, const char *table, int64_t rows, int64_t rows_expected, int64_t bytes)
 {
-    struct pj_job *job = context;
-    struct pj_error ignored;
+    struct copying *copying = context;
+    struct pj_error error;
     (void)table;
     (void)bytes;
-    job->now.total = rows_expected > rows ? rows_expected : rows;
-    pj_job_advance(job, rows, &ignored);
+    copying->job->now.total = rows_expected > rows ? rows_expected : rows;
+    if (pj_job_advance(copying->job, rows, &error) != PJ_ESTOPPED || copying->why.code != PJ_OK)
+        return;
+    copying->why = error;
+    pj_stop_ask(&copying->cancelled);
 }
 
 /* Opens the session that exports the snapshot, and keeps the tables as they are in it. */
@@ -43,6 +68,8 @@ static int open_guard(const struct pj_joining *joining, const struct pj_table *t
         .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
     PGresult *result = NULL;
     int code = pj_session_open(guard, &options, error);
+    if (code == PJ_OK)
+        pj_session_set_tick(*guard, TICK_MS, working, joining->job);
     if (code == PJ_OK)
         code = pj_session_execf(*guard, error, "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = %d",
                                 joining->slot_wait_ms);
@@ -59,23 +86,39 @@ static int open_guard(const struct pj_joining *joining, const struct pj_table *t
     return code;
 }
 
-static int copy_rows(const struct pj_joining *joining, const struct pj_table *tables, int count, const char *snapshot,
-                     struct pj_error *error)
+static int copy_rows(const struct pj_joining *joining, struct copying *copying, const struct pj_stop *stop,
+                     const struct pj_table *table, const char *snapshot, struct pj_error *error)
 {
     struct pj_session *write;
-    struct pj_session_options options = {
-        .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
+    struct pj_session_options options = {.side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = stop};
     struct pj_copy_options copy = {.write_url = joining->write_url,
                                    .read_url = joining->read_url,
                                    .snapshot = snapshot,
                                    .jobs = joining->jobs,
-                                   .stop = joining->stop,
+                                   .stop = stop,
                                    .progress = copied,
-                                   .context = joining->job};
+                                   .context = copying};
     int code = pj_session_open(&write, &options, error);
     if (code == PJ_OK)
-        code = pj_copy_tables(write, &copy, tables, count, error);
+        code = pj_copy_tables(write, &copy, table, 1, error);
     pj_session_close(write);
+    if (code == PJ_ESTOPPED && copying->why.code != PJ_OK)
+        *error = copying->why;
+    return code;
+}
+
+static int copy_table(const struct pj_joining *joining, const struct pj_table *table, const char *snapshot,
+                      struct pj_error *error)
+{
+    struct copying copying = {.job = joining->job};
+    struct pj_stop either = {.fd = -1};
+    int code = pj_stop_init(&copying.cancelled, error);
+    if (code == PJ_OK)
+        code = pj_stop_either(&either, joining->stop, &copying.cancelled, error);
+    if (code == PJ_OK)
+        code = copy_rows(joining, &copying, &either, table, snapshot, error);
+    pj_stop_close(&either);
+    pj_stop_close(&copying.cancelled);
     return code;
 }
 
@@ -100,7 +143,7 @@ static int copy_tables(const struct pj_joining *joining, const struct pj_table *
         code = open_guard(joining, tables, ntables, &guard, snapshot, error);
     for (int i = 0; code == PJ_OK && i < ntables; i++)
         if (tables[i].joining)
-            code = copy_rows(joining, &tables[i], 1, snapshot, error);
+            code = copy_table(joining, &tables[i], snapshot, error);
     pj_session_close(guard);
     if (code == PJ_OK)
         code = pj_job_phase(joining->job, "indexing", -1, error);
@@ -237,6 +280,8 @@ static int round_of_all(const struct pj_joining *joining, const struct pj_table 
     struct pj_session_options options = {
         .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
     int code = pj_session_open(&write, &options, error);
+    if (code == PJ_OK)
+        pj_session_set_tick(write, TICK_MS, working, joining->job);
     for (int i = 0; code == PJ_OK && i < ntables; i++)
         if (tables[i].joining)
             code = round_of(joining, write, &tables[i], error);
@@ -333,10 +378,12 @@ int pj_joining_run(const struct pj_joining *joining, const struct pj_table *tabl
     if (first == ntables)
         return PJ_OK;
     int code = pj_job_begin(joining->job, "mirror", tables[first].name, error);
+    pj_session_set_tick(joining->work, TICK_MS, working, joining->job);
     if (code == PJ_OK)
         code = copy_tables(joining, tables, ntables, error);
     if (code == PJ_OK)
         code = catch_up(joining, tables, ntables, error);
+    pj_session_set_tick(joining->work, 0, NULL, NULL);
     pj_job_end(joining->job);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "add mirror %s", tables[first].mirror_sql);
 }

@@ -19,6 +19,7 @@ enum {
     FIRST_CHUNK = 16,
     LARGEST_CHUNK = 20000,
     PAGE = 20000,
+    TICK_MS = 300,
     ATTEMPTS = 6,
     KEY_COLUMNS = 32,
     PARK_AT_MOST = 1000
@@ -240,6 +241,13 @@ static int count_cursor(struct pj_session *session, const char *cursor, int64_t 
     return code == PJ_OK ? pj_session_execf(session, error, "MOVE ABSOLUTE 0 IN %s", cursor) : code;
 }
 
+/* While the server looks for the rows. */
+static int looking(void *context, struct pj_error *error)
+{
+    struct pj_mend *mend = context;
+    return pj_job_check(&mend->job, mend->work, error);
+}
+
 int pj_mend_open_cursor(struct pj_mend *mend, const char *cursor, const char *query, int64_t *count,
                         struct pj_error *error)
 {
@@ -249,10 +257,12 @@ int pj_mend_open_cursor(struct pj_mend *mend, const char *cursor, const char *qu
                                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '128MB'; "
                                "SET LOCAL jit = off",
                                error);
+    pj_session_set_tick(look, TICK_MS, looking, mend);
     if (code == PJ_OK)
         code = pj_session_execf(look, error, "DECLARE %s SCROLL CURSOR WITH HOLD FOR %s", cursor, query);
     if (code == PJ_OK)
         code = pj_session_exec(look, "COMMIT", error);
+    pj_session_set_tick(look, 0, NULL, NULL);
     if (code == PJ_OK)
         return count_cursor(look, cursor, count, error);
     if (PQtransactionStatus(pj_session_conn(look)) == PQTRANS_INERROR)

@@ -41,6 +41,17 @@ static int bad_sql(struct pj_error *error, const char *what)
     return pj_error_wrap(error, "%s", what);
 }
 
+/* One that was given up is maintained, and of no use. Whoever has the table open keeps us from dropping it: then it
+ * goes with pj_projection_drop_unfinished_indexes, or is made again. */
+static void drop_unfinished(struct pj_session *read, const char *qualified)
+{
+    struct pj_error ignored;
+    pj_session_set_tick(read, 0, NULL, NULL); /* that has had its say */
+    if (pj_session_exec(read, "SET lock_timeout = '2s'", &ignored) == PJ_OK)
+        pj_session_execf(read, &ignored, "DROP INDEX CONCURRENTLY IF EXISTS %s", qualified);
+    pj_session_exec(read, "RESET lock_timeout", &ignored);
+}
+
 /* *state: "" where there is none of that name, else "valid" or "invalid". */
 static int look(struct pj_session *read, const char *qualified, char state[8], struct pj_error *error)
 {
@@ -72,8 +83,11 @@ static int create_index(struct pj_session *read, const struct pj_table *table, c
         code = pj_session_execf(read, error, "DROP INDEX CONCURRENTLY %s", pj_buf_text(&qualified));
         state[0] = '\0';
     }
-    if (code == PJ_OK && !*state)
+    if (code == PJ_OK && !*state) {
         code = pj_session_exec(read, pj_buf_text(&sql), error);
+        if (code != PJ_OK && concurrently)
+            drop_unfinished(read, pj_buf_text(&qualified));
+    }
     pj_buf_free(&qualified);
     pj_buf_free(&sql);
     return code == PJ_OK ? PJ_OK : bad_sql(error, text);
@@ -106,6 +120,24 @@ int pj_projection_add_mirror_indexes(struct pj_session *read, const struct pj_pr
                                      struct pj_error *error)
 {
     return create_indexes(read, projection, true, error);
+}
+
+int pj_projection_drop_unfinished_indexes(struct pj_session *read, struct pj_error *error)
+{
+    PGresult *names;
+    int code = pj_session_query(
+        read, &names,
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_index i "
+        "JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_class t ON t.oid = i.indrelid "
+        "JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace "
+        "JOIN pgprojector.mirror m ON m.schema_name = n.nspname AND m.table_name = t.relname "
+        "WHERE NOT i.indisvalid AND c.relname ~ '_[0-9a-f]{8}$' AND NOT EXISTS "
+        "(SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)",
+        0, NULL, error);
+    for (int row = 0; code == PJ_OK && row < PQntuples(names); row++)
+        drop_unfinished(read, PQgetvalue(names, row, 0));
+    PQclear(names);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "unfinished indexes");
 }
 
 int pj_projection_mirror_index(const struct pj_projection *projection, int index, char **sql,

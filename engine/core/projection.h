@@ -150,4 +150,8 @@ int pj_projection_create_mirror_indexes(struct pj_session *read, const struct pj
 int pj_projection_add_mirror_indexes(struct pj_session *read, const struct pj_projection *projection,
                                      struct pj_error *error);
 
+/* Drops those that such a call has left unfinished (it was given up, or its process ended), as far as nobody has their
+ * table open. Not while one is under way. */
+int pj_projection_drop_unfinished_indexes(struct pj_session *read, struct pj_error *error);
+
 #endif

@@ -244,7 +244,6 @@ static int serve_build(struct pj_registering *r, const struct pj_request *reques
     return code;
 }
 
-/* A removal has no way back once it is begun, and is soon over. */
 static int serve(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
 {
     if (request->kind == PJ_REQUEST_REMOVE)
@@ -328,6 +327,15 @@ static int survey_module(struct pj_registering *r, struct pj_deployment *found, 
     return code;
 }
 
+/* A fault of one of those that are looked at, or somebody has had it given up. Else it is a database, or the daemon's
+ * end. */
+static bool goes_on_after(const struct pj_registering *r, const struct pj_error *error)
+{
+    if (error->code == PJ_ESTOPPED)
+        return !pj_stop_asked(r->stop);
+    return !error->retryable && error->code != PJ_EUNREACHABLE;
+}
+
 /* What the configuration names by itself, [mirrors] tables. */
 static int survey_tables(struct pj_registering *r, const struct pj_deployment *found, struct pj_error *error)
 {
@@ -335,7 +343,7 @@ static int survey_tables(struct pj_registering *r, const struct pj_deployment *f
     struct pj_outfit *outfit = pj_outfit_make_wanting(r, found->wanted, found->nwanted, error);
     int code = outfit ? pj_registering_mirrors(r, &outfit->setup, "[mirrors] tables", &added, error) : error->code;
     pj_outfit_free(outfit);
-    if (code == PJ_OK || error->retryable || code == PJ_ESTOPPED || code == PJ_EUNREACHABLE)
+    if (code == PJ_OK || !goes_on_after(r, error))
         return code;
     pj_log_error(r->log, PJ_LOG_WARNING, error);
     pj_error_clear(error);
@@ -381,6 +389,8 @@ static int clear_leftovers(struct pj_registering *r, struct pj_error *error)
         code = pj_build_drop_replaced(r->work, NULL, error);
     if (code == PJ_OK)
         code = pj_registering_drop_discarded(r, error);
+    if (code == PJ_OK)
+        code = pj_projection_drop_unfinished_indexes(r->work, error);
     int removed;
     return code == PJ_OK ? pj_joining_clean(r->work, &removed, error) : code;
 }
@@ -388,7 +398,7 @@ static int clear_leftovers(struct pj_registering *r, struct pj_error *error)
 /* A module's own fault concerns nobody else; a database that is gone does. */
 static int go_on_after(struct pj_registering *r, const char *name, struct pj_error *error)
 {
-    if (error->retryable || error->code == PJ_ESTOPPED || error->code == PJ_EUNREACHABLE)
+    if (!goes_on_after(r, error))
         return error->code;
     bool serves = pj_deployment_find(&pj_outfit_in_use(r)->deployment, name, false);
     pj_log(r->log, PJ_LOG_WARNING, "module %s: %s", name,
@@ -412,7 +422,7 @@ int pj_registering_catch_up(struct pj_registering *r, struct pj_error *error)
                                 0, NULL, error);
     for (int i = 0; code == PJ_OK && i < PQntuples(names); i++) {
         code = wake_up(r, PQgetvalue(names, i, 0), error);
-        if (code == PJ_OK || error->retryable || code == PJ_ESTOPPED || code == PJ_EUNREACHABLE)
+        if (code == PJ_OK || !goes_on_after(r, error))
             continue;
         pj_log_error(r->log, PJ_LOG_WARNING, error);
         pj_error_clear(error);

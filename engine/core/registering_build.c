@@ -17,6 +17,8 @@
 
 #include <stdio.h>
 
+enum { TICK_MS = 300 };
+
 struct stage {
     struct pj_registering *r;
     const struct pj_deployed_module *module;
@@ -48,6 +50,22 @@ static void set_up(struct stage *stage, const struct pj_request *request)
                                      .log = stage->r->log};
 }
 
+static int indexing(void *context, struct pj_error *error)
+{
+    struct pj_registering *r = context;
+    return pj_registering_check_cancelled(r, r->work, error);
+}
+
+/* Before anything is noted, for it may take long. */
+static int index_mirrors(struct stage *stage, struct pj_error *error)
+{
+    struct pj_registering *r = stage->r;
+    pj_session_set_tick(r->look, TICK_MS, indexing, r);
+    int code = pj_projection_add_mirror_indexes(r->look, stage->build.next, error);
+    pj_session_set_tick(r->look, 0, NULL, NULL);
+    return code;
+}
+
 /* Once every batch notes what it touches. */
 static int begin(struct stage *stage, const struct pj_request *request, struct pj_error *error)
 {
@@ -56,7 +74,7 @@ static int begin(struct stage *stage, const struct pj_request *request, struct p
     if (!stage->beside)
         return error->code;
     set_up(stage, request);
-    int code = pj_projection_add_mirror_indexes(r->look, stage->build.next, error);
+    int code = index_mirrors(stage, error);
     if (code == PJ_OK)
         code = pj_build_prepare(&stage->build, error);
     if (code == PJ_OK)

@@ -30,6 +30,9 @@ int pj_outfit_hand_over(struct pj_registering *r, struct pj_outfit *outfit, stru
 void pj_outfit_offer(struct pj_registering *r, struct pj_outfit *outfit);
 int pj_outfit_await(struct pj_registering *r, const struct pj_outfit *outfit, struct pj_error *error);
 
+/* PJ_ESTOPPED where the request that is under way was cancelled; asked on a session that is at rest. */
+int pj_registering_check_cancelled(struct pj_registering *r, struct pj_session *session, struct pj_error *error);
+
 /* A mend on the sessions. */
 struct pj_mend pj_registering_mend(struct pj_registering *r, const struct pj_projection *projection,
                                    const struct pj_request *request);

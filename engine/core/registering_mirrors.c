@@ -19,6 +19,7 @@ struct addition {
     struct pj_mend mend;
     struct pj_joining joining;
     char waiting[PJ_JOINING_WAITING];
+    bool joined; /* the mirrors are exact: there is nothing to undo any more */
 };
 
 /* ---------------------------------------------------------------------------------------------------------- outfits */
@@ -75,6 +76,16 @@ static int open_outfits(struct addition *addition, const struct pj_setup *setup,
 
 /* ------------------------------------------------------------------------------------------------------------ steps */
 
+/* Mirrors that are exact must be kept up: the request may be cancelled again when that is so. */
+static int put_on_exact(struct addition *addition, struct pj_error *error)
+{
+    int64_t request = addition->r->request;
+    addition->r->request = 0;
+    int code = hand_over(addition, &addition->exact, error);
+    addition->r->request = request;
+    return code;
+}
+
 static int add(struct addition *addition, struct pj_error *error)
 {
     /* the handover's, once given; it stays until another is in use */
@@ -84,9 +95,11 @@ static int add(struct addition *addition, struct pj_error *error)
         code = hand_over(addition, &addition->noting, error);
     if (code == PJ_OK)
         code = pj_joining_run(&addition->joining, setup->tables, setup->ntables, error);
-    if (code == PJ_OK)
-        code = pj_outfit_check(addition->r, addition->exact, NULL, error);
-    return code == PJ_OK ? hand_over(addition, &addition->exact, error) : code;
+    if (code != PJ_OK)
+        return code;
+    addition->joined = true;
+    code = pj_outfit_check(addition->r, addition->exact, NULL, error);
+    return code == PJ_OK ? put_on_exact(addition, error) : code;
 }
 
 /* In new sessions, for those that it had may have been lost with what failed. */
@@ -107,7 +120,7 @@ static int undo(struct addition *addition, struct pj_error *error)
 static void fall_back(struct addition *addition, const struct pj_error *cause)
 {
     struct pj_error error;
-    if (pj_stop_asked(addition->r->stop)) /* the daemon ends */
+    if (addition->joined || pj_stop_asked(addition->r->stop)) /* the daemon goes on with them by itself; or ends */
         return;
     if (undo(addition, &error) != PJ_OK) {
         pj_error_wrap(&error, "after \"%.200s\"", cause->message);

@@ -94,13 +94,12 @@ int pj_outfit_await(struct pj_registering *r, const struct pj_outfit *outfit, st
     if (!r->handover)
         return PJ_OK;
     do {
-        bool cancelled = false;
+        struct pj_error asked;
         code = pj_handover_wait_streaming(r->handover, outfit, AWAIT_MS, r->stop, error);
-        struct pj_error ignored;
-        if (code == PJ_EUNREACHABLE && r->request)
-            pj_request_cancelled(r->look, r->request, &cancelled, &ignored);
-        if (cancelled)
-            code = pj_error_set(error, PJ_ESTOPPED, "cancelled");
+        if (code == PJ_EUNREACHABLE && pj_registering_check_cancelled(r, r->look, &asked) == PJ_ESTOPPED) {
+            *error = asked;
+            code = asked.code;
+        }
     } while (code == PJ_EUNREACHABLE);
     return code;
 }
@@ -111,12 +110,19 @@ int pj_outfit_hand_over(struct pj_registering *r, struct pj_outfit *outfit, stru
     return pj_outfit_await(r, outfit, error);
 }
 
+int pj_registering_check_cancelled(struct pj_registering *r, struct pj_session *session, struct pj_error *error)
+{
+    bool cancelled = false;
+    int code = r->request ? pj_request_cancelled(session, r->request, &cancelled, error) : PJ_OK;
+    return cancelled ? pj_error_set(error, PJ_ESTOPPED, "cancelled") : code;
+}
+
 struct pj_mend pj_registering_mend(struct pj_registering *r, const struct pj_projection *projection,
                                    const struct pj_request *request)
 {
     return (struct pj_mend){
         .work = r->work,
-        .job = {.session = r->look, .show = r->show, .context = r->context},
+        .job = {.session = r->look, .show = r->show, .context = r->context, .request = r->request},
         .projection = projection,
         .stop = r->stop,
         .options = {.chunk = request ? request->chunk : 0, .max_rate = request ? request->max_rate : 0},

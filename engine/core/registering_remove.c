@@ -2,7 +2,8 @@
  * A module removed. Its row stays, `retired`, so that its file in the directory does not bring it back: only `module
  * add` does. In one transaction the row is retired and the mirrors that nobody else asks for are forgotten; the
  * pipeline goes on without them; what is to be dropped is dropped then, when nobody writes it any more. Interrupted, it
- * goes on where it was when it is begun again.
+ * goes on where it was when it is begun again. Cancelled before the module is retired, nothing has changed; after that
+ * it is not dropped any more.
  */
 #include "core/build.h"
 #include "core/registering_internal.h"
@@ -10,8 +11,11 @@
 #include "base/mem.h"
 #include "core/keywork.h"
 #include "core/standing.h"
+#include "core/table_lock.h"
 
 #include <string.h>
+
+enum { PATIENCE_MS = 2000 }; /* where nobody follows, and could cancel it */
 
 static int run(struct pj_session *session, const char *sql, int count, const char *const *params,
                struct pj_error *error)
@@ -184,15 +188,34 @@ static int go_on_without(struct pj_registering *r, const char *name, const struc
 
 /* -------------------------------------------------------------------------------------------------------- dropping */
 
+static int waiting(void *context, struct pj_error *error)
+{
+    struct pj_registering *r = context;
+    return pj_registering_check_cancelled(r, r->work, error);
+}
+
+/* As long as it takes for whoever reads it to leave, but it may be cancelled; nobody waits behind us. */
 static int drop_table(struct pj_registering *r, const char *schema, const char *table, struct pj_error *error)
 {
-    struct pj_buf sql = {0};
-    pj_buf_puts(&sql, "DROP TABLE IF EXISTS ");
-    pj_quote_identifier(&sql, schema);
-    pj_buf_puts(&sql, ".");
-    pj_quote_identifier(&sql, table);
-    int code = pj_session_exec(r->work, pj_buf_text(&sql), error);
-    pj_buf_free(&sql);
+    const struct pj_patience patience = {
+        .milliseconds = r->request ? 0 : PATIENCE_MS, .between = waiting, .context = r};
+    int code = pj_table_lock_begin(r->work, schema, table, &patience, error);
+    if (code == PJ_OK) {
+        struct pj_buf sql = {0};
+        pj_buf_puts(&sql, "DROP TABLE IF EXISTS ");
+        pj_quote_identifier(&sql, schema);
+        pj_buf_puts(&sql, ".");
+        pj_quote_identifier(&sql, table);
+        code = pj_session_exec(r->work, pj_buf_text(&sql), error);
+        pj_buf_free(&sql);
+    }
+    if (code == PJ_OK)
+        code = pj_keywork_commit(r->work, error);
+    if (code != PJ_OK)
+        pj_keywork_rollback(r->work);
+    if (code == PJ_ESTOPPED && !pj_stop_asked(r->stop))
+        return pj_error_set(error, code, "it is removed, but its table %s.%s stays: somebody had it open", schema,
+                            table);
     if (code == PJ_OK || strcmp(error->sqlstate, "2BP01") != 0)
         return code;
     error->code = PJ_ECONFIG;
@@ -289,7 +312,7 @@ int pj_registering_remove(struct pj_registering *r, const struct pj_request *req
     const char *name = request->name;
     struct pj_deployment configuration = {0}, unwanted = {0};
     bool there;
-    int code = check(r, name, error);
+    int code = request->cancelled ? pj_error_set(error, PJ_ESTOPPED, "cancelled") : check(r, name, error);
     if (code == PJ_OK)
         code = r->deploy(r->context, &configuration, error);
     if (code == PJ_OK)

@@ -162,7 +162,8 @@ static int outcome(const PGresult *result, bool *ended, struct pj_error *error)
     if (!*ended || strcmp(state, "done") == 0)
         return PJ_OK;
     if (strcmp(state, "cancelled") == 0)
-        return pj_error_set(error, PJ_ESTOPPED, "the request was cancelled");
+        return pj_error_set(error, PJ_ESTOPPED, "the request was cancelled%s%s", *PQgetvalue(result, 0, 2) ? ": " : "",
+                            PQgetvalue(result, 0, 2));
     pj_error_set(error, code_of(PQgetvalue(result, 0, 1)), "%s", PQgetvalue(result, 0, 2));
     return *PQgetvalue(result, 0, 3) ? pj_error_hint(error, "%s", PQgetvalue(result, 0, 3)) : error->code;
 }

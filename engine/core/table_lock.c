@@ -31,6 +31,24 @@ static char *qualified(const char *schema, const char *table)
     return pj_buf_take(&name);
 }
 
+int pj_table_lock_end_orphans(struct pj_session *session, const char *schema, const char *table, struct pj_error *error)
+{
+    char *name = qualified(schema, table);
+    const char *params[] = {name};
+    PGresult *result;
+    int code = pj_session_query(
+        session, &result,
+        "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_locks l "
+        "JOIN pg_catalog.pg_stat_activity a USING (pid) WHERE l.locktype = 'relation' "
+        "AND l.relation = pg_catalog.to_regclass($1)::oid AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d "
+        "WHERE d.datname = pg_catalog.current_database()) AND a.pid <> pg_catalog.pg_backend_pid() "
+        "AND a.usename = CURRENT_USER AND pg_catalog.starts_with(a.application_name, 'pgprojector')",
+        1, params, error);
+    PQclear(result);
+    pj_free(name);
+    return code;
+}
+
 /* "{}" where it is not there: an array of oids, for sql/build_blockers.sql. */
 static int find_table(struct pj_session *session, const char *name, char oids[16], struct pj_error *error)
 {

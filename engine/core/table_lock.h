@@ -12,6 +12,11 @@
  * deadlock_timeout: of two that wait for each other it is we who give way. */
 int pj_table_lock_shortly(struct pj_session *session, struct pj_error *error);
 
+/* Ends our own sessions that have a lock on it: a server goes on for a while with what a process that is gone, or has
+ * given up, had asked of it. Nothing of ours may be rightly at work on the table. */
+int pj_table_lock_end_orphans(struct pj_session *session, const char *schema, const char *table,
+                              struct pj_error *error);
+
 struct pj_patience {
     int milliseconds;                                      /* 0: as long as it takes */
     int (*between)(void *context, struct pj_error *error); /* called between attempts; its error ends it; NULL: none */

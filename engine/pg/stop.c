@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -38,6 +39,24 @@ static bool stop_within(const struct pj_stop *stop, int milliseconds)
 bool pj_stop_asked(const struct pj_stop *stop)
 {
     return stop && stop_within(stop, 0);
+}
+
+static bool watch(int epoll, const struct pj_stop *stop)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    return !stop || stop->fd < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, stop->fd, &event) == 0;
+}
+
+/* An epoll descriptor is readable itself while one of those that it watches is. */
+int pj_stop_either(struct pj_stop *either, const struct pj_stop *one, const struct pj_stop *other,
+                   struct pj_error *error)
+{
+    either->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (either->fd >= 0 && watch(either->fd, one) && watch(either->fd, other))
+        return PJ_OK;
+    pj_error_set(error, PJ_EFAIL, "epoll: %s", strerror(errno));
+    pj_stop_close(either);
+    return error->code;
 }
 
 static int stopped(struct pj_error *error)
