@@ -115,9 +115,10 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
     static const char requests[] =
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('kind', kind, 'module', name, 'state', "
         "state, "
-        "'message', nullif(message, ''), 'requestedAt', pg_catalog.to_char(requested_at, "
+        "'message', nullif(message, ''), 'hint', nullif(hint, ''), 'requestedAt', pg_catalog.to_char(requested_at, "
+        "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), 'endedAt', pg_catalog.to_char(ended_at, "
         "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) ORDER BY id), '[]') FROM pgprojector.request r "
-        "WHERE ended_at IS NULL OR state = 'failed' AND ended_at > pg_catalog.now() - interval '1 hour' "
+        "WHERE ended_at IS NULL OR state = 'failed' AND ended_at > pg_catalog.now() - interval '1 day' "
         "AND NOT EXISTS (SELECT FROM pgprojector.request later WHERE later.name = r.name AND later.id > r.id)";
     static const char mirrors[] =
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', schema_name, 'table', table_name, "

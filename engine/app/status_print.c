@@ -117,7 +117,11 @@ static void print_job(const json_t *item)
 static void print_request(const json_t *item)
 {
     printf("%-12s %s %s: %s", "request", text_of(item, "kind"), text_of(item, "module"), text_of(item, "state"));
+    if (*text_of(item, "endedAt"))
+        printf(" at %s", text_of(item, "endedAt"));
     printf(*text_of(item, "message") ? ": %s\n" : "%s\n", text_of(item, "message"));
+    if (*text_of(item, "hint"))
+        printf("%-12s   hint: %s\n", "", text_of(item, "hint"));
 }
 
 static void print_lists(const struct pj_status *status)

@@ -72,6 +72,10 @@ static int open_lane(struct lane *lane, const struct pj_copy_options *options, s
         code = pj_session_open(&lane->to, &read, error);
     if (code == PJ_OK)
         code = pj_session_exec(lane->to, settings_sql, error);
+    if (code == PJ_OK) {
+        pj_session_set_tick(lane->from, ROUND_MS, options->waiting, options->context);
+        pj_session_set_tick(lane->to, ROUND_MS, options->waiting, options->context);
+    }
     return code == PJ_OK ? pj_session_exec(lane->to, read_settings_sql, error) : code;
 }
 

@@ -12,7 +12,10 @@ struct pj_copy_options {
     const struct pj_stop *stop;
     /* called after each round of the pump, which may be often; `table` is one being copied */
     void (*progress)(void *context, const char *table, int64_t rows, int64_t rows_expected, int64_t bytes);
-    void *context;
+    /* called a few times a second while a server lets a connection wait (for a lock, say); its error ends the copy.
+     * NULL: none */
+    int (*waiting)(void *context, struct pj_error *error);
+    void *context; /* of both */
 };
 
 /* Can values of the column go from one database to another in binary format? No types' oids may be in them. */

@@ -26,7 +26,8 @@ enum {
     KEY_COLUMNS = 32,
     FENCE_ATTEMPTS = 3,
     PAUSE_MS = 500,
-    TICK_MS = 300
+    TICK_MS = 300,
+    WAITS = 10
 };
 
 static const char no_end[] = "9223372036854775807";
@@ -45,7 +46,21 @@ struct copying {
     struct pj_job *job;
     struct pj_stop cancelled;
     struct pj_error why; /* code PJ_OK: it is not */
+    int waits;           /* how often a server was waited for since rows came last */
 };
+
+/* Whoever asked for a lock on the source (TRUNCATE, ALTER TABLE) after the guard had its own, and before the copy begins,
+ * waits for the guard, and the copy for him: begun anew, we let him go first. */
+static int copy_waits(void *context, struct pj_error *error)
+{
+    struct copying *copying = context;
+    int code = pj_job_advance(copying->job, copying->job->now.done, error);
+    if (code != PJ_OK || ++copying->waits < WAITS)
+        return code;
+    pj_error_set(error, PJ_EFAIL, "the copy is kept waiting, by somebody who is to alter or empty the table");
+    error->retryable = true;
+    return error->code;
+}
 
 static void copied(void *context, const char *table, int64_t rows, int64_t rows_expected, int64_t bytes)
 {
@@ -53,6 +68,7 @@ static void copied(void *context, const char *table, int64_t rows, int64_t rows_
     struct pj_error error;
     (void)table;
     (void)bytes;
+    copying->waits = 0;
     copying->job->now.total = rows_expected > rows ? rows_expected : rows;
     if (pj_job_advance(copying->job, rows, &error) != PJ_ESTOPPED || copying->why.code != PJ_OK)
         return;
@@ -97,6 +113,7 @@ static int copy_rows(const struct pj_joining *joining, struct copying *copying, 
                                    .jobs = joining->jobs,
                                    .stop = stop,
                                    .progress = copied,
+                                   .waiting = copy_waits,
                                    .context = copying};
     int code = pj_session_open(&write, &options, error);
     if (code == PJ_OK)

@@ -408,6 +408,37 @@ static int go_on_after(struct pj_registering *r, const char *name, struct pj_err
     return PJ_OK;
 }
 
+int pj_registering_stands_still(struct pj_registering *r, bool *yes, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query_row(r->look, &result,
+                                    "SELECT EXISTS (SELECT FROM pgprojector.projection WHERE state = 'paused' "
+                                    "AND pg_catalog.starts_with(reason, '" PJ_STANDS_STILL "'))",
+                                    0, NULL, error);
+    *yes = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    return code;
+}
+
+int pj_registering_say_why(struct pj_registering *r, const char *name, const struct pj_error *fault,
+                           struct pj_error *error)
+{
+    char *reason = pj_sprintf(PJ_STANDS_STILL "the module that made its table is not there, and the one that is cannot "
+                                              "take its place: %s%s%s",
+                              fault->message, *fault->hint ? "; " : "", fault->hint);
+    const char *params[] = {name, reason};
+    PGresult *result;
+    int code = pj_session_query(r->look, &result,
+                                "UPDATE pgprojector.projection SET reason = $2 WHERE name = $1 AND state = 'paused' "
+                                "AND pg_catalog.starts_with(reason, '" PJ_STANDS_STILL "')",
+                                2, params, error);
+    if (code == PJ_OK && strcmp(PQcmdTuples(result), "1") == 0)
+        pj_log(r->log, PJ_LOG_ERROR, "projection %s %s", name, reason);
+    PQclear(result);
+    pj_free(reason);
+    return code;
+}
+
 /* Those that cannot be resumed stay as they are, with their reason. */
 int pj_registering_catch_up(struct pj_registering *r, struct pj_error *error)
 {

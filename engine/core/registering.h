@@ -37,6 +37,14 @@ int pj_registering_serve(struct pj_registering *r, const struct pj_request *requ
  * what interrupted builds have left. One module's fault is logged and does not concern the others. */
 int pj_registering_survey(struct pj_registering *r, struct pj_error *error);
 
+/* Whether a projection stands still because its module does not serve. */
+int pj_registering_stands_still(struct pj_registering *r, bool *yes, struct pj_error *error);
+
+/* Where the projection stands still: that building its table by the module that is there has failed, and the remedy,
+ * becomes its reason. */
+int pj_registering_say_why(struct pj_registering *r, const char *name, const struct pj_error *fault,
+                           struct pj_error *error);
+
 /* Resumes what is paused because a table that it reads was replaced, or stood still and has its module again.
  * Interrupted, it is to be called again. What is in use has been checked against the read side. */
 int pj_registering_catch_up(struct pj_registering *r, struct pj_error *error);

@@ -55,6 +55,16 @@ static void wait_for_work(struct pj_registrar *registrar)
 
 /* ------------------------------------------------------------------------------------------------------- requests */
 
+/* What did not fit the table that was replaced may fit the new one. */
+static int look_again(struct pj_registrar *registrar, struct pj_error *error)
+{
+    bool still = false;
+    int code = pj_registering_stands_still(&registrar->work, &still, error);
+    if (code == PJ_OK && still)
+        pj_registrar_wake(registrar, true);
+    return code;
+}
+
 static int serve(struct pj_registrar *registrar, const struct pj_request *request, struct pj_error *error)
 {
     struct pj_error outcome;
@@ -76,6 +86,10 @@ static int serve(struct pj_registrar *registrar, const struct pj_request *reques
         pj_log_error(registrar->work.log, PJ_LOG_ERROR, &outcome);
     }
     int code = pj_registering_open(&registrar->work, error); /* they may have been closed */
+    if (code == PJ_OK && outcome.code == PJ_OK && request->kind != PJ_REQUEST_RELOAD)
+        code = look_again(registrar, error);
+    else if (code == PJ_OK && outcome.code != PJ_OK && outcome.code != PJ_ESTOPPED && request->kind == PJ_REQUEST_BUILD)
+        code = pj_registering_say_why(&registrar->work, request->name, &outcome, error);
     return code == PJ_OK ? pj_request_end(registrar->work.look, request->id, &outcome, error) : code;
 }
 

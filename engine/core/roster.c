@@ -182,9 +182,33 @@ static void leave_out(struct pj_deployment *deployment, int index, const struct 
     pj_deployment_leave_out(deployment, index, why);
 }
 
+/* It is judged anew then; false: there is no other to try. */
+static bool try_former(struct pj_deployed_module *module, struct pj_former_images *former)
+{
+    const char *slash = strrchr(module->path, '/');
+    struct pj_module_image *image = former ? pj_former_images_take(former, slash ? slash + 1 : module->path) : NULL;
+    if (!image)
+        return false;
+    pj_module_image_release(module->image);
+    module->image = image;
+    return true;
+}
+
+/* One bad module is nobody else's matter: where it has a table, that stands still, and says why. */
+static void leave_out_broken(struct pj_deployment *deployment, int index, const struct pj_log *log, bool known,
+                             const struct pj_error *fault)
+{
+    char *why = known ? pj_sprintf("does not load: %s", fault->message)
+                      : pj_strdup("does not load, and is left out: it was never registered");
+    if (log)
+        pj_log_error(log, known ? PJ_LOG_ERROR : PJ_LOG_WARNING, fault);
+    leave_out(deployment, index, log, known ? PJ_LOG_ERROR : PJ_LOG_WARNING, why);
+    pj_free(why);
+}
+
 /* Reads a module into memory. *stays false: it was left out. */
-static int take_module(struct pj_deployment *deployment, int index, struct pj_session *read, const struct pj_log *log,
-                       bool *stays, struct pj_error *error)
+static int take_module(struct pj_deployment *deployment, int index, struct pj_former_images *former,
+                       struct pj_session *read, const struct pj_log *log, bool *stays, struct pj_error *error)
 {
     struct pj_deployed_module *module = &deployment->modules[index];
     struct pj_module_name name = pj_deployed_name(module);
@@ -199,12 +223,10 @@ static int take_module(struct pj_deployment *deployment, int index, struct pj_se
         return PJ_OK;
     }
     if (pj_module_load(&loaded, module->path, error) != PJ_OK) {
-        if (known)
-            return error->code;
-        if (log)
-            pj_log_error(log, PJ_LOG_WARNING, error);
+        *stays = known && try_former(module, former);
+        if (!*stays)
+            leave_out_broken(deployment, index, log, known, error);
         pj_error_clear(error);
-        leave_out(deployment, index, log, PJ_LOG_WARNING, "does not load, and is left out: it was never registered");
         return PJ_OK;
     }
     if (!module->image)
@@ -216,13 +238,13 @@ static int take_module(struct pj_deployment *deployment, int index, struct pj_se
     return PJ_OK;
 }
 
-static int take_modules(struct pj_deployment *deployment, struct pj_session *read, const struct pj_log *log,
-                        struct pj_error *error)
+static int take_modules(struct pj_deployment *deployment, struct pj_former_images *former, struct pj_session *read,
+                        const struct pj_log *log, struct pj_error *error)
 {
     int code = PJ_OK;
     for (int i = 0; code == PJ_OK && i < deployment->nmodules;) {
         bool stays;
-        code = take_module(deployment, i, read, log, &stays, error);
+        code = take_module(deployment, i, former, read, log, &stays, error);
         i += stays;
     }
     return code;
@@ -332,16 +354,23 @@ static int judge(const struct pj_projection *projection, struct pj_session *read
     return code;
 }
 
-/* It is judged anew then; false: there is no other to try. */
-static bool try_former(struct pj_deployed_module *module, struct pj_former_images *former)
+/* With those that can be bound: one that does not fit the table of another (whose module is of a new version, say) is
+ * left out, and what reads its own with it. */
+static int open_fitting(struct pj_setup *setup, struct pj_deployment *deployment, struct pj_session *write,
+                        struct pj_session *read, const struct pj_log *log, struct pj_error *error)
 {
-    const char *slash = strrchr(module->path, '/');
-    struct pj_module_image *image = former ? pj_former_images_take(former, slash ? slash + 1 : module->path) : NULL;
-    if (!image)
-        return false;
-    pj_module_image_release(module->image);
-    module->image = image;
-    return true;
+    int code = pj_setup_open(setup, deployment, write, read, error);
+    while (code == PJ_ECONFIG && setup->misfit >= 0) {
+        char *why = pj_sprintf("does not fit the table that it reads: %s", error->message);
+        if (log)
+            pj_log_error(log, PJ_LOG_ERROR, error);
+        leave_out(deployment, setup->misfit, log, PJ_LOG_ERROR, why);
+        pj_free(why);
+        code = leave_out_orphans(deployment, read, log, error);
+        if (code == PJ_OK)
+            code = pj_setup_open(setup, deployment, write, read, error);
+    }
+    return code;
 }
 
 /* *left: how many had to be left out, or are to be judged anew. */
@@ -396,17 +425,18 @@ int pj_roster_open_again(struct pj_setup *setup, struct pj_deployment *deploymen
         if (code == PJ_OK)
             code = pj_roster_want_mirrors(deployment, write, read, log, error);
         if (code == PJ_OK)
-            code = take_modules(deployment, read, log, error);
+            code = take_modules(deployment, former, read, log, error);
         if (code == PJ_OK)
             code = leave_out_orphans(deployment, read, log, error);
     }
     if (code == PJ_OK)
-        code = pj_setup_open(setup, deployment, write, read, error);
+        code = complete ? open_fitting(setup, deployment, write, read, log, error)
+                        : pj_setup_open(setup, deployment, write, read, error);
     if (code == PJ_OK && complete)
         code = leave_out_unfit(deployment, setup, former, read, log, &left, error);
     while (code == PJ_OK && left) {
         pj_setup_close(setup);
-        code = pj_setup_open(setup, deployment, write, read, error);
+        code = open_fitting(setup, deployment, write, read, log, error);
         if (code == PJ_OK)
             code = leave_out_unfit(deployment, setup, former, read, log, &left, error);
     }

@@ -70,8 +70,9 @@ int pj_roster_want_mirrors(struct pj_deployment *deployment, struct pj_session *
 /*
  * Opens the setup with what can serve by itself, and removes the rest from the deployment: modules that are new, of
  * another version or definition than their table, or removed, and those that read the table of one that is not there.
- * What was left out and why goes to the log (NULL: nowhere). A registered module that does not load or bind is an
- * error. Before the first start is complete nothing is left out.
+ * What was left out and why goes to the log (NULL: nowhere), and so does a registered module that does not load, or
+ * does not fit the table of another that it reads. Before the first start is complete nothing is left out: then each
+ * fault is an error.
  */
 int pj_roster_open(struct pj_setup *setup, struct pj_deployment *deployment, struct pj_session *write,
                    struct pj_session *read, const struct pj_log *log, struct pj_error *error);

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "core/chain.h"
 #include "core/mirror.h"
+#include "core/projection_sql.h"
 
 #include <string.h>
 
@@ -161,14 +162,32 @@ static int bind_module(struct pj_setup *setup, const struct pj_deployment *deplo
     return check_target_is_free(setup, projection, error);
 }
 
-static int bind_modules(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_error *error)
+static bool is_chained(const struct pj_setup *setup, const struct pj_chain_node *nodes, int index)
+{
+    bool chained = false;
+    for (const struct pj_source *source = nodes[index].module->sources; source->table && !chained; source++) {
+        char *schema, *table;
+        pj_actual_table(nodes[index].binding, source->table, &schema, &table);
+        chained = pj_chain_is_target(nodes, setup->nloaded, schema, table);
+        pj_free(schema);
+        pj_free(table);
+    }
+    return chained;
+}
+
+/* *misfit: as in struct pj_setup. */
+static int bind_modules(struct pj_setup *setup, const struct pj_deployment *deployment, int *misfit,
+                        struct pj_error *error)
 {
     int *order = pj_alloc(sizeof *order * (size_t)(setup->nloaded + 1));
     struct pj_chain_node *nodes = chain_nodes(setup, deployment);
     setup->projections = pj_alloc(sizeof *setup->projections * (size_t)(setup->nloaded + 1));
     int code = pj_chain_order(nodes, setup->nloaded, order, error);
-    for (int i = 0; code == PJ_OK && i < setup->nloaded; i++)
+    for (int i = 0; code == PJ_OK && i < setup->nloaded; i++) {
         code = bind_module(setup, deployment, order[i], error);
+        if (code == PJ_ECONFIG && is_chained(setup, nodes, order[i]))
+            *misfit = order[i];
+    }
     pj_free(nodes);
     pj_free(order);
     return code;
@@ -177,6 +196,7 @@ static int bind_modules(struct pj_setup *setup, const struct pj_deployment *depl
 int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *write,
                   struct pj_session *read, struct pj_error *error)
 {
+    int misfit = -1;
     memset(setup, 0, sizeof *setup);
     pj_error_clear(error);
     int code = load_modules(setup, deployment, error);
@@ -185,9 +205,10 @@ int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment
     if (code == PJ_OK && read)
         code = pj_mirror_limit(read, setup->tables, setup->ntables, error);
     if (code == PJ_OK)
-        code = bind_modules(setup, deployment, error);
+        code = bind_modules(setup, deployment, &misfit, error);
     if (code != PJ_OK)
         pj_setup_close(setup);
+    setup->misfit = misfit;
     return code;
 }
 

@@ -14,6 +14,8 @@ struct pj_setup {
     struct pj_relmap *relmap;
     int nprojections; /* one a module, with or without a target; by level (core/chain.h): upstream before downstream */
     struct pj_projection *projections;
+    int misfit; /* after PJ_ECONFIG of pj_setup_open: the deployment's module that reads another projection's table, and
+                   could not be bound; -1: it is something else */
 };
 
 /* Loads the modules, gathers the wanted tables, reads them from the source, fills the relmap, binds. The whole of what
