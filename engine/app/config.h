@@ -19,7 +19,8 @@
     X(PJ_SET_SCHEMA, "schema", "schema", "PGPROJECTOR_SCHEMA", "public", "schema of the modules' unqualified tables")  \
     X(PJ_SET_MODULE_DIR, "module_dir", "module-dir", "PGPROJECTOR_MODULE_DIR", NULL, "directory of the modules")       \
     X(PJ_SET_MODULES, "modules", "modules", "PGPROJECTOR_MODULES", NULL, "comma list of modules (default: all there)") \
-    X(PJ_SET_JOBS, "jobs", "jobs", "PGPROJECTOR_JOBS", "2", "parallel copies of the first start, 1 to 16")             \
+    X(PJ_SET_JOBS, "jobs", "jobs", "PGPROJECTOR_JOBS", "2",                                                            \
+      "parallel copies and index builds of the first start, 1 to 16")                                                  \
     X(PJ_SET_SLOT_WAIT, "slot_wait", "slot-wait", "PGPROJECTOR_SLOT_WAIT", "60s",                                      \
       "how long creating the slot may wait for open transactions")                                                     \
     X(PJ_SET_BATCH_BYTES, "batch_bytes", "batch-bytes", "PGPROJECTOR_BATCH_BYTES", "8MB",                              \
