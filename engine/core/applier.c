@@ -16,11 +16,19 @@
  * one, or before, when they take much memory; its dirty keys are recomputed in the last one only, for a part is a state
  * that never existed, and when there are too many to be kept, the whole projection is recomputed instead.
  *
- *      IDLE --apply--> FETCHING --all old rows are there--> WRITING --all is sent--> FINISHING --all is done--> IDLE
+ *      --apply--> FETCHING --all old rows are there--> WRITING --all is sent--> FINISHING --all is done-->
+ *                     ^                                   |
+ *      --apply--> AHEAD <---------------------------------+ of the batch before
  *
  * WRITING sends statements as long as the socket takes them; a cursor says what comes next. (Between two levels of a
  * chain it waits for answers: what was touched upstream.) Any error, anywhere, ends the connection, and with it the
  * transaction: what happens then is the pipeline's business.
+ *
+ * Two batches may be under way, so that the server need not wait for us between them. While the first is WRITING, the
+ * second is AHEAD: sorted, its old rows looked up in the first batch, in the cache, and (what neither knows, the first
+ * has not touched) in the mirrors, by statements between those of the first. When all of the first is sent, the second
+ * begins behind its COMMIT; apply() runs while the server still works off what was sent. Should the first fail, the
+ * second finds the checkpoint not where it must be, and fails, too.
  */
 #include "core/applier.h"
 
@@ -32,41 +40,53 @@
 #include <stdio.h>
 #include <string.h>
 
-enum applier_state { IDLE, FETCHING, WRITING, FINISHING };
+enum flight_state { AHEAD, FETCHING, WRITING, FINISHING };
+
+/* A batch under way. */
+struct flight {
+    struct pj_applier *applier;
+    enum flight_state state;
+    struct pj_batch *batch;
+    bool begins; /* its transaction */
+    bool commit; /* the batch ends its transaction */
+    int fetches; /* results still to come */
+};
 
 struct pj_applier {
-    enum applier_state state;
+    struct flight flights[2];
+    struct flight *first, *second; /* of them, under way; NULL: none. The second is a whole transaction behind another */
     struct pj_setup *setup;
     struct pj_pipe *pipe;
     struct pj_writer *writer;
     struct pj_rowcache *cache; /* of this connection */
-    struct pj_batch *batch;
-    bool commit; /* the batch ends its transaction */
-    bool first;  /* and this one has begun it */
-    bool in_transaction;
+    bool in_transaction;           /* what was sent last is a part of one */
     bool checkpoint_set;           /* in the open transaction */
     struct pj_checkpoint believed; /* what the checkpoint row holds, as far as we know: lsn, epoch, version */
-    int fetches;                   /* results still to come */
+    pj_lsn sent;                   /* the lsn it will hold when all transactions that were sent are done */
     struct pj_applier_callbacks callbacks;
 };
 
 /* An old-row request: where its results belong. Lives in the batch's arena. */
 struct fetch {
-    struct pj_applier *applier;
+    struct flight *flight;
     struct pj_table_rows *rows;
     struct pj_row **wanted;
 };
 
 enum { FETCH_ROWS = 4096 };
 
-static void write_on(struct pj_applier *applier);
+static int write_on(struct flight *flight, struct pj_error *error);
+static void on_failed(void *context, const struct pj_error *error);
 
-/* The socket takes more, or answers that were waited for are there. */
+/* The socket takes more, or answers that were waited for are there. The second writes only when the first has. */
 static void on_writable(void *context)
 {
     struct pj_applier *applier = context;
-    if (applier->state == WRITING)
-        write_on(applier);
+    struct flight *flight = applier->second && applier->second->state == WRITING ? applier->second : applier->first;
+    struct pj_error error;
+    pj_error_clear(&error);
+    if (flight && flight->state == WRITING && write_on(flight, &error) != PJ_OK)
+        on_failed(applier, &error);
 }
 
 struct pj_applier *pj_applier_new(struct pj_setup *setup, const struct pj_applier_callbacks *callbacks)
@@ -100,9 +120,10 @@ static void on_failed(void *context, const struct pj_error *error)
 int pj_applier_connect(struct pj_applier *applier, uv_loop_t *loop, PGconn *conn,
                        const struct pj_checkpoint *checkpoint, struct pj_error *error)
 {
-    applier->state = IDLE;
+    applier->first = applier->second = NULL;
     applier->in_transaction = applier->checkpoint_set = false;
     applier->believed = *checkpoint;
+    applier->sent = checkpoint->lsn;
     pj_writer_begin_transaction(applier->writer);
     pj_rowcache_clear(applier->cache);
     struct pj_pipe_callbacks callbacks = {.writable = on_writable, .failed = on_failed, .context = applier};
@@ -113,8 +134,7 @@ static struct pj_pipe *forget_pipe(struct pj_applier *applier)
 {
     struct pj_pipe *pipe = applier->pipe;
     applier->pipe = NULL;
-    applier->batch = NULL;
-    applier->state = IDLE;
+    applier->first = applier->second = NULL;
     applier->in_transaction = false;
     return pipe;
 }
@@ -137,19 +157,19 @@ bool pj_applier_connected(const struct pj_applier *applier)
 struct pj_batch *pj_applier_take_back(struct pj_applier *applier, bool *commit, PGconn **conn,
                                       void (*closed)(void *context), void *context)
 {
-    struct pj_batch *batch = applier->first ? applier->batch : NULL;
-    if (!batch)
+    const struct flight *flight = applier->first;
+    if (!flight || !flight->begins || applier->second)
         return NULL;
-    pj_batch_unresolve(batch);
-    *commit = applier->commit;
+    pj_batch_unresolve(flight->batch);
+    *commit = flight->commit;
     pj_pipe_salvage(forget_pipe(applier), conn, closed, context);
-    return batch;
+    return flight->batch;
 }
 
 void pj_applier_believe(struct pj_applier *applier, pj_lsn lsn, int64_t version)
 {
     pj_rowcache_clear(applier->cache); /* what was applied the careful way has passed it by */
-    applier->believed.lsn = lsn;
+    applier->believed.lsn = applier->sent = lsn;
     applier->believed.version = version;
 }
 
@@ -165,7 +185,13 @@ const struct pj_checkpoint *pj_applier_believed(const struct pj_applier *applier
 
 bool pj_applier_idle(const struct pj_applier *applier)
 {
-    return applier->state == IDLE;
+    return !applier->first;
+}
+
+bool pj_applier_takes_ahead(const struct pj_applier *applier)
+{
+    const struct flight *first = applier->first;
+    return first && !applier->second && first->commit && (first->state == WRITING || first->state == FINISHING);
 }
 
 bool pj_applier_in_transaction(const struct pj_applier *applier)
@@ -226,25 +252,37 @@ void pj_applier_send_fence(const struct pj_sink *sink, const struct pj_checkpoin
     sink->execute(sink->self, PJ_STATEMENT_FENCE, 3, params, on_fence, NULL);
 }
 
-static void send_checkpoint(struct pj_applier *applier)
+/* What the checkpoint row holds when a transaction sent now begins. */
+static struct pj_checkpoint expected(const struct pj_applier *applier)
 {
+    struct pj_checkpoint checkpoint = applier->believed;
+    checkpoint.lsn = applier->sent;
+    return checkpoint;
+}
+
+static void send_checkpoint(struct flight *flight)
+{
+    struct pj_applier *applier = flight->applier;
     const struct pj_sink sink = pj_pipe_sink(applier->pipe);
-    pj_applier_send_checkpoint(&sink, &applier->believed, applier->batch);
+    const struct pj_checkpoint checkpoint = expected(applier);
+    pj_applier_send_checkpoint(&sink, &checkpoint, flight->batch);
     applier->checkpoint_set = true;
 }
 
-static void begin_transaction(struct pj_applier *applier)
+static void begin_transaction(struct flight *flight)
 {
+    struct pj_applier *applier = flight->applier;
     pj_pipe_query(applier->pipe, "BEGIN", NULL, NULL);
-    applier->in_transaction = true;
+    applier->in_transaction = flight->begins = true;
     applier->checkpoint_set = false;
     pj_writer_begin_transaction(applier->writer);
-    if (applier->commit) {
-        send_checkpoint(applier);
+    if (flight->commit) {
+        send_checkpoint(flight);
         return;
     }
     const struct pj_sink sink = pj_pipe_sink(applier->pipe);
-    pj_applier_send_fence(&sink, &applier->believed);
+    const struct pj_checkpoint checkpoint = expected(applier);
+    pj_applier_send_fence(&sink, &checkpoint);
 }
 
 /* --------------------------------------------------------------------------------------------------------- old rows */
@@ -275,60 +313,73 @@ void pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *tab
     }
 }
 
-static void begin_writing(struct pj_applier *applier, struct pj_error *error)
+static int begin_writing(struct flight *flight, struct pj_error *error)
 {
-    if (pj_batch_resolve(applier->batch, error) != PJ_OK ||
-        pj_writer_prepare(applier->writer, applier->batch, applier->commit, error) != PJ_OK)
-        return;
-    applier->state = WRITING;
-    write_on(applier);
+    if (pj_batch_resolve(flight->batch, error) != PJ_OK ||
+        pj_writer_prepare(flight->applier->writer, flight->batch, flight->commit, error) != PJ_OK)
+        return error->code;
+    flight->state = WRITING;
+    return write_on(flight, error);
 }
 
 static int on_old_rows(void *context, const PGresult *result, struct pj_error *error)
 {
-    struct fetch *fetch = context;
-    struct pj_applier *applier = fetch->applier;
-    const struct pj_table *table = fetch->rows->table;
-    pj_applier_take_old_rows(applier->batch, table, fetch->wanted, result);
-    if (--applier->fetches == 0)
-        begin_writing(applier, error);
-    return error->code;
+    const struct fetch *fetch = context;
+    struct flight *flight = fetch->flight;
+    pj_applier_take_old_rows(flight->batch, fetch->rows->table, fetch->wanted, result);
+    return --flight->fetches == 0 && flight->state == FETCHING ? begin_writing(flight, error) : PJ_OK;
 }
 
-static void send_fetch(struct pj_applier *applier, struct pj_table_rows *rows, struct pj_row **wanted, size_t count)
+static void send_fetch(struct flight *flight, struct pj_table_rows *rows, struct pj_row **wanted, size_t count)
 {
-    struct fetch *fetch = pj_arena_alloc(&applier->batch->arena, sizeof *fetch);
-    *fetch = (struct fetch){applier, rows, wanted};
-    applier->fetches++;
-    const struct pj_sink sink = pj_pipe_sink(applier->pipe);
-    pj_writer_send_identities(applier->writer, &sink, PJ_FETCH_OLD, rows->table, wanted, count, on_old_rows, fetch);
+    struct fetch *fetch = pj_arena_alloc(&flight->batch->arena, sizeof *fetch);
+    *fetch = (struct fetch){flight, rows, wanted};
+    flight->fetches++;
+    const struct pj_sink sink = pj_pipe_sink(flight->applier->pipe);
+    pj_writer_send_identities(flight->applier->writer, &sink, PJ_FETCH_OLD, rows->table, wanted, count, on_old_rows,
+                              fetch);
 }
 
-static void fetch_table(struct pj_applier *applier, struct pj_table_rows *rows)
+static void fetch_table(struct flight *flight, struct pj_table_rows *rows)
 {
-    struct pj_row **wanted = pj_arena_alloc(&applier->batch->arena, rows->count * sizeof *wanted);
+    struct pj_row **wanted = pj_arena_alloc(&flight->batch->arena, rows->count * sizeof *wanted);
     size_t count = 0;
     for (size_t i = 0; !rows->table->joining && i < rows->count; i++)
         if (rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
             wanted[count++] = rows->rows[i];
     for (size_t at = 0; at < count; at += FETCH_ROWS)
-        send_fetch(applier, rows, wanted + at, count - at < FETCH_ROWS ? count - at : FETCH_ROWS);
+        send_fetch(flight, rows, wanted + at, count - at < FETCH_ROWS ? count - at : FETCH_ROWS);
+}
+
+/* Asks for the old rows that are not known here. */
+static void fetch_rows(struct flight *flight)
+{
+    pj_rowcache_fill(flight->applier->cache, flight->batch);
+    for (int i = 0; i < flight->batch->ntables; i++)
+        fetch_table(flight, &flight->batch->tables[i]);
+    if (flight->fetches)
+        pj_pipe_flush(flight->applier->pipe);
 }
 
 /* -------------------------------------------------------------------------------------------------- the way through */
 
+/* All old rows were asked for; what is to be written goes as soon as they are there. */
+static int go_on(struct flight *flight, struct pj_error *error)
+{
+    flight->state = FETCHING;
+    return flight->fetches ? PJ_OK : begin_writing(flight, error);
+}
+
+/* The server has done it: what is under way behind it becomes the first. */
 static void on_done(void *context)
 {
-    struct pj_applier *applier = context;
-    struct pj_batch *batch = applier->batch;
-    applier->batch = NULL;
-    applier->state = IDLE;
-    pj_rowcache_learn(applier->cache, batch); /* a transaction that fails ends the connection, and with it the cache */
-    if (applier->commit) {
-        applier->in_transaction = false;
-        applier->believed.lsn = batch->end_lsn;
-    }
-    applier->callbacks.done(applier->callbacks.context, batch, applier->commit);
+    struct flight *flight = context;
+    struct pj_applier *applier = flight->applier;
+    applier->first = applier->second;
+    applier->second = NULL;
+    if (flight->commit)
+        applier->believed.lsn = flight->batch->end_lsn;
+    applier->callbacks.done(applier->callbacks.context, flight->batch, flight->commit);
 }
 
 /* COMMIT of a transaction that has failed is answered, without an error, by ROLLBACK. */
@@ -354,53 +405,82 @@ static int on_part(void *context, const PGresult *result, struct pj_error *error
     return PJ_OK;
 }
 
-static void finish(struct pj_applier *applier)
+static void end_transaction(struct flight *flight)
 {
-    applier->state = FINISHING;
-    if (!applier->commit) {
-        pj_pipe_query(applier->pipe, "SELECT", on_part, applier);
-        pj_pipe_flush(applier->pipe);
-        return;
-    }
+    struct pj_applier *applier = flight->applier;
     if (!applier->checkpoint_set)
-        send_checkpoint(applier);
+        send_checkpoint(flight);
     const struct pj_sink sink = pj_pipe_sink(applier->pipe);
     pj_applier_send_commit(&sink);
-    pj_pipe_sync(applier->pipe, on_done, applier);
+    pj_pipe_sync(applier->pipe, on_done, flight);
+    applier->in_transaction = false;
+    applier->sent = flight->batch->end_lsn;
 }
 
-static void write_on(struct pj_applier *applier)
+/* All of it is sent. A transaction that fails ends the connection, and with it the cache that has learned of it. */
+static int finish(struct flight *flight, struct pj_error *error)
 {
-    const struct pj_sink sink = pj_pipe_sink(applier->pipe);
-    enum pj_writer_progress progress = PJ_WRITER_MORE;
-    while (progress == PJ_WRITER_MORE && !pj_pipe_backlogged(applier->pipe))
-        progress = pj_writer_step(applier->writer, &sink);
-    if (progress == PJ_WRITER_WAITS)
+    struct pj_applier *applier = flight->applier;
+    flight->state = FINISHING;
+    pj_rowcache_learn(applier->cache, flight->batch);
+    if (flight->commit) {
+        end_transaction(flight);
+    } else {
+        pj_pipe_query(applier->pipe, "SELECT", on_part, flight);
         pj_pipe_flush(applier->pipe);
-    else if (progress == PJ_WRITER_DONE)
-        finish(applier);
+    }
+    struct flight *behind = flight == applier->first ? applier->second : NULL;
+    if (!behind)
+        return PJ_OK;
+    begin_transaction(behind);
+    return go_on(behind, error);
+}
+
+static int write_on(struct flight *flight, struct pj_error *error)
+{
+    struct pj_pipe *pipe = flight->applier->pipe;
+    const struct pj_sink sink = pj_pipe_sink(pipe);
+    enum pj_writer_progress progress = PJ_WRITER_MORE;
+    while (progress == PJ_WRITER_MORE && !pj_pipe_backlogged(pipe))
+        progress = pj_writer_step(flight->applier->writer, &sink);
+    if (progress == PJ_WRITER_WAITS)
+        pj_pipe_flush(pipe);
+    return progress == PJ_WRITER_DONE ? finish(flight, error) : PJ_OK;
+}
+
+/* Behind one that is WRITING: what it does not know itself is looked up meanwhile. */
+static void look_ahead(struct flight *flight, const struct flight *before)
+{
+    flight->state = AHEAD;
+    pj_batch_follow(flight->batch, before->batch);
+    fetch_rows(flight);
+}
+
+static struct flight *new_flight(struct pj_applier *applier, struct pj_batch *batch, bool commit)
+{
+    struct flight *flight = &applier->flights[applier->first == &applier->flights[0]];
+    *flight = (struct flight){.applier = applier, .batch = batch, .commit = commit};
+    if (applier->first)
+        applier->second = flight;
+    else
+        applier->first = flight;
+    return flight;
 }
 
 void pj_applier_apply(struct pj_applier *applier, struct pj_batch *batch, bool commit)
 {
-    applier->batch = batch;
-    applier->commit = commit;
-    applier->state = FETCHING;
-    applier->fetches = 0;
+    const struct flight *before = applier->first;
+    struct flight *flight = new_flight(applier, batch, commit);
     pj_batch_sort(batch);
-    pj_rowcache_fill(applier->cache, batch);
-    applier->first = !applier->in_transaction;
-    if (applier->first)
-        begin_transaction(applier);
-    for (int i = 0; i < batch->ntables; i++)
-        fetch_table(applier, &batch->tables[i]);
-    if (applier->fetches) {
-        pj_pipe_flush(applier->pipe);
+    if (before && before->state == WRITING) {
+        look_ahead(flight, before);
         return;
     }
     struct pj_error error;
     pj_error_clear(&error);
-    begin_writing(applier, &error);
-    if (error.code != PJ_OK)
+    if (!applier->in_transaction)
+        begin_transaction(flight);
+    fetch_rows(flight);
+    if (go_on(flight, &error) != PJ_OK)
         on_failed(applier, &error);
 }

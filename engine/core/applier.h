@@ -1,6 +1,7 @@
 /*
- * Applies batches to the read database: mirrors, projections and checkpoint in one transaction. One batch at a time;
- * the story of a batch stands at the head of applier.c.
+ * Applies batches to the read database: mirrors, projections and checkpoint in one transaction. One batch after the
+ * other, but of two: the next one is made ready while the server works. The story of a batch stands at the head of
+ * applier.c.
  */
 #ifndef PJ_CORE_APPLIER_H
 #define PJ_CORE_APPLIER_H
@@ -38,15 +39,16 @@ void pj_applier_release(struct pj_applier *applier, PGconn **kept, void (*closed
 /*
  * After a failure of the batch under way: takes it back as it was collected, to be applied once more, and gives the
  * connection back in *conn before `closed` fires (pj_pipe_salvage). NULL, and nothing is done, where that cannot be: it
- * is not the first of its transaction. *commit: as it was applied with.
+ * is not the first of its transaction, or another batch is under way behind it. *commit: as it was applied with.
  */
 struct pj_batch *pj_applier_take_back(struct pj_applier *applier, bool *commit, PGconn **conn,
                                       void (*closed)(void *context), void *context);
 bool pj_applier_connected(const struct pj_applier *applier);
 
 /*
- * Applies a batch; only when idle. With `commit`, it is the last (or only) part of the transaction and batch->end_lsn
- * becomes the checkpoint; else the transaction stays open for the parts to come.
+ * Applies a batch; only when idle, or, with `commit`, when pj_applier_takes_ahead. With `commit`, it is the last (or
+ * only) part of the transaction and batch->end_lsn becomes the checkpoint; else the transaction stays open for the
+ * parts to come.
  */
 void pj_applier_apply(struct pj_applier *applier, struct pj_batch *batch, bool commit);
 
@@ -62,6 +64,9 @@ void pj_applier_send_checkpoint(const struct pj_sink *sink, const struct pj_chec
 void pj_applier_send_commit(const struct pj_sink *sink); /* an error where the answer is ROLLBACK */
 void pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *table, struct pj_row *const *wanted,
                               const PGresult *result);
+
+/* One batch is under way, and far enough for the next whole transaction's to be taken behind it. */
+bool pj_applier_takes_ahead(const struct pj_applier *applier);
 
 /* Nothing is under way (a transaction between two parts may be open). */
 bool pj_applier_idle(const struct pj_applier *applier);

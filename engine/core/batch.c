@@ -358,6 +358,38 @@ void pj_batch_set_old(struct pj_row *row, struct pj_value *old)
     row->old_state = PJ_OLD_KNOWN;
 }
 
+/* A row's values, bytes and all, in an arena. */
+static struct pj_value *copy_values(struct pj_arena *arena, const struct pj_value *values, int count)
+{
+    struct pj_value *copy = pj_arena_alloc(arena, (size_t)count * sizeof *copy);
+    for (int i = 0; i < count; i++) {
+        copy[i] = values[i];
+        if (values[i].length > 0)
+            copy[i].data = memcpy(pj_arena_alloc(arena, (size_t)values[i].length), values[i].data,
+                                  (size_t)values[i].length);
+    }
+    return copy;
+}
+
+/* A row that `before` has deleted stays unknown, and is then not found in the mirror: a contradiction. */
+static void follow_table(struct pj_batch *batch, const struct pj_table_rows *rows, const struct pj_table_rows *before)
+{
+    for (size_t i = 0; before->count && i < rows->count; i++) {
+        struct pj_row *row = rows->rows[i], *former;
+        if (row->old_state != PJ_OLD_UNKNOWN || !(former = find_row(before, row->identity, row->hash)))
+            continue;
+        if (former->new_row)
+            pj_batch_set_old(row, copy_values(&batch->arena, former->new_row, rows->table->ncolumns));
+    }
+}
+
+void pj_batch_follow(struct pj_batch *batch, const struct pj_batch *before)
+{
+    for (int t = 0; t < batch->ntables; t++)
+        if (!batch->tables[t].table->joining)
+            follow_table(batch, &batch->tables[t], &before->tables[t]);
+}
+
 static void keep_collected(struct pj_batch *batch, const struct pj_table *table, struct pj_row *row)
 {
     size_t size = (size_t)table->ncolumns * sizeof *row->new_row;

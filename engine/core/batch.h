@@ -92,6 +92,12 @@ size_t pj_batch_bytes(const struct pj_batch *batch);  /* what it holds takes; 0 
 /* Enters a fetched old row: table->ncolumns values that live as long as the batch. */
 void pj_batch_set_old(struct pj_row *row, struct pj_value *old);
 
+/*
+ * Gives the rows whose old is PJ_OLD_UNKNOWN what the batch before this one, which is resolved, has made of them; copied.
+ * What is unknown after it, `before` has not touched.
+ */
+void pj_batch_follow(struct pj_batch *batch, const struct pj_batch *before);
+
 /* PJ_EDATA where a row that the stream updates or deletes was not in the mirror. Tables that are joining are left as
  * they are. */
 int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error);

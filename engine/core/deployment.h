@@ -31,7 +31,7 @@ struct pj_deployment {
     struct pj_wanted_table *wanted; /* [mirrors] tables */
     int jobs;                       /* parallel copies of a first start: 2 */
     int slot_wait_ms;               /* how long creating the slot may wait for open transactions: 60000 */
-    size_t batch_bytes;             /* a batch's cap: 8 MiB. Twice that, and libpq's buffers, bound the memory */
+    size_t batch_bytes;             /* a batch's cap: 8 MiB. Three times that, and libpq's buffers, bound the memory */
     bool resync_on_gap;             /* on_gap = resync: a gap in the stream is followed by a resync instead of a halt */
     int gather_ms;                  /* longest gathering of a batch while the stream runs hot: 250 */
 };

@@ -22,5 +22,15 @@ bool pj_pace_gather(struct pj_pace *pace, uint64_t transactions, uint64_t longes
     if (!pace->gathering_us)
         pace->gathering_us = now_us;
     pj_pace_arrived(pace, 0, now_us);
-    return pace->hot && transactions < PJ_PACE_GATHER_TRANSACTIONS && now_us - pace->gathering_us < longest_us;
+    if (!pace->hot)
+        pace->doubled = 0;
+    return pace->hot && transactions < (uint64_t)PJ_PACE_FIRST_TRANSACTIONS << pace->doubled &&
+           now_us - pace->gathering_us < longest_us;
+}
+
+void pj_pace_handed_over(struct pj_pace *pace)
+{
+    pace->gathering_us = 0;
+    if (pace->hot && PJ_PACE_FIRST_TRANSACTIONS << pace->doubled < PJ_PACE_GATHER_TRANSACTIONS)
+        pace->doubled++;
 }

@@ -11,10 +11,10 @@
  *                                                                            +--> FINISHED -- stop, another daemon,
  *                                                                                              another outfit
  *
- * STREAMING: the reader's messages go through the intake into the collecting batch, while the applier applies the other
- * one. A batch is handed over at a commit, when the applier is idle and the pace says so; or in the middle of a
- * transaction, when it has reached its cap or a TRUNCATE must not be mixed with what came before it. When both are full
- * the socket is left unread. RESOLVING is STREAMING with the intake held up: a relation that the map does not know is
+ * STREAMING: the reader's messages go through the intake into the collecting batch, while the applier applies another
+ * one. A batch is handed over at a commit, when the applier is idle and the pace says so, or when it is full and can be
+ * made ready behind the one that is written; or in the middle of a transaction, when it has reached its cap or a
+ * TRUNCATE must not be mixed with what came before it. When all are full the socket is left unread. RESOLVING is STREAMING with the intake held up: a relation that the map does not know is
  * being looked up on the write database.
  *
  * Any failure closes both connections, drops what was not committed, and goes through CONNECTING again, where the truth
@@ -88,9 +88,10 @@ static void back_off(struct pj_pipeline *p)
 
 static void after_closing(struct pj_pipeline *p)
 {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < BATCHES; i++)
         pj_batch_reset(p->batches[i], KEEP_BYTES);
-    p->collecting = p->intake.batch = p->batches[0];
+    pj_pipeline_spare_all(p);
+    pj_pipeline_collect_anew(p);
     p->held = NOTHING_HELD;
     p->in_parts = false;
     p->reread.batch = NULL;
@@ -352,10 +353,11 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     *options->read = NULL;
     p->backoff_ms = BACKOFF_FIRST_MS;
     p->decoder = pj_wal2json_new(setup->relmap);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < BATCHES; i++)
         p->batches[i] = pj_batch_new(setup->tables, setup->ntables);
+    pj_pipeline_spare_all(p);
     p->intake = (struct pj_intake){.decoder = p->decoder, .batch_bytes = options->outfit->deployment.batch_bytes};
-    p->collecting = p->intake.batch = p->batches[0];
+    pj_pipeline_collect_anew(p);
     struct pj_applier_callbacks callbacks = {
         .done = pj_pipeline_applied, .failed = pj_pipeline_apply_failed, .context = p};
     p->applier = pj_applier_new(setup, &callbacks);
@@ -372,7 +374,7 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     keep_session(p);
     pj_careful_free(p->careful);
     pj_applier_free(p->applier);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < BATCHES; i++)
         pj_batch_free(p->batches[i]);
     pj_intake_learn(&p->intake, NULL, NULL);
     p->decoder->free(p->decoder);

@@ -4,6 +4,8 @@
  */
 #include "core/pipeline_internal.h"
 
+#include <string.h>
+
 static void apply_carefully(struct pj_pipeline *p, struct pj_batch *batch, bool commit);
 
 /* ----------------------------------------------------------------------------------------------------- confirmation */
@@ -47,9 +49,21 @@ bool pj_pipeline_drained(const struct pj_pipeline *p)
            !pj_pipeline_apply_open(p);
 }
 
+void pj_pipeline_spare_all(struct pj_pipeline *p)
+{
+    memcpy(p->spare, p->batches, sizeof p->spare);
+    p->nspare = BATCHES;
+}
+
+void pj_pipeline_collect_anew(struct pj_pipeline *p)
+{
+    p->collecting = p->intake.batch = p->spare[--p->nspare];
+}
+
 void pj_pipeline_apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool commit)
 {
-    p->apply_us = pj_pipeline_now(p);
+    if (pj_pipeline_apply_idle(p))
+        p->apply_us = pj_pipeline_now(p);
     if (p->careful_until)
         apply_carefully(p, batch, commit);
     else
@@ -76,7 +90,7 @@ static void advance_by_keepalive(struct pj_pipeline *p)
     p->intake.skip_to = 0;
     struct pj_batch *batch = p->collecting;
     batch->end_lsn = p->keepalive;
-    p->collecting = p->intake.batch = p->batches[batch == p->batches[0]];
+    pj_pipeline_collect_anew(p);
     pj_pipeline_apply_batch(p, batch, true);
 }
 
@@ -152,12 +166,12 @@ void pj_pipeline_mind_gate(struct pj_pipeline *p)
 static void hand_over(struct pj_pipeline *p, bool commit)
 {
     struct pj_batch *batch = p->collecting;
-    p->collecting = p->intake.batch = p->batches[batch == p->batches[0]];
+    pj_pipeline_collect_anew(p);
     p->collecting->ends_at_commit = !p->intake.in_transaction;
     if (p->held)
         p->held = HELD;
     p->in_parts = !commit;
-    p->pace.gathering_us = 0;
+    pj_pace_handed_over(&p->pace);
     pj_pipeline_apply_batch(p, batch, commit);
 }
 
@@ -180,20 +194,32 @@ static bool worth_committing(struct pj_pipeline *p)
                            now);
 }
 
+/*
+ * While catching up, a batch that need not grow any more goes behind the one that is being written, so that the read
+ * database does not wait for it. A quiet stream gains nothing by it: what arrives while a batch is applied is the next.
+ */
+static bool may_go_ahead(struct pj_pipeline *p)
+{
+    return pj_applier_takes_ahead(p->applier) && p->nspare && p->purpose == TO_STREAM &&
+           pj_gate_state(p->options->gate, NULL) == PJ_GATE_OPEN &&
+           (pj_intake_full(&p->intake) || p->collecting->transactions >= PJ_PACE_GATHER_TRANSACTIONS);
+}
+
 void pj_pipeline_apply_ready(struct pj_pipeline *p)
 {
-    if (!pj_pipeline_running(p) || !pj_pipeline_apply_idle(p) || p->intake.discarding)
+    bool idle = pj_pipeline_apply_idle(p);
+    if (!pj_pipeline_running(p) || p->intake.discarding || (!idle && !may_go_ahead(p)))
         return;
     const struct pj_batch *batch = p->collecting;
     bool part =
         p->held == HELD_FOR_PART || (pj_intake_overfull(&p->intake) && !batch->ends_at_commit && !p->intake.skip_to);
     if (part && pj_pipeline_beyond_gate(p))
         return;
-    if (part)
+    if (idle && part)
         hand_over(p, false);
     else if (batch->ends_at_commit && batch->transactions && gate_lets_apply(p) && worth_committing(p))
         hand_over(p, true);
-    else
+    else if (idle)
         advance_by_keepalive(p);
 }
 
@@ -205,6 +231,7 @@ void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
     p->figures.transactions += batch->transactions;
     p->figures.last_batch_transactions = batch->transactions;
     p->figures.apply_us = (int64_t)(pj_pipeline_now(p) - p->apply_us);
+    p->apply_us = pj_pipeline_now(p); /* of what is under way behind it */
     if (committed) {
         /* one transaction behind what is applied; a position that only a keepalive gave is confirmed as it is */
         pj_lsn floor = !batch->transactions ? batch->end_lsn : batch->floor_lsn ? batch->floor_lsn : p->applied;
@@ -217,6 +244,7 @@ void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
         p->reread.in_a_row = 0;
     }
     pj_batch_reset(batch, p->pace.hot ? p->options->outfit->deployment.batch_bytes : KEEP_BYTES);
+    p->spare[p->nspare++] = batch;
     if (committed && pj_pipeline_now(p) - p->status_us > STATUS_US)
         pj_pipeline_status(p, false);
     pj_pipeline_pump(p);

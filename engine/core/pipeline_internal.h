@@ -50,6 +50,7 @@ enum {
     BACKOFF_LAST_MS = 30000,
     STOP_US = 5 * 1000 * 1000, /* how long a stop waits for the batch under way */
     KEEP_BYTES = 4 << 20,
+    BATCHES = 3, /* one collects, one is written, one is made ready behind it */
     MESSAGES_A_TURN = 20000 /* then the loop comes round, for status and results */
 };
 
@@ -68,7 +69,9 @@ struct pj_pipeline {
     struct pj_careful *careful;
     pj_lsn careful_until; /* the fast way has failed before this position: the careful one up to it; 0: the fast one */
     struct pj_reader *reader;
-    struct pj_batch *batches[2], *collecting;
+    struct pj_batch *batches[BATCHES], *collecting;
+    struct pj_batch *spare[BATCHES]; /* neither collecting nor being applied */
+    int nspare;
     struct pj_pace pace;
     enum held held;
     struct pj_copydata held_message;
@@ -162,6 +165,8 @@ void pj_pipeline_look_up(struct pj_pipeline *p); /* RESOLVING: starts the job, i
 
 /* pipeline_apply.c */
 void pj_pipeline_publish(struct pj_pipeline *p); /* the figures */
+void pj_pipeline_spare_all(struct pj_pipeline *p);    /* nothing is collected or applied */
+void pj_pipeline_collect_anew(struct pj_pipeline *p); /* into a batch that is spare: there must be one */
 void pj_pipeline_status(struct pj_pipeline *p, bool reply_wanted);
 bool pj_pipeline_apply_idle(const struct pj_pipeline *p);
 bool pj_pipeline_apply_open(const struct pj_pipeline *p); /* a transaction of several parts is open */

@@ -21,8 +21,8 @@ void pj_pipeline_leave_relay(struct pj_pipeline *p, void (*closed)(void *context
     *relay = (struct pj_relay){
         .setup = setup,
         .intake = p->intake,
-        .batches = {p->collecting, p->batches[p->collecting == p->batches[0]]},
-        .again = p->reread.batch != NULL,
+        .collecting = p->collecting,
+        .again = p->reread.batch,
         .commit = p->reread.commit,
         .received = p->received,
         .applied = p->applied,
@@ -33,9 +33,11 @@ void pj_pipeline_leave_relay(struct pj_pipeline *p, void (*closed)(void *context
     pj_reader_release(p->reader, &relay->stream, closed, p);
     p->reader = NULL;
     p->intake.partition.name = p->intake.partition.condition = p->intake.partition.ancestors = NULL;
-    for (int i = 0; i < 2; i++)
-        p->batches[i] = pj_batch_new(setup->tables, setup->ntables);
-    p->collecting = p->intake.batch = p->batches[0];
+    for (int i = 0; i < BATCHES; i++)
+        if (p->batches[i] == relay->collecting || p->batches[i] == relay->again)
+            p->batches[i] = pj_batch_new(setup->tables, setup->ntables);
+    pj_pipeline_spare_all(p);
+    pj_pipeline_collect_anew(p);
     *p->options->relay = relay;
 }
 
@@ -48,29 +50,39 @@ void pj_pipeline_accept_relay(struct pj_pipeline *p)
         pj_pipeline_drop_relay(p);
 }
 
+static void take_batch(struct pj_pipeline *p, int place, struct pj_batch **from)
+{
+    pj_batch_free(p->batches[place]);
+    p->batches[place] = *from;
+    *from = NULL;
+}
+
+/* The last of the batches is the first to be taken from the spare ones. */
 void pj_pipeline_take_up_relay(struct pj_pipeline *p)
 {
     struct pj_relay *relay = p->relay;
     struct pj_intake intake = relay->intake;
     intake.decoder = p->intake.decoder;
     intake.batch_bytes = p->intake.batch_bytes;
-    for (int i = 0; i < 2; i++) {
-        pj_batch_free(p->batches[i]);
-        p->batches[i] = relay->batches[i];
-        relay->batches[i] = NULL;
-    }
-    p->collecting = intake.batch = p->batches[0];
+    struct pj_batch *again = relay->again;
+    bool commit = relay->commit;
+    take_batch(p, BATCHES - 1, &relay->collecting);
+    if (again)
+        take_batch(p, BATCHES - 2, &relay->again);
     p->intake = intake;
+    pj_pipeline_spare_all(p);
+    pj_pipeline_collect_anew(p);
+    if (again)
+        p->nspare--;
     relay->intake = (struct pj_intake){0};
     p->applied = relay->applied;
     p->received = relay->received;
     p->confirmed = relay->confirmed;
     p->keepalive = relay->keepalive;
     p->pace = relay->pace;
-    bool again = relay->again, commit = relay->commit;
     pj_pipeline_drop_relay(p);
     if (again)
-        pj_pipeline_apply_batch(p, p->batches[1], commit);
+        pj_pipeline_apply_batch(p, again, commit);
 }
 
 void pj_pipeline_pass_relay_on(struct pj_pipeline *p)

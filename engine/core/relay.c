@@ -64,8 +64,10 @@ bool pj_relay_fits(struct pj_relay *relay, const struct pj_setup *setup)
         from[i] = find(relay->setup, &setup->tables[i]);
         fits = from[i] >= 0;
     }
-    for (int i = 0; fits && i < 2; i++)
-        pj_batch_rehome(relay->batches[i], setup->tables, from);
+    if (fits)
+        pj_batch_rehome(relay->collecting, setup->tables, from);
+    if (fits && relay->again)
+        pj_batch_rehome(relay->again, setup->tables, from);
     pj_free(from);
     return fits;
 }
@@ -76,7 +78,7 @@ void pj_relay_free(struct pj_relay *relay)
         return;
     PQfinish(relay->stream);
     pj_intake_learn(&relay->intake, NULL, NULL);
-    for (int i = 0; i < 2; i++)
-        pj_batch_free(relay->batches[i]);
+    pj_batch_free(relay->collecting);
+    pj_batch_free(relay->again);
     pj_free(relay);
 }

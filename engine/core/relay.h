@@ -16,9 +16,9 @@ struct pj_relay {
     PGconn *stream;               /* in COPY BOTH; NULL once it is given away */
     const struct pj_setup *setup; /* that was streamed with; must live until the relay is taken up */
     struct pj_intake intake;      /* decoder and batch are for who takes it up to replace */
-    struct pj_batch *batches[2];  /* the first collects; the other one is empty, or `again` */
-    bool again;                   /* the other was being applied, and came to nothing: it is to be applied first */
-    bool commit;                  /* `again`: it ends its transaction */
+    struct pj_batch *collecting;
+    struct pj_batch *again; /* was being applied, and came to nothing: it is to be applied first; NULL: none */
+    bool commit;            /* `again`: it ends its transaction */
     pj_lsn received, applied, confirmed, keepalive;
     struct pj_pace pace;
 };

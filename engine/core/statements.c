@@ -105,6 +105,10 @@ static void put_fetch(struct pj_buf *sql, const struct pj_table *table)
     put_match(sql, table);
 }
 
+/*
+ * The arrays side by side in the select list, not in FROM: there each would be laid down whole in a tuple store of its
+ * own before the first row comes out.
+ */
 static void put_insert(struct pj_buf *sql, const struct pj_table *table)
 {
     pj_buf_printf(sql, "INSERT INTO %s (", table->mirror_sql);
@@ -114,10 +118,10 @@ static void put_insert(struct pj_buf *sql, const struct pj_table *table)
         pj_buf_puts(sql, i ? ", " : "");
         put_element(sql, table, i);
     }
-    pj_buf_puts(sql, " FROM ");
-    put_unnest(sql, table, false);
-    put_alias(sql, table, false);
-    pj_buf_puts(sql, ")");
+    pj_buf_puts(sql, " FROM (SELECT ");
+    for (int i = 0; i < table->ncolumns; i++)
+        pj_buf_printf(sql, "%sunnest($%d::%s[]) AS c%d", i ? ", " : "", i + 1, table->columns[i].array_sql, i);
+    pj_buf_puts(sql, ") AS u");
 }
 
 static bool in_identity(const struct pj_table *table, int column)

@@ -81,11 +81,12 @@ def test_the_rest_of_a_transaction_is_received_while_a_part_of_it_is_applied(tin
 
 
 def test_no_more_is_received_than_there_is_room_for(tiny):
-    """Many transactions: the batch that collects grows full, and the rest stays with the server."""
+    """Some eight of these fill a batch. One is made ready, another one collects, and the rest stays with the server."""
     with apply_held_up(tiny):
-        for _ in range(30):
-            tiny.write_query(SEND, (100,))
-        end = tiny.written()
-        poll(lambda: buffered(tiny) >= BATCH_BYTES, 20, "a full batch")
-        assert received(tiny) < end and buffered(tiny) < 2 * BATCH_BYTES
+        ends = []
+        for _ in range(40):
+            tiny.write_query(SEND, (30,))
+            ends.append(tiny.written())
+        poll(lambda: received(tiny) >= ends[11] and buffered(tiny) >= BATCH_BYTES, 20, "a full batch behind another")
+        assert received(tiny) < ends[23] and buffered(tiny) < 2 * BATCH_BYTES
     tiny.assert_same("after the lock")

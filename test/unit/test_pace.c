@@ -96,12 +96,38 @@ Test(pace, an_empty_batch_waits)
     cr_assert(pj_pace_gather(&busy, 0, 500000, start + WINDOW));
 }
 
-Test(pace, a_hot_batch_gathers_up_to_a_number)
+/* How many transactions a hot batch is sent with. */
+static uint64_t enough(struct pj_pace *pace)
+{
+    uint64_t count = 1;
+    while (pj_pace_gather(pace, count, 500000, start + WINDOW))
+        count++;
+    return count;
+}
+
+Test(pace, a_hot_batch_gathers_up_to_a_number_that_doubles)
 {
     struct pj_pace pace = hot();
-    cr_assert(pj_pace_gather(&pace, 1, 500000, start + WINDOW));
-    cr_assert(pj_pace_gather(&pace, PJ_PACE_GATHER_TRANSACTIONS - 1, 500000, start + WINDOW));
-    cr_assert_not(pj_pace_gather(&pace, PJ_PACE_GATHER_TRANSACTIONS, 500000, start + WINDOW));
+    for (uint64_t expected = PJ_PACE_FIRST_TRANSACTIONS; expected < PJ_PACE_GATHER_TRANSACTIONS; expected *= 2) {
+        cr_assert_eq(enough(&pace), expected);
+        pj_pace_handed_over(&pace);
+    }
+    cr_assert_eq(enough(&pace), PJ_PACE_GATHER_TRANSACTIONS);
+    pj_pace_handed_over(&pace);
+    cr_assert_eq(enough(&pace), PJ_PACE_GATHER_TRANSACTIONS);
+}
+
+Test(pace, the_number_is_small_again_after_a_quiet_time)
+{
+    struct pj_pace pace = hot();
+    enough(&pace);
+    pj_pace_handed_over(&pace);
+    pj_pace_arrived(&pace, 0, start + 2 * WINDOW);
+    pj_pace_arrived(&pace, HOT, start + 3 * WINDOW); /* the window before was quiet */
+    cr_assert_not(pj_pace_gather(&pace, 1, 500000, start + 3 * WINDOW));
+    pj_pace_arrived(&pace, 0, start + 4 * WINDOW);
+    cr_assert(pj_pace_gather(&pace, PJ_PACE_FIRST_TRANSACTIONS - 1, 500000, start + 4 * WINDOW));
+    cr_assert_not(pj_pace_gather(&pace, PJ_PACE_FIRST_TRANSACTIONS, 500000, start + 4 * WINDOW));
 }
 
 Test(pace, a_hot_batch_gathers_up_to_an_age)

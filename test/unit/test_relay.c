@@ -34,9 +34,9 @@ static void set_up(void)
         now[i] = table(i, i);
         then[i] = table(i, TABLES - 1 - i);
     }
-    for (int i = 0; i < 2; i++)
-        relay->batches[i] = pj_batch_new(now, TABLES);
-    struct pj_batch *batch = relay->batches[1];
+    relay->collecting = pj_batch_new(now, TABLES);
+    relay->again = pj_batch_new(now, TABLES);
+    struct pj_batch *batch = relay->again;
     const char *rows[TABLES] = {"1|a", "2|b|c"};
     for (int i = 0; i < TABLES; i++) {
         struct pj_row_change change = batch_change(&batch->arena, &now[i], PJ_INSERT, NULL, NULL, rows[i]);
@@ -59,7 +59,7 @@ Test(relay, what_was_collected_is_found_under_the_next_setups_tables)
 {
     cr_assert(pj_relay_fits(relay, &next));
     for (int i = 0; i < TABLES; i++) {
-        const struct pj_table_rows *rows = &relay->batches[1]->tables[i];
+        const struct pj_table_rows *rows = &relay->again->tables[i];
         cr_expect_eq(rows->table, &then[i]);
         cr_assert_eq(rows->count, 1);
         cr_expect_str_eq(batch_text(rows->rows[0]->new_row, then[i].ncolumns), i ? "1|a" : "2|b|c");
