@@ -54,11 +54,12 @@ struct flight {
 
 struct pj_applier {
     struct flight flights[2];
-    struct flight *first, *second; /* of them, under way; NULL: none. The second is a whole transaction behind another */
+    struct flight *first,
+        *second; /* of them, under way; NULL: none. The second is a whole transaction behind another */
     struct pj_setup *setup;
     struct pj_pipe *pipe;
     struct pj_writer *writer;
-    struct pj_rowcache *cache; /* of this connection */
+    struct pj_rowcache *cache;     /* of this connection */
     bool in_transaction;           /* what was sent last is a part of one */
     bool checkpoint_set;           /* in the open transaction */
     struct pj_checkpoint believed; /* what the checkpoint row holds, as far as we know: lsn, epoch, version */

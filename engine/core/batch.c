@@ -365,8 +365,8 @@ static struct pj_value *copy_values(struct pj_arena *arena, const struct pj_valu
     for (int i = 0; i < count; i++) {
         copy[i] = values[i];
         if (values[i].length > 0)
-            copy[i].data = memcpy(pj_arena_alloc(arena, (size_t)values[i].length), values[i].data,
-                                  (size_t)values[i].length);
+            copy[i].data =
+                memcpy(pj_arena_alloc(arena, (size_t)values[i].length), values[i].data, (size_t)values[i].length);
     }
     return copy;
 }

@@ -50,7 +50,7 @@ enum {
     BACKOFF_LAST_MS = 30000,
     STOP_US = 5 * 1000 * 1000, /* how long a stop waits for the batch under way */
     KEEP_BYTES = 4 << 20,
-    BATCHES = 3, /* one collects, one is written, one is made ready behind it */
+    BATCHES = 3,            /* one collects, one is written, one is made ready behind it */
     MESSAGES_A_TURN = 20000 /* then the loop comes round, for status and results */
 };
 
@@ -164,7 +164,7 @@ void pj_pipeline_readable(void *context);
 void pj_pipeline_look_up(struct pj_pipeline *p); /* RESOLVING: starts the job, if it can be started now */
 
 /* pipeline_apply.c */
-void pj_pipeline_publish(struct pj_pipeline *p); /* the figures */
+void pj_pipeline_publish(struct pj_pipeline *p);      /* the figures */
 void pj_pipeline_spare_all(struct pj_pipeline *p);    /* nothing is collected or applied */
 void pj_pipeline_collect_anew(struct pj_pipeline *p); /* into a batch that is spare: there must be one */
 void pj_pipeline_status(struct pj_pipeline *p, bool reply_wanted);
