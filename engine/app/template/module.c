@@ -17,10 +17,11 @@ static const char *const key[] = {"sender_id", NULL};
 
 /* What the target must contain: a SELECT over the sources, one row for each key. {keys(m.sender_id)} restricts it to the
  * keys in question; put it wherever a table is read. Its columns and types become the target's. */
-static const char definition[] = "SELECT m.sender_id, count(*) AS messages, max(m.created_at) AS last_sent_at\n"
-                                 "FROM {messages} AS m\n"
-                                 "WHERE m.deleted_at IS NULL AND m.sender_id IS NOT NULL AND {keys(m.sender_id)}\n"
-                                 "GROUP BY m.sender_id";
+static const char definition[] =
+    "SELECT m.sender_id, count(*) AS messages, max(m.created_at) AS last_sent_at\n"
+    "FROM {messages} AS m\n"
+    "WHERE m.deleted_at IS NULL AND m.sender_id IS NOT NULL AND {keys(m.sender_id)}\n"
+    "GROUP BY m.sender_id";
 
 /* By these the definition finds the rows of a key. */
 static const char *const mirror_indexes[] = {
