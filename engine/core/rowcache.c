@@ -1,16 +1,18 @@
 /*
  * See rowcache.h. A row's place follows from its table and the hash of its identity; a newer row takes the place of an
- * older one. A batch of many rows only corrects what is here: it would wash out the rows that change again and again.
+ * older one, but a row that was only inserted does not take that of one that has changed: of a stream of new messages
+ * few change again, of the conversations they belong to nearly all. A batch of many rows only corrects what is here: it would wash out the rows that change again and again.
  */
 #include "core/rowcache.h"
 
 #include <string.h>
 
-enum { SLOTS = 4096, ROW_BYTES = 1024, LEARN_ROWS = 512 };
+enum { SLOTS = 8192, ROW_BYTES = 1024, LEARN_ROWS = 512 };
 
 struct slot {
     const struct pj_table *table; /* NULL: free */
     uint64_t hash;
+    bool changed; /* the row has been more than inserted */
     size_t capacity;
     unsigned char *bytes; /* the row: a length for each column, then their bytes */
 };
@@ -119,6 +121,7 @@ static void put(struct slot *slot, const struct pj_table *table, const struct pj
     }
     slot->table = table;
     slot->hash = row->hash;
+    slot->changed = row->old;
 }
 
 static void forget_table(struct pj_rowcache *cache, const struct pj_table *table)
@@ -138,7 +141,8 @@ static void learn_table(struct pj_rowcache *cache, const struct pj_table_rows *r
         const struct pj_row *row = rows->rows[i];
         struct slot *slot = slot_of(cache, rows->table, row->hash);
         bool mine = slot->table == rows->table && slot->hash == row->hash;
-        if (row->new_row && (few || mine))
+        bool room = few && (row->old || !slot->table || !slot->changed);
+        if (row->new_row && (room || mine))
             put(slot, rows->table, row);
         else if (mine)
             slot->table = NULL;
