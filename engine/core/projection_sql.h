@@ -16,6 +16,21 @@ char *pj_relation_sql(const struct pj_projection_source *source);
 /* Fills definition_sql and merge_sql: all that needs no knowledge of the target's types. */
 int pj_projection_build_sql(struct pj_projection *projection, struct pj_error *error);
 
+/* How far a definition's {keys(…)} restrict it to the keys given: not at all where it has none; partly where some name
+ * fewer columns than are given. */
+enum pj_restriction { PJ_UNRESTRICTED, PJ_RESTRICTED, PJ_RESTRICTED_PARTLY };
+
+/* Appends the definition of one key, whose first `nkeys` columns the statement around calls pj_key.k1, k2 … */
+int pj_sql_put_definition_of(const struct pj_projection *projection, int nkeys, struct pj_buf *sql,
+                             enum pj_restriction *restriction, struct pj_error *error);
+
+/* Appends the columns of touched rows that those downstream want to know, called t1, t2 …, in the form in which keys
+ * are held. `alias` is the written table's, or "". */
+void pj_sql_put_touched(const struct pj_projection *projection, const char *alias, struct pj_buf *sql);
+
+/* Appends the SELECT of such rows from a relation: one more than may be; then there are too many, and all is dirty. */
+void pj_sql_put_touched_select(const char *from, struct pj_buf *sql);
+
 /* Fills the recompute texts. `columns`: the target's columns, in its order; key_types and key_kinds are set. */
 int pj_projection_build_recompute(struct pj_projection *projection, const char *const *columns, int count,
                                   struct pj_error *error);
