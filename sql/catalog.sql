@@ -93,6 +93,7 @@ CREATE TABLE IF NOT EXISTS pgprojector.dirty_key (
     key        text[]
 );
 CREATE INDEX IF NOT EXISTS dirty_key_projection ON pgprojector.dirty_key (projection, id);
+CREATE INDEX IF NOT EXISTS dirty_key_everything ON pgprojector.dirty_key (projection, id) WHERE key IS NULL;
 
 -- Whether a mirror is kept exact by the stream, or is still being added (core/joining.h): then it is of no use to readers.
 ALTER TABLE pgprojector.mirror ADD COLUMN IF NOT EXISTS state text NOT NULL DEFAULT 'exact'

@@ -282,11 +282,17 @@ static void prepare_note(struct pj_buf *script, const struct pj_projection *proj
     pj_buf_free(&sql);
 }
 
+/*
+ * One entry is enough, but it must be the latest: whoever catches up compares the table, then drops the entries that were
+ * there when the comparison began. So the former one makes way for a new one, and is not left to speak for this batch.
+ */
 static void prepare_note_all(struct pj_buf *script, const struct pj_projection *projection, int index)
 {
     struct pj_buf sql = {0};
     char name[PJ_STATEMENT_NAME];
-    pj_buf_puts(&sql, "INSERT INTO pgprojector.dirty_key (projection, key) VALUES (");
+    pj_buf_puts(&sql, "WITH former AS (DELETE FROM pgprojector.dirty_key WHERE projection = ");
+    pj_quote_literal(&sql, projection->name);
+    pj_buf_puts(&sql, " AND key IS NULL) INSERT INTO pgprojector.dirty_key (projection, key) VALUES (");
     pj_quote_literal(&sql, projection->name);
     pj_buf_puts(&sql, ", NULL)");
     prepare(script, pj_statement_note(index, PJ_NOTE_ALL, name), sql.data);

@@ -56,6 +56,26 @@ def test_a_paused_projection_stands_still_and_holds_nobody_back(streaming):
     streaming.assert_same("after resume")
 
 
+def everything(pair):
+    """The ids of what says that all of the projection is to be looked at."""
+    return [row[0] for row in pair.read_query("SELECT id FROM pgprojector.dirty_key WHERE key IS NULL AND projection = %s", (NAME,))]
+
+
+def test_everything_is_noted_once_and_the_latest_counts(streaming):
+    """A resume drops what was noted before it began to compare: a later batch must not hide behind an earlier entry."""
+    assert streaming.command("pause", NAME).code == 0
+    last = 0
+    for _ in range(3):
+        streaming.write_query("TRUNCATE messages")
+        streaming.write_query(SEND, (1,))
+        streaming.catch_up()
+        (noted,) = everything(streaming)
+        assert noted > last
+        last = noted
+    resume(streaming)
+    streaming.assert_same("after resume")
+
+
 def status_json(pair):
     return pair.command("status", "--json").json
 
