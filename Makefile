@@ -180,7 +180,7 @@ demo: deps                        ## two servers, a load, the daemon, a live vie
 
 bench-tools: $(BENCH_TOOLS)
 
-bench: deps                       ## beside what else one would use; BENCH=catchup|mixed|bigtx|latency|group|snapshot|growth|all, PLOT=1
+bench: deps                       ## beside what else one would use; BENCH=catchup|mixed|bigtx|latency|group|freshness|snapshot|growth|all, PLOT=1
 	+@$(MAKE) --no-print-directory all bench-tools
 	@PG_BIN=$(PG_BIN) $(PYTHON) test/bench/bench.py
 

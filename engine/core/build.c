@@ -73,7 +73,7 @@ int pj_build_run_made(struct pj_session *session, const char *query, int count, 
                       struct pj_error *error)
 {
     PGresult *made;
-    int code = pj_session_query(session, &made, query, count, params, error);
+    int code = pj_session_query_kept(session, &made, query, count, params, error);
     for (int row = 0; code == PJ_OK && row < PQntuples(made); row++)
         code = pj_session_exec(session, PQgetvalue(made, row, 0), error);
     PQclear(made);

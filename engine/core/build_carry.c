@@ -6,6 +6,7 @@
  * no swap.
  */
 #include "core/build_internal.h"
+#include "core/keywork.h"
 
 #include "sql.h"
 
@@ -42,7 +43,7 @@ int pj_build_check_obstacles(struct pj_session *session, const struct pj_build_r
     PGresult *obstacles;
     if (!has_table(former))
         return PJ_OK;
-    int code = pj_session_query(session, &obstacles, pj_sql_build_obstacles, 3, params, error);
+    int code = pj_session_query_kept(session, &obstacles, pj_sql_build_obstacles, 3, params, error);
     if (code == PJ_OK && PQntuples(obstacles))
         code = refuse(former, obstacles, error);
     PQclear(obstacles);
@@ -78,7 +79,7 @@ static int lacking(struct pj_session *session, const struct pj_build_row *former
                    PGresult **result, struct pj_error *error)
 {
     const char *params[] = {former->oid, next->oid};
-    return pj_session_query(session, result, pj_sql_build_indexes, 2, params, error);
+    return pj_session_query_kept(session, result, pj_sql_build_indexes, 2, params, error);
 }
 
 static int carry_index(struct pj_session *session, const PGresult *rows, int row, const struct pj_log *log, int *made,
@@ -121,5 +122,26 @@ int pj_build_indexes_carried(struct pj_session *session, const struct pj_build_r
     for (int row = 0; code == PJ_OK && row < PQntuples(rows); row++)
         *yes = *yes && PQgetisnull(rows, row, 1);
     PQclear(rows);
+    return code;
+}
+
+/* --------------------------------------------------------------------------------------------------------- planning */
+
+int pj_build_plan_carrying(struct pj_session *session, const struct pj_build_row *former,
+                           const struct pj_build_row *next, struct pj_error *error)
+{
+    static const struct {
+        const char *sql;
+        int count;
+    } queries[] = {{pj_sql_build_views, 1},    {pj_sql_build_indexes, 2},  {pj_sql_build_obstacles, 3},
+                   {pj_sql_build_settings, 3}, {pj_sql_build_identity, 2}, {pj_sql_build_names, 2}};
+    const char *params[] = {former->oid, next->oid, same_definition(former, next)};
+    int code = pj_keywork_begin_alone(session, error);
+    for (size_t i = 0; code == PJ_OK && i < sizeof queries / sizeof *queries; i++) {
+        PGresult *result;
+        code = pj_session_query_kept(session, &result, queries[i].sql, queries[i].count, params, error);
+        PQclear(result);
+    }
+    pj_keywork_rollback(session);
     return code;
 }

@@ -66,8 +66,10 @@ static int indexing(void *context, struct pj_error *error)
 static int insert(struct pj_build *build, struct pj_error *error)
 {
     struct pj_session *work = build->mend->work;
-    int code =
-        pj_session_exec(work, "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL work_mem = '128MB'", error);
+    int code = pj_session_exec(work,
+                               "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL work_mem = '128MB'; "
+                               "SET LOCAL jit = off",
+                               error);
     if (code == PJ_OK)
         code = pj_projection_fill_rows(work, build->next, &build->rows, error);
     if (code == PJ_OK)

@@ -84,4 +84,8 @@ int pj_build_check_chained(struct pj_build *build, struct pj_session *work, stru
  * noted for. */
 int pj_build_pause_chained(const struct pj_build *build, struct pj_error *error);
 
+/* Plans the queries of all these, so that they are quick in the swap's transaction. Outside of any; changes nothing. */
+int pj_build_plan_carrying(struct pj_session *session, const struct pj_build_row *former,
+                           const struct pj_build_row *next, struct pj_error *error);
+
 #endif

@@ -153,7 +153,7 @@ int pj_build_rename_indexes(struct pj_session *session, const struct pj_build_ro
 {
     const char *params[] = {former->oid, next->oid};
     PGresult *indexes;
-    int code = pj_session_query(session, &indexes, pj_sql_build_names, 2, params, error);
+    int code = pj_session_query_kept(session, &indexes, pj_sql_build_names, 2, params, error);
     for (int row = 0; code == PJ_OK && row < PQntuples(indexes); row++)
         code = rename_row(session, indexes, row, to, error);
     PQclear(indexes);

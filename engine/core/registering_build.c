@@ -82,7 +82,7 @@ static int begin(struct stage *stage, const struct pj_request *request, struct p
     if (code == PJ_OK) /* what the pipeline could not prepare would hold it up */
         code = pj_statements_prepare(r->work, &stage->beside->setup, error);
     if (code == PJ_OK)
-        code = pj_session_exec(r->work, "DEALLOCATE ALL", error);
+        code = pj_statements_forget(r->work, error);
     if (code != PJ_OK) {
         struct pj_error ignored; /* what is left goes when it is begun again, or with the next survey */
         bool there;

@@ -12,7 +12,9 @@
 #include "core/statements.h"
 
 #include "base/buf.h"
+#include "base/mem.h"
 #include "core/mirror.h"
+#include "core/prepared.h"
 #include "core/projection_sql.h"
 
 #include <stdio.h>
@@ -208,7 +210,7 @@ static void put_mirror_statement(struct pj_buf *sql, enum pj_mirror_statement wh
 
 /* ------------------------------------------------------------------------------------------------------- preparing */
 
-static const char session_settings[] = "DEALLOCATE ALL; SET synchronous_commit = on; "
+static const char session_settings[] = "SET synchronous_commit = on; "
                                        "SET default_transaction_isolation = 'read committed'; "
                                        "SET plan_cache_mode = force_generic_plan; "
                                        "SET enable_seqscan = off; SET enable_hashjoin = off; "
@@ -228,8 +230,6 @@ static const char checkpoint_sql[] =
     "applied_at = clock_timestamp() WHERE lsn = '0/0'::pg_lsn + $1::bigint::numeric AND epoch = $2::bigint "
     "AND version = $3::bigint RETURNING 1) SELECT pgprojector.demand_one(count(*)) FROM moved";
 
-/* What is prepared for one mirror or projection goes in one message: a round trip each would be the most of a
- * reconnect. */
 static void prepare(struct pj_buf *script, const char *name, const char *sql)
 {
     pj_buf_printf(script, "PREPARE \"%s\" AS ", name);
@@ -237,14 +237,8 @@ static void prepare(struct pj_buf *script, const char *name, const char *sql)
     pj_buf_puts(script, "\n;\n");
 }
 
-static int run(struct pj_session *read, struct pj_buf *script, struct pj_error *error)
-{
-    int code = script->length ? pj_session_exec(read, script->data, error) : PJ_OK;
-    pj_buf_free(script);
-    return code == PJ_OK ? code : pj_error_wrap(error, "prepare");
-}
-
-static int prepare_mirror(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+/* Returns a digest of it. */
+static uint64_t add_mirror(struct pj_prepared *sets, const struct pj_table *table)
 {
     static const enum pj_mirror_statement all[] = {PJ_FETCH_OLD, PJ_INSERT_ROWS, PJ_UPDATE_ROWS, PJ_DELETE_ROWS,
                                                    PJ_EMPTY};
@@ -258,8 +252,10 @@ static int prepare_mirror(struct pj_session *read, const struct pj_table *table,
         prepare(&script, pj_statement_mirror(all[i], table->index, name), sql.data);
         pj_buf_free(&sql);
     }
-    int code = run(read, &script, error);
-    return code == PJ_OK ? code : pj_error_wrap(error, "mirror %s.%s", table->schema, table->name);
+    char *what = pj_sprintf("mirror %s.%s", table->schema, table->name);
+    uint64_t digest = pj_prepared_add(sets, what, PJ_DIGEST, &script);
+    pj_free(what);
+    return digest;
 }
 
 /* Keys are noted as text, one element for each key column given: 1, or all. */
@@ -317,13 +313,21 @@ static void prepare_park(struct pj_buf *script, const struct pj_projection *proj
     pj_buf_free(&sql);
 }
 
-static int prepare_projection(struct pj_session *read, const struct pj_projection *projection, int index,
-                              struct pj_error *error)
+/* What the statements' texts do not tell: of what types the table's columns are. That follows from module, definition
+ * and what it reads; else a kept statement might be of types that are no more. */
+static uint64_t digest_of(const struct pj_projection *projection, uint64_t read)
+{
+    char version[16];
+    snprintf(version, sizeof version, "%u ", projection->module->version);
+    return pj_prepared_digest(pj_prepared_digest(read, version), projection->definition_sql);
+}
+
+/* Returns a digest of it; `read`: of what it may read. */
+static uint64_t add_projection(struct pj_prepared *sets, const struct pj_projection *projection, int index,
+                               uint64_t read)
 {
     char name[PJ_STATEMENT_NAME];
     struct pj_buf script = {0};
-    if (!projection->target_sql)
-        return PJ_OK;
     char *const *merges = projection->nchained ? projection->merge_touched_sql : projection->merge_sql;
     for (int stream = 0; stream < projection->nstreams; stream++)
         prepare(&script, pj_statement_merge(index, stream, name), merges[stream]);
@@ -335,20 +339,35 @@ static int prepare_projection(struct pj_session *read, const struct pj_projectio
         prepare_note(&script, projection, index, projection->nkey);
     prepare_note_all(&script, projection, index);
     prepare_park(&script, projection, index);
-    int code = run(read, &script, error);
-    return code == PJ_OK ? code : pj_error_wrap(error, "projection %s", projection->name);
+    char *what = pj_sprintf("projection %s", projection->name);
+    uint64_t digest = pj_prepared_add(sets, what, digest_of(projection, read), &script);
+    pj_free(what);
+    return digest;
+}
+
+int pj_statements_forget(struct pj_session *session, struct pj_error *error)
+{
+    return pj_prepared_run(&(struct pj_prepared){0}, session, error);
 }
 
 int pj_statements_prepare(struct pj_session *read, const struct pj_setup *setup, struct pj_error *error)
 {
+    struct pj_prepared sets = {0};
     struct pj_buf script = {0};
-    pj_buf_printf(&script, "%s;\n", session_settings);
+    uint64_t mirrors = 0, tables = 0;
     prepare(&script, PJ_STATEMENT_FENCE, fence_sql);
     prepare(&script, PJ_STATEMENT_CHECKPOINT, checkpoint_sql);
-    int code = run(read, &script, error);
-    for (int i = 0; code == PJ_OK && i < setup->ntables; i++)
-        code = prepare_mirror(read, &setup->tables[i], error);
-    for (int i = 0; code == PJ_OK && i < setup->nprojections; i++)
-        code = prepare_projection(read, &setup->projections[i], i, error);
+    pj_prepared_add(&sets, "checkpoint", PJ_DIGEST, &script);
+    for (int i = 0; i < setup->ntables; i++)
+        mirrors ^= add_mirror(&sets, &setup->tables[i]);
+    for (int i = 0; i < setup->nprojections; i++) {
+        const struct pj_projection *projection = &setup->projections[i];
+        if (projection->target_sql) /* upstream before downstream */
+            tables ^= add_projection(&sets, projection, i, projection->level ? mirrors ^ tables : mirrors);
+    }
+    int code = pj_session_exec(read, session_settings, error);
+    if (code == PJ_OK)
+        code = pj_prepared_run(&sets, read, error);
+    pj_prepared_free(&sets);
     return code;
 }

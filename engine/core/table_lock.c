@@ -8,17 +8,21 @@
 #include "sql.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { PAUSE_MS = 60 };
 
-int pj_table_lock_shortly(struct pj_session *session, struct pj_error *error)
+int pj_table_lock_timeout(struct pj_session *session, int *milliseconds, struct pj_error *error)
 {
-    return pj_session_exec(
-        session,
-        "SELECT pg_catalog.set_config('lock_timeout', greatest(1, least(20, setting::integer / 2))::text, true) "
-        "FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'",
-        error);
+    PGresult *result;
+    int code = pj_session_query_row(session, &result,
+                                    "SELECT greatest(1, least(20, setting::integer / 2)) "
+                                    "FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'",
+                                    0, NULL, error);
+    *milliseconds = code == PJ_OK ? atoi(PQgetvalue(result, 0, 0)) : 0;
+    PQclear(result);
+    return code;
 }
 
 /* schema.table, each quoted. To be freed. */
@@ -63,9 +67,10 @@ static int find_table(struct pj_session *session, const char *name, char oids[16
 
 static int lock(struct pj_session *session, const char *name, struct pj_error *error)
 {
-    int code = pj_table_lock_shortly(session, error);
+    int milliseconds, code = pj_table_lock_timeout(session, &milliseconds, error);
     if (code == PJ_OK)
-        code = pj_session_execf(session, error, "LOCK TABLE %s IN ACCESS EXCLUSIVE MODE", name);
+        code = pj_session_execf(session, error, "SET LOCAL lock_timeout = %d; LOCK TABLE %s IN ACCESS EXCLUSIVE MODE",
+                                milliseconds, name);
     return code == PJ_OK ? pj_session_exec(session, "SET LOCAL lock_timeout TO DEFAULT", error) : code;
 }
 

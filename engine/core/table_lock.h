@@ -8,9 +8,9 @@
 
 #include "pg/session.h"
 
-/* Within a transaction: what follows waits no longer for a lock than others would notice. Less than the server's
- * deadlock_timeout: of two that wait for each other it is we who give way. */
-int pj_table_lock_shortly(struct pj_session *session, struct pj_error *error);
+/* A lock_timeout for waiting no longer than others would notice. Less than the server's deadlock_timeout: of two that wait
+ * for each other it is we who give way. */
+int pj_table_lock_timeout(struct pj_session *session, int *milliseconds, struct pj_error *error);
 
 /* Ends our own sessions that have a lock on it: a server goes on for a while with what a process that is gone, or has
  * given up, had asked of it. Nothing of ours may be rightly at work on the table. */

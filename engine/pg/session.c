@@ -24,6 +24,8 @@ enum { CANCEL_MS = 1000 };
 
 enum { PJ_SESSION_PARAMS = 1664 }; /* the most columns a result can have */
 
+enum { PJ_SESSION_KEPT = 16 };
+
 struct pj_session {
     PGconn *conn;
     enum pj_side side;
@@ -33,6 +35,8 @@ struct pj_session {
     int (*tick)(void *context, struct pj_error *error);
     void *tick_context;
     struct pj_error given_up; /* why the tick had the statement given up; code PJ_OK: it did not */
+    int nkept;
+    const char *kept[PJ_SESSION_KEPT]; /* texts of prepared statements; an index is its name */
 };
 
 /* -------------------------------------------------------------------------------------------------------- errors */
@@ -491,6 +495,44 @@ int pj_session_query(struct pj_session *session, PGresult **result, const char *
     int sent = count ? PQsendQueryParams(session->conn, sql, count, NULL, params, NULL, NULL, 0)
                      : PQsendQuery(session->conn, sql);
     if (!sent)
+        return pj_pg_error(error, session->conn, NULL, session->side);
+    return collect(session, deadline_after(session->timeout_ms), result, error);
+}
+
+/* *number: under which it is prepared; PJ_SESSION_KEPT: there are too many. */
+static int keep(struct pj_session *session, const char *sql, int *number, struct pj_error *error)
+{
+    PGresult *result;
+    char name[24];
+    for (*number = 0; *number < session->nkept; ++*number)
+        if (session->kept[*number] == sql)
+            return PJ_OK;
+    if (*number == PJ_SESSION_KEPT)
+        return PJ_OK;
+    snprintf(name, sizeof name, "kept%d", *number);
+    if (!PQsendPrepare(session->conn, name, sql, 0, NULL))
+        return pj_pg_error(error, session->conn, NULL, session->side);
+    int code = collect(session, deadline_after(session->timeout_ms), &result, error);
+    PQclear(result);
+    if (code == PJ_OK)
+        session->kept[session->nkept++] = sql;
+    return code;
+}
+
+int pj_session_query_kept(struct pj_session *session, PGresult **result, const char *sql, int count,
+                          const char *const *params, struct pj_error *error)
+{
+    int number;
+    char name[24];
+    pj_error_clear(error);
+    *result = NULL;
+    int code = keep(session, sql, &number, error);
+    if (code != PJ_OK)
+        return code;
+    if (number == PJ_SESSION_KEPT)
+        return pj_session_query(session, result, sql, count, params, error);
+    snprintf(name, sizeof name, "kept%d", number);
+    if (!PQsendQueryPrepared(session->conn, name, count, params, NULL, NULL, 0))
         return pj_pg_error(error, session->conn, NULL, session->side);
     return collect(session, deadline_after(session->timeout_ms), result, error);
 }

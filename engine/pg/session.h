@@ -59,6 +59,11 @@ int pj_session_execf(struct pj_session *session, struct pj_error *error, const c
 int pj_session_query(struct pj_session *session, PGresult **result, const char *sql, int count,
                      const char *const *params, struct pj_error *error);
 
+/* Like pj_session_query, for a statement that is run again: it is prepared at its first run. `sql`: of static storage, which
+ * is how it is found again. Not in sessions that are given away (pj_session_detach) or whose statements all are deallocated. */
+int pj_session_query_kept(struct pj_session *session, PGresult **result, const char *sql, int count,
+                          const char *const *params, struct pj_error *error);
+
 /* Like pj_session_query for a result that must be exactly one row. */
 int pj_session_query_row(struct pj_session *session, PGresult **result, const char *sql, int count,
                          const char *const *params, struct pj_error *error);

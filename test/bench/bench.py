@@ -1,9 +1,9 @@
 """make bench: pgprojector beside what one would use instead, in one run, on private clusters.
 
-BENCH       catchup (default) mixed bigtx latency group snapshot growth, several separated by commas, or all
+BENCH       catchup (default) mixed bigtx latency group freshness snapshot growth, several separated by commas, or all
 N           transactions of catchup, mixed and growth (300,000); messages of bigtx (1,000,000)
 REPEAT      rounds; in each every contender runs once (3)
-SECONDS     of each latency measurement (20)
+SECONDS     of each latency and freshness measurement (20)
 RATES       of the latency measurement ("500 1000 2000")
 HISTORY     messages there before (100,000; snapshot: 3,000,000; growth: 9,000,000)
 CONTENDERS  names out of contenders/ ("pump pgprojector native triggers")
@@ -20,6 +20,7 @@ from rig import Rig, say  # first: it sets the path to the harness
 import report
 from catchup import catch_up
 from contenders import ALL
+from freshness import freshness
 from latency import group, latency
 from snapshot import snapshot
 
@@ -92,6 +93,12 @@ def run_group(rig):
 
 
 @with_rig
+def run_freshness(rig):
+    rig.prepare(history=setting("HISTORY", 100_000))
+    report.publish(report.freshness_table(freshness(rig, setting("SECONDS", 20))))
+
+
+@with_rig
 def run_snapshot(rig):
     history = setting("HISTORY", 3_000_000)
     conversations = max(history // 60, 100)
@@ -100,7 +107,7 @@ def run_snapshot(rig):
 
 
 RUNS = {"catchup": run_catchup, "mixed": run_mixed, "bigtx": run_bigtx, "latency": run_latency, "group": run_group,
-        "snapshot": run_snapshot, "growth": run_growth}
+        "freshness": run_freshness, "snapshot": run_snapshot, "growth": run_growth}
 
 
 def main():

@@ -94,6 +94,14 @@ def group_table(results, contenders):
                  ["", "group p50", "group p99", "others p50", "others p99"], rows)
 
 
+def freshness_table(results):
+    usual = results["nothing"]["p50"]
+    rows = [[name, *[number(figures[key]) for key in ("p50", "p90", "p99")], number(figures["worst"], 1), number(figures["p50"] / usual),
+             number(figures["reached"], 0), figures["commands"] or "", number(figures["each"])] for name, figures in results.items()]
+    return Table("freshness", "Commit returned to visible while other projections are rebuilt, milliseconds",
+                 ["meanwhile", "p50", "p90", "p99", "worst", "p50 of the usual", "load tx/s", "commands", "s each"], rows)
+
+
 def snapshot_table(runs, history, conversations):
     rows = []
     for name, results in runs.items():

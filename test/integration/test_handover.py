@@ -1,6 +1,8 @@
 """What the daemon runs is exchanged while it streams. Nothing is lost or counted twice, and nothing is applied to a read
 database whose tables other modules keep than the daemon has.
 """
+import re
+
 from harness.cluster import poll
 from harness.history import populate
 from harness.modules import Modules
@@ -49,6 +51,7 @@ def test_the_stream_stays_open_while_a_projection_is_exchanged(make_pair, tmp_pa
     modules = Modules(tmp_path)
     pair = make_pair(config=modules.config)
     populate(pair, SEED)
+    pair.read_query(f'ALTER DATABASE "{pair.name}" SET log_statement = \'all\'')
     pair.start()
     workload = Workload(pair, SEED, writers=2, pace=0.002, tolerant=True).start()
     with Sampler(pair):
@@ -60,3 +63,11 @@ def test_the_stream_stays_open_while_a_projection_is_exchanged(make_pair, tmp_pa
     assert pair.command("verify").code == 0
     assert pair.daemon.since_start().count("another setup; going on with slot") == 4
     assert pair.daemon.since_start().count("streaming from slot") == 1
+    assert_nothing_is_prepared_twice(pair)
+
+
+def assert_nothing_is_prepared_twice(pair):
+    """By the applying session, which is the same throughout; each set of statements has a digest."""
+    log = pair.read.log.read_text(errors="replace")
+    sets = re.findall(rf"pgprojector apply {pair.name} LOG:  statement: -- set (\w+)", log)
+    assert len(sets) >= 8 and len(set(sets)) == len(sets), sets
