@@ -22,12 +22,24 @@ static void put_names(struct pj_buf *sql, const char *format, const char *const 
     }
 }
 
-static void put_join(struct pj_buf *sql, const struct pj_projection *projection)
+/* Within each side of the join, so that what is left out is not computed either. A constant array is hashed. */
+static void put_not_given(struct pj_buf *sql, const struct pj_projection *projection, const char *alias)
 {
-    pj_buf_printf(sql,
-                  " FROM (SELECT true AS \"pgprojector here\", * FROM %s) AS t FULL JOIN "
-                  "(SELECT true AS \"pgprojector here\", * FROM (%s) AS definition) AS d ON ",
-                  projection->target_sql, projection->definition_sql);
+    pj_buf_printf(sql, " WHERE (%s.", alias);
+    pj_quote_identifier(sql, projection->module->key[0]);
+    pj_buf_puts(sql, "::pg_catalog.text = ANY ($1::pg_catalog.text[])) IS NOT TRUE");
+}
+
+static void put_join(struct pj_buf *sql, const struct pj_projection *projection, bool but_given)
+{
+    pj_buf_printf(sql, " FROM (SELECT true AS \"pgprojector here\", * FROM %s AS target", projection->target_sql);
+    if (but_given)
+        put_not_given(sql, projection, "target");
+    pj_buf_printf(sql, ") AS t FULL JOIN (SELECT true AS \"pgprojector here\", * FROM (%s) AS definition",
+                  projection->definition_sql);
+    if (but_given)
+        put_not_given(sql, projection, "definition");
+    pj_buf_puts(sql, ") AS d ON ");
     for (int i = 0; i < projection->nkey; i++) {
         pj_buf_puts(sql, i ? " AND t." : "t.");
         pj_quote_identifier(sql, projection->module->key[i]);
@@ -66,7 +78,7 @@ static char *comparison_sql(const struct pj_projection *projection, const char *
     put_names(&sql, "%::pg_catalog.text", key, projection->nkey);
     pj_buf_puts(&sql, " FROM (SELECT ");
     put_names(&sql, "coalesce(t.%, d.%) AS %", key, projection->nkey);
-    put_join(&sql, projection);
+    put_join(&sql, projection, leave_out & PJ_COMPARE_BUT_GIVEN);
     pj_buf_puts(&sql, " WHERE t.\"pgprojector here\" IS NULL OR d.\"pgprojector here\" IS NULL OR ROW(");
     put_names(&sql, "t.%", columns, count);
     pj_buf_puts(&sql, ")::record OPERATOR(pg_catalog.*<>) ROW(");

@@ -8,6 +8,7 @@
 enum {
     PJ_COMPARE_BUT_PARKED = 1, /* without rows whose routing key is parked */
     PJ_COMPARE_BUT_NOTED = 2,  /* without rows that will be recomputed anyway, for their keys have been noted */
+    PJ_COMPARE_BUT_GIVEN = 4,  /* without rows whose routing key is in $1, an array of texts */
 };
 
 /* *sql (pj_free): a query for the keys of the rows that differ: a text for each column of the key, in its order. Wants

@@ -42,18 +42,27 @@ int pj_difference_mend_identities(struct pj_session *write, struct pj_session *r
 /* Where keys are more than this, a pass over everything is not much slower, and bounded. */
 enum { PJ_DIFFERENCE_MOST_KEYS = 20000 };
 
-/* Routing keys of rows that were wrong already, whatever has been mended. */
-struct pj_difference_wrong {
+/* Routing keys of a projection. */
+struct pj_difference_keys {
     bool all;
-    char *keys; /* an array literal; NULL: none */
+    char *keys; /* an array literal (pj_free); NULL: none, or all */
 };
 
-/*
- * Recomputes a projection's rows that depend on what has been mended within this transaction, in whatever tables, and
- * those of `wrong` (NULL: none). All of them where that would be the quicker way, or where keys alone do not tell.
- * *rows is set to the rows written; where nothing that the projection reads was mended, nothing is done.
- */
-int pj_difference_recompute(struct pj_session *read, const struct pj_projection *projection,
-                            const struct pj_difference_wrong *wrong, int64_t *rows, struct pj_error *error);
+/* The routing keys of a projection's rows that depend on what has been mended within this transaction, in whatever
+ * tables. All, where that would be the quicker way, or where keys alone do not tell. *touched is set. */
+int pj_difference_touched(struct pj_session *read, const struct pj_projection *projection,
+                          struct pj_difference_keys *touched, struct pj_error *error);
+
+/* Makes it all, where that would be the quicker way to recompute them; `count`: how many they are. */
+int pj_difference_choose(struct pj_session *read, const struct pj_projection *projection,
+                         struct pj_difference_keys *keys, int64_t count, struct pj_error *error);
+
+/* Makes the rows of these keys equal to the definition. *rows is set to the rows written. */
+int pj_difference_recompute_keys(struct pj_session *read, const struct pj_projection *projection,
+                                 const struct pj_difference_keys *keys, int64_t *rows, struct pj_error *error);
+
+/* The two in one; where nothing that the projection reads was mended, nothing is done. */
+int pj_difference_recompute(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,
+                            struct pj_error *error);
 
 #endif

@@ -22,21 +22,11 @@ static void put_keys_of(struct pj_buf *sql, const struct pj_table *table, const 
     pj_difference_rows_name(sql, table, which);
 }
 
-static void put_wrong_keys(struct pj_buf *sql, const char *keys)
-{
-    pj_buf_puts(sql, sql->length ? " UNION SELECT " : "SELECT ");
-    pj_buf_puts(sql, "pg_catalog.unnest(");
-    pj_quote_literal(sql, keys);
-    pj_buf_puts(sql, "::pg_catalog.text[]) AS key");
-}
-
 /* Gathers what gives the keys; *all: no keys will do. */
-static int gather(struct pj_session *read, const struct pj_projection *projection,
-                  const struct pj_difference_wrong *wrong, struct pj_buf *keys, bool *all, struct pj_error *error)
+static int gather(struct pj_session *read, const struct pj_projection *projection, struct pj_buf *keys, bool *all,
+                  struct pj_error *error)
 {
-    *all = wrong && wrong->all;
-    if (wrong && wrong->keys)
-        put_wrong_keys(keys, wrong->keys);
+    *all = false;
     for (int i = 0; i < projection->nsources; i++) {
         const struct pj_table *table = projection->sources[i].table;
         bool mended;
@@ -97,54 +87,77 @@ static int estimate(struct pj_session *read, const char *sql, int count, const c
  * for the number of keys, which it takes for 200 where there are more. (7,000 of 50,000 conversations, with three
  * quarters of all messages: by key 6.4 s, all 1.3 s.)
  */
-static int choose(struct pj_session *read, const struct pj_projection *projection, const char *keys, double count,
-                  bool *all, struct pj_error *error)
+int pj_difference_choose(struct pj_session *read, const struct pj_projection *projection,
+                         struct pj_difference_keys *keys, int64_t count, struct pj_error *error)
 {
     enum { PLANNERS_GUESS = 200 };
+    const char *params[] = {keys->keys};
     double by_key = 0, whole = 0;
-    *all = false;
-    if (count <= PLANNERS_GUESS)
+    if (keys->all || count <= PLANNERS_GUESS)
         return PJ_OK;
-    int code = estimate(read, projection->recompute_routing_sql, 1, &keys, &by_key, error);
+    int code = estimate(read, projection->recompute_routing_sql, 1, params, &by_key, error);
     if (code == PJ_OK)
         code = estimate(read, projection->recompute_all_sql, 0, NULL, &whole, error);
-    *all = by_key * count / PLANNERS_GUESS > whole;
-    return code;
+    if (code != PJ_OK || by_key * (double)count / PLANNERS_GUESS <= whole)
+        return code;
+    keys->all = true;
+    pj_free(keys->keys);
+    keys->keys = NULL;
+    return PJ_OK;
 }
 
-static int recompute_keys(struct pj_session *read, const struct pj_projection *projection, const struct pj_buf *keys,
-                          int64_t *rows, struct pj_error *error)
+static int touched_keys(struct pj_session *read, const struct pj_projection *projection, const struct pj_buf *keys,
+                        struct pj_difference_keys *touched, struct pj_error *error)
 {
     PGresult *result;
     int code = read_keys(read, keys, &result, error);
     if (code != PJ_OK)
         return code;
-    double count = strtod(PQgetvalue(result, 0, 0), NULL);
-    const char *params[] = {PQgetvalue(result, 0, 1)};
-    bool all = count > 0 && PQgetisnull(result, 0, 1);
-    if (!all && count > 0)
-        code = choose(read, projection, params[0], count, &all, error);
-    if (code == PJ_OK && all)
-        code = recompute_all(read, projection, rows, error);
-    else if (code == PJ_OK && count > 0)
-        code = pj_keywork_recompute(read, projection, false, params, rows, error);
+    int64_t count = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    touched->all = count > 0 && PQgetisnull(result, 0, 1);
+    if (count > 0 && !touched->all) {
+        touched->keys = pj_strdup(PQgetvalue(result, 0, 1));
+        code = pj_difference_choose(read, projection, touched, count, error);
+    }
     PQclear(result);
     return code;
 }
 
-int pj_difference_recompute(struct pj_session *read, const struct pj_projection *projection,
-                            const struct pj_difference_wrong *wrong, int64_t *rows, struct pj_error *error)
+int pj_difference_touched(struct pj_session *read, const struct pj_projection *projection,
+                          struct pj_difference_keys *touched, struct pj_error *error)
 {
     struct pj_buf keys = {0};
-    bool all;
-    *rows = 0;
+    *touched = (struct pj_difference_keys){0};
     if (!projection->target_sql)
         return PJ_OK;
-    int code = gather(read, projection, wrong, &keys, &all, error);
-    if (code == PJ_OK && all)
-        code = recompute_all(read, projection, rows, error);
-    else if (code == PJ_OK && keys.length)
-        code = recompute_keys(read, projection, &keys, rows, error);
+    int code = gather(read, projection, &keys, &touched->all, error);
+    if (code == PJ_OK && !touched->all && keys.length)
+        code = touched_keys(read, projection, &keys, touched, error);
     pj_buf_free(&keys);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "gather keys of projection %s", projection->name);
+}
+
+int pj_difference_recompute_keys(struct pj_session *read, const struct pj_projection *projection,
+                                 const struct pj_difference_keys *keys, int64_t *rows, struct pj_error *error)
+{
+    const char *params[] = {keys->keys};
+    int code = PJ_OK;
+    *rows = 0;
+    if (keys->all)
+        code = recompute_all(read, projection, rows, error);
+    else if (keys->keys)
+        code = pj_keywork_recompute(read, projection, false, params, rows, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "recompute projection %s", projection->name);
+}
+
+int pj_difference_recompute(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,
+                            struct pj_error *error)
+{
+    struct pj_difference_keys touched;
+    *rows = 0;
+    int code = pj_difference_touched(read, projection, &touched, error);
+    if (code == PJ_OK)
+        code = pj_difference_recompute_keys(read, projection, &touched, rows, error);
+    pj_free(touched.keys);
+    return code;
 }

@@ -149,7 +149,7 @@ static int recompute(struct pj_session *read, const struct pj_projection *projec
                      int count, struct pj_error *error)
 {
     int64_t rows;
-    int code = pj_difference_recompute(read, projection, NULL, &rows, error);
+    int code = pj_difference_recompute(read, projection, &rows, error);
     if (code == PJ_OK && count)
         code = pj_keywork_recompute(read, projection, projection->nkey > 1, arrays, NULL, error);
     return code;

@@ -12,12 +12,12 @@
  * Until 4 commits readers have the former state, whole. No table is replaced: grants, views and long-running readers
  * are untouched. What is written is what differs; what is held here is a number for each bucket of rows.
  *
- * Targets. Beside the comparison of the mirrors another session compares each target with its definition, both as they
- * were committed before (core/resync_check; the checkpoint row's lock keeps them so). Rows of a key that was right then,
- * and that no mended row carries, are right now, for a definition's rows of a key depend on the sources' rows of that
- * key only; all other keys are recomputed. So targets end equal to their definitions wholly, also those of a read side
- * that somebody put together from copies of different ages, and what is recomputed within the transaction is no more
- * than what has changed.
+ * Targets. Once the mirrors are mended it is known which keys mended rows carry; these are recomputed. Beside that
+ * another session compares all other rows of each target with its definition, both as they were committed before
+ * (core/resync_check; the checkpoint row's lock keeps them so). Rows of a key that was right then, and that no mended
+ * row carries, are right now, for a definition's rows of a key depend on the sources' rows of that key only; what was
+ * wrong is recomputed, too. So targets end equal to their definitions wholly, also those of a read side that somebody
+ * put together from copies of different ages, and no key is computed twice.
  *
  * Killed in between, the same call starts again at 1. What is there then, by the step that was last finished:
  *     1        nothing new; the locks went with the session
@@ -29,6 +29,7 @@
  */
 #include "core/resync.h"
 
+#include "base/mem.h"
 #include "core/difference.h"
 #include "core/mend.h"
 #include "core/resync_check.h"
@@ -50,7 +51,10 @@ struct resync {
     struct pj_session *guard;       /* holds the lock on the tables */
     struct pj_session *replication; /* makes the slot */
     struct pj_session *write;       /* in the snapshot */
-    struct pj_resync_check *check;  /* of the targets, as they were; begun with the transaction */
+    struct pj_resync_check *check;  /* of the targets, as they were */
+
+    struct pj_difference_keys *touched; /* of each projection: what depends on mended rows */
+    bool *paused;                       /* each projection: by us */
 
     struct pj_checkpoint checkpoint; /* as it was before */
     struct pj_source_identity identity;
@@ -195,7 +199,7 @@ static int create_slot(struct resync *resync, struct pj_error *error)
 /* -------------------------------------------------------------------------------------------- the transaction (4) */
 
 /*
- * Comparing and recomputing want hashes of whole tables. The checkpoint's lock keeps out what works beside a daemon
+ * Comparing and recomputing want hashes of whole tables; of the temporary ones not much must be known. The checkpoint's lock keeps out what works beside a daemon
  * (rebuild, resume, retry): a key that it recomputed from the mirrors as they were, behind our own recomputation, would
  * stay so.
  */
@@ -210,12 +214,10 @@ static int begin(struct resync *resync, struct pj_error *error)
                                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
                                "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; "
                                "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL work_mem = '64MB'; "
-                               "SET LOCAL jit = off; "
+                               "SET LOCAL jit = off; SET LOCAL default_statistics_target = 10; "
                                "SELECT FROM pgprojector.checkpoint FOR UPDATE",
                                error);
-    if (code == PJ_OK)
-        resync->check = pj_resync_check_begin(resync->options->read_url, resync->setup, error);
-    return resync->check ? PJ_OK : error->code;
+    return code;
 }
 
 static int mend_mirrors(struct resync *resync, struct pj_error *error)
@@ -235,16 +237,27 @@ static int mend_mirrors(struct resync *resync, struct pj_error *error)
     return PJ_OK;
 }
 
-static int recompute(struct resync *resync, int index, struct pj_error *error)
+/* What depends on mended rows; the rest can now be compared beside. */
+static int find_touched(struct resync *resync, struct pj_error *error)
 {
-    const struct pj_projection *projection = &resync->setup->projections[index];
-    int64_t rows;
-    report(resync, "resync: computing", projection->name);
-    int code =
-        pj_difference_recompute(resync->read, projection, pj_resync_check_found(resync->check, index), &rows, error);
+    int count = resync->setup->nprojections, code = PJ_OK;
+    resync->touched = pj_alloc(sizeof *resync->touched * (size_t)(count + 1));
+    resync->paused = pj_alloc(sizeof *resync->paused * (size_t)(count + 1));
+    memset(resync->touched, 0, sizeof *resync->touched * (size_t)(count + 1));
+    memset(resync->paused, 0, sizeof *resync->paused * (size_t)(count + 1));
+    for (int i = 0; code == PJ_OK && i < count; i++)
+        code = pj_difference_touched(resync->read, &resync->setup->projections[i], &resync->touched[i], error);
     if (code == PJ_OK)
-        resync->done.target_rows += rows;
-    return code;
+        resync->check = pj_resync_check_begin(resync->options->read_url, resync->setup, resync->touched, error);
+    return code == PJ_OK && !resync->check ? error->code : code;
+}
+
+static void forget_touched(struct resync *resync)
+{
+    for (int i = 0; resync->touched && i < resync->setup->nprojections; i++)
+        pj_free(resync->touched[i].keys);
+    pj_free(resync->touched);
+    pj_free(resync->paused);
 }
 
 /* One that cannot be written (a constraint somebody put on the table) stays as it is, paused; the rest goes on. */
@@ -264,28 +277,40 @@ static int pause_projection(struct resync *resync, const struct pj_projection *p
     return code;
 }
 
-static int await_check(struct resync *resync, struct pj_error *error)
+static int recompute(struct resync *resync, int index, const struct pj_difference_keys *keys, struct pj_error *error)
 {
-    report(resync, "resync: comparing", "targets with their definitions");
-    return pj_resync_check_await(resync->check, resync->options->stop, error);
+    const struct pj_projection *projection = &resync->setup->projections[index];
+    int64_t rows = 0;
+    if ((!keys->all && !keys->keys) || resync->paused[index])
+        return PJ_OK;
+    report(resync, "resync: computing", projection->name);
+    int code = pj_session_exec(resync->read, "SAVEPOINT pgprojector_resync", error);
+    if (code == PJ_OK)
+        code = pj_difference_recompute_keys(resync->read, projection, keys, &rows, error);
+    if (code == PJ_OK) /* a deferred constraint would only fail at COMMIT, and take all with it */
+        code = pj_session_exec(resync->read, "SET CONSTRAINTS ALL IMMEDIATE", error);
+    resync->done.target_rows += code == PJ_OK ? rows : 0;
+    if (code == PJ_OK || !pj_mend_is_key_fault(error))
+        return code;
+    resync->paused[index] = true;
+    return pause_projection(resync, projection, error);
+}
+
+static int recompute_touched(struct resync *resync, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < resync->setup->nprojections; i++)
+        code = recompute(resync, i, &resync->touched[i], error);
+    return code;
 }
 
 /* Targets are then equal to their definitions wholly, not only where mirrors differed: who resyncs wants certainty. */
-static int recompute_targets(struct resync *resync, struct pj_error *error)
+static int recompute_wrong(struct resync *resync, struct pj_error *error)
 {
-    int code = await_check(resync, error);
-    for (int i = 0; code == PJ_OK && i < resync->setup->nprojections; i++) {
-        const struct pj_projection *projection = &resync->setup->projections[i];
-        if (!projection->target_sql)
-            continue;
-        code = pj_session_exec(resync->read, "SAVEPOINT pgprojector_resync", error);
-        if (code == PJ_OK)
-            code = recompute(resync, i, error);
-        if (code == PJ_OK) /* a deferred constraint would only fail at COMMIT, and take all with it */
-            code = pj_session_exec(resync->read, "SET CONSTRAINTS ALL IMMEDIATE", error);
-        if (code != PJ_OK && pj_mend_is_key_fault(error))
-            code = pause_projection(resync, projection, error);
-    }
+    report(resync, "resync: comparing", "targets with their definitions");
+    int code = pj_resync_check_await(resync->check, resync->options->stop, error);
+    for (int i = 0; code == PJ_OK && i < resync->setup->nprojections; i++)
+        code = recompute(resync, i, pj_resync_check_found(resync->check, i), error);
     return code;
 }
 
@@ -329,7 +354,7 @@ static int look_again(struct resync *resync, struct pj_error *error)
 static int fill(struct resync *resync, struct pj_error *error)
 {
     static int (*const steps[])(struct resync *, struct pj_error *) = {
-        mend_mirrors, recompute_targets, note_others, flush_source, look_again,
+        mend_mirrors, find_touched, recompute_touched, recompute_wrong, note_others, flush_source, look_again,
     };
     int code = PJ_OK;
     for (size_t i = 0; code == PJ_OK && i < sizeof steps / sizeof *steps; i++)
@@ -363,6 +388,7 @@ static int replace(struct resync *resync, struct pj_error *error)
     if (code == PJ_OK)
         code = fill(resync, error);
     pj_resync_check_free(resync->check);
+    forget_touched(resync);
     if (code == PJ_OK)
         return commit(resync, error);
     struct pj_error ignored;

@@ -11,12 +11,14 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct pj_resync_check {
     const char *read_url;
     const struct pj_setup *setup;
-    struct pj_difference_wrong *wrong; /* of each projection */
+    const struct pj_difference_keys *but; /* of each projection, as what follows */
+    struct pj_difference_keys *wrong;
     pthread_t thread;
     bool running;
     struct pj_stop cancel; /* asked by the caller */
@@ -30,28 +32,36 @@ struct pj_resync_check {
 static char *keys_sql(const struct pj_projection *projection, const char *comparison)
 {
     struct pj_buf sql = {0};
-    pj_buf_printf(&sql,
-                  "SELECT pg_catalog.count(*) > %d, pg_catalog.array_agg(key)::pg_catalog.text FROM (SELECT DISTINCT ",
-                  PJ_DIFFERENCE_MOST_KEYS);
+    pj_buf_puts(&sql, "SELECT pg_catalog.count(*), pg_catalog.array_agg(key)::pg_catalog.text FROM (SELECT DISTINCT ");
     pj_quote_identifier(&sql, projection->module->key[0]);
     pj_buf_printf(&sql, " AS key FROM (%s) AS differing LIMIT %d) AS keys", comparison, PJ_DIFFERENCE_MOST_KEYS + 1);
     return pj_buf_take(&sql);
 }
 
-static int compare(struct pj_session *session, const struct pj_projection *projection,
-                   struct pj_difference_wrong *wrong, struct pj_error *error)
+static int take_wrong(struct pj_session *session, const struct pj_projection *projection, const PGresult *result,
+                      struct pj_difference_keys *wrong, struct pj_error *error)
 {
+    int64_t count = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    wrong->all = count > PJ_DIFFERENCE_MOST_KEYS;
+    if (count == 0 || wrong->all)
+        return PJ_OK;
+    wrong->keys = pj_strdup(PQgetvalue(result, 0, 1));
+    return pj_difference_choose(session, projection, wrong, count, error);
+}
+
+static int compare(struct pj_session *session, const struct pj_projection *projection,
+                   const struct pj_difference_keys *but, struct pj_difference_keys *wrong, struct pj_error *error)
+{
+    const char *params[] = {but->keys};
     char *comparison, *sql;
     PGresult *result = NULL;
-    int code = pj_comparison_sql(session, projection, 0, &comparison, error);
+    int code = pj_comparison_sql(session, projection, but->keys ? PJ_COMPARE_BUT_GIVEN : 0, &comparison, error);
     if (code != PJ_OK)
         return code;
     sql = keys_sql(projection, comparison);
-    code = pj_session_query_row(session, &result, sql, 0, NULL, error);
-    if (code == PJ_OK) {
-        wrong->all = PQgetvalue(result, 0, 0)[0] == 't';
-        wrong->keys = wrong->all || PQgetisnull(result, 0, 1) ? NULL : pj_strdup(PQgetvalue(result, 0, 1));
-    }
+    code = pj_session_query_row(session, &result, sql, but->keys ? 1 : 0, params, error);
+    if (code == PJ_OK)
+        code = take_wrong(session, projection, result, wrong, error);
     PQclear(result);
     pj_free(sql);
     pj_free(comparison);
@@ -71,13 +81,14 @@ static int compare_all(struct pj_resync_check *check, struct pj_session *session
 {
     int code = begin(session, error);
     for (int i = 0; code == PJ_OK && i < check->setup->nprojections; i++) {
-        if (!check->setup->projections[i].target_sql)
+        if (!check->setup->projections[i].target_sql || check->but[i].all)
             continue;
-        code = compare(session, &check->setup->projections[i], &check->wrong[i], error);
+        code = compare(session, &check->setup->projections[i], &check->but[i], &check->wrong[i], error);
         if (code == PJ_OK || error->retryable || PQstatus(pj_session_conn(session)) != CONNECTION_OK ||
             pj_stop_asked(&check->cancel))
             continue;
-        check->wrong[i].all = true;
+        pj_free(check->wrong[i].keys);
+        check->wrong[i] = (struct pj_difference_keys){.all = true};
         pj_error_clear(error);
         code = pj_session_exec(session, "ROLLBACK TO SAVEPOINT pgprojector_check", error);
     }
@@ -101,10 +112,10 @@ static void *run(void *argument)
 /* ----------------------------------------------------------------------------------------------------------- calls */
 
 struct pj_resync_check *pj_resync_check_begin(const char *read_url, const struct pj_setup *setup,
-                                              struct pj_error *error)
+                                              const struct pj_difference_keys *but, struct pj_error *error)
 {
     struct pj_resync_check *check = pj_alloc(sizeof *check);
-    *check = (struct pj_resync_check){.read_url = read_url, .setup = setup, .cancel = {-1}, .over = {-1}};
+    *check = (struct pj_resync_check){.read_url = read_url, .setup = setup, .but = but, .cancel = {-1}, .over = {-1}};
     check->wrong = pj_alloc(sizeof *check->wrong * (size_t)(setup->nprojections + 1));
     memset(check->wrong, 0, sizeof *check->wrong * (size_t)(setup->nprojections + 1));
     int code = pj_stop_init(&check->cancel, error);
@@ -140,7 +151,7 @@ int pj_resync_check_await(struct pj_resync_check *check, const struct pj_stop *s
     return pj_error_wrap(error, "compare targets with their definitions");
 }
 
-const struct pj_difference_wrong *pj_resync_check_found(const struct pj_resync_check *check, int index)
+const struct pj_difference_keys *pj_resync_check_found(const struct pj_resync_check *check, int index)
 {
     return &check->wrong[index];
 }

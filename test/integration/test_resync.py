@@ -205,6 +205,25 @@ def test_targets_that_disagree_with_their_mirrors_are_healed(streaming):
     resync(pair)
 
 
+def test_what_mended_rows_touch_and_what_was_wrong_already(make_pair):
+    """Keys that mirrors' differences touch, keys of which only the target is wrong, and keys of both, hundreds of each."""
+    pair = make_pair(PLAIN)
+    populate(pair, SEED)
+    fill(pair, 3000)
+    pair.write_query("INSERT INTO conversations (id, title) SELECT md5('fc' || i)::uuid, 'c' || i"
+                     " FROM generate_series(100, 2999) i")
+    pair.start()
+    pair.catch_up()
+    pair.daemon.stop()
+    lose_slot(pair)
+    pair.write_query("UPDATE conversations SET title = 'new' WHERE id::text < '4'")
+    pair.read_query("UPDATE conversation_summary SET message_count = message_count + 1 WHERE id::text BETWEEN '2' AND '6';"
+                    " DELETE FROM user_conversation_membership WHERE conversation_id::text BETWEEN '2' AND '6'")
+    wrong = pair.read_value("SELECT count(*) FROM conversation_summary WHERE id::text BETWEEN '2' AND '6'")
+    assert wrong > 400
+    resync(pair)
+
+
 def test_a_lost_lock_is_noticed(streaming):
     """Without its lock a table can be emptied after the snapshot and before it is read, and would look empty."""
     pair = streaming
