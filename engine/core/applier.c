@@ -27,8 +27,8 @@
  * Two batches may be under way, so that the server need not wait for us between them. While the first is WRITING, the
  * second is AHEAD: sorted, its old rows looked up in the first batch, in the cache, and (what neither knows, the first
  * has not touched) in the mirrors, by statements between those of the first. When all of the first is sent, the second
- * begins behind its COMMIT; apply() runs while the server still works off what was sent. Should the first fail, the
- * second finds the checkpoint not where it must be, and fails, too.
+ * begins, behind its COMMIT where it ends a transaction; apply() runs while the server still works off what was sent.
+ * Should the first fail, the second finds the checkpoint not where it must be, and comes to nothing, too.
  */
 #include "core/applier.h"
 
@@ -54,8 +54,7 @@ struct flight {
 
 struct pj_applier {
     struct flight flights[2];
-    struct flight *first,
-        *second; /* of them, under way; NULL: none. The second is a whole transaction behind another */
+    struct flight *first, *second; /* of them, under way; NULL: none */
     struct pj_setup *setup;
     struct pj_pipe *pipe;
     struct pj_writer *writer;
@@ -192,7 +191,7 @@ bool pj_applier_idle(const struct pj_applier *applier)
 bool pj_applier_takes_ahead(const struct pj_applier *applier)
 {
     const struct flight *first = applier->first;
-    return first && !applier->second && first->commit && (first->state == WRITING || first->state == FINISHING);
+    return first && !applier->second && (first->state == WRITING || first->state == FINISHING);
 }
 
 bool pj_applier_in_transaction(const struct pj_applier *applier)
@@ -433,7 +432,8 @@ static int finish(struct flight *flight, struct pj_error *error)
     struct flight *behind = flight == applier->first ? applier->second : NULL;
     if (!behind)
         return PJ_OK;
-    begin_transaction(behind);
+    if (!applier->in_transaction)
+        begin_transaction(behind);
     return go_on(behind, error);
 }
 

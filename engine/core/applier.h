@@ -46,9 +46,8 @@ struct pj_batch *pj_applier_take_back(struct pj_applier *applier, bool *commit, 
 bool pj_applier_connected(const struct pj_applier *applier);
 
 /*
- * Applies a batch; only when idle, or, with `commit`, when pj_applier_takes_ahead. With `commit`, it is the last (or
- * only) part of the transaction and batch->end_lsn becomes the checkpoint; else the transaction stays open for the
- * parts to come.
+ * Applies a batch; only when idle, or when pj_applier_takes_ahead. With `commit`, it is the last (or only) part of the
+ * transaction and batch->end_lsn becomes the checkpoint; else the transaction stays open for the parts to come.
  */
 void pj_applier_apply(struct pj_applier *applier, struct pj_batch *batch, bool commit);
 
@@ -65,7 +64,7 @@ void pj_applier_send_commit(const struct pj_sink *sink); /* an error where the a
 void pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *table, struct pj_row *const *wanted,
                               const PGresult *result);
 
-/* One batch is under way, and far enough for the next whole transaction's to be taken behind it. */
+/* One batch is under way, and far enough for the next one to be taken behind it. */
 bool pj_applier_takes_ahead(const struct pj_applier *applier);
 
 /* Nothing is under way (a transaction between two parts may be open). */

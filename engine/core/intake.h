@@ -55,10 +55,12 @@ static inline bool pj_intake_full(const struct pj_intake *intake)
     return pj_batch_bytes(intake->batch) >= intake->batch_bytes;
 }
 
-/* A quarter beyond the cap, in the middle of a transaction: it must be applied in parts. */
+/* In the middle of a transaction: it must be applied in parts. One that others stand before in the batch is given a
+ * quarter more to end within. */
 static inline bool pj_intake_overfull(const struct pj_intake *intake)
 {
-    return pj_batch_bytes(intake->batch) >= intake->batch_bytes + intake->batch_bytes / 4;
+    size_t more = intake->batch->transactions ? intake->batch_bytes / 4 : 0;
+    return pj_batch_bytes(intake->batch) >= intake->batch_bytes + more;
 }
 
 #endif

@@ -215,7 +215,7 @@ void pj_pipeline_apply_ready(struct pj_pipeline *p)
         p->held == HELD_FOR_PART || (pj_intake_overfull(&p->intake) && !batch->ends_at_commit && !p->intake.skip_to);
     if (part && pj_pipeline_beyond_gate(p))
         return;
-    if (idle && part)
+    if (part)
         hand_over(p, false);
     else if (batch->ends_at_commit && batch->transactions && gate_lets_apply(p) && worth_committing(p))
         hand_over(p, true);
