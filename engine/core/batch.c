@@ -371,7 +371,8 @@ static struct pj_value *copy_values(struct pj_arena *arena, const struct pj_valu
     return copy;
 }
 
-/* A row that `before` has deleted stays unknown, and is then not found in the mirror: a contradiction. */
+/* A row that `before` has deleted cannot be changed again. It stays unknown here, and whoever knows it otherwise (the
+ * cache) writes another number of rows than were meant: a contradiction either way. */
 static void follow_table(struct pj_batch *batch, const struct pj_table_rows *rows, const struct pj_table_rows *before)
 {
     for (size_t i = 0; before->count && i < rows->count; i++) {

@@ -17,7 +17,7 @@
  * (core/resync_check; the checkpoint row's lock keeps them so). Rows of a key that was right then, and that no mended
  * row carries, are right now, for a definition's rows of a key depend on the sources' rows of that key only; what was
  * wrong is recomputed, too. So targets end equal to their definitions wholly, also those of a read side that somebody
- * put together from copies of different ages, and no key is computed twice.
+ * put together from copies of different ages, and no key of a projection that only reads mirrors is computed twice.
  *
  * Killed in between, the same call starts again at 1. What is there then, by the step that was last finished:
  *     1        nothing new; the locks went with the session
