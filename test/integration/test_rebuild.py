@@ -73,8 +73,10 @@ def test_rebuild_under_load(streaming):
     with Reader(streaming, SUMMARIES, at_most_two_missing):
         workload.start()
         for turn in range(3):
-            streaming.read_query(SPOIL)
-            streaming.read_query("UPDATE conversation_summary SET message_count = -1 WHERE title ~ '^c[0-9]*%s$'", (turn,))
+            # with the checkpoint row's lock, or the stream, which meets the rows in another order, and this could wait for each other
+            streaming.read_query("SELECT FROM pgprojector.checkpoint FOR UPDATE; " + SPOIL)
+            streaming.read_query("SELECT FROM pgprojector.checkpoint FOR UPDATE; UPDATE conversation_summary SET message_count = -1"
+                                 " WHERE title ~ '^c[0-9]*%s$'", (turn,))
             result = streaming.command("rebuild", "--all")
             assert result.code == 0, result
         workload.stop()
