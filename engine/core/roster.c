@@ -449,12 +449,13 @@ int pj_roster_open_again(struct pj_setup *setup, struct pj_deployment *deploymen
 
 /* --------------------------------------------------------------------------------------------------- standing still */
 
+/* A former entry makes way for a new one: a resume under way may be about to drop it (core/statements.c). */
 static int note_everything(struct pj_session *read, const char *name, struct pj_error *error)
 {
     PGresult *result;
     int code = pj_session_query(read, &result,
-                                "INSERT INTO pgprojector.dirty_key (projection) SELECT $1 WHERE NOT EXISTS "
-                                "(SELECT FROM pgprojector.dirty_key WHERE projection = $1 AND key IS NULL)",
+                                "WITH former AS (DELETE FROM pgprojector.dirty_key WHERE projection = $1 AND key IS "
+                                "NULL) INSERT INTO pgprojector.dirty_key (projection) VALUES ($1)",
                                 1, &name, error);
     PQclear(result);
     return code;
