@@ -1,0 +1,56 @@
+/* What went wrong, told from a result or a connection. */
+#include "pg/session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *pj_side_name(enum pj_side side)
+{
+    return side == PJ_WRITE ? "write database" : "read database";
+}
+
+static bool sqlstate_retryable(const char *state)
+{
+    static const char *const classes[] = {"08", "40", "53", "55", "57"};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strncmp(state, classes[i], 2) == 0)
+            return true;
+    return strcmp(state, "25006") == 0; /* read-only: a standby about to be promoted, or a full disk */
+}
+
+/* libpq's messages end with a newline and may have several lines; the first says what happened. */
+static int first_line(const char *text)
+{
+    while (strncmp(text, "ERROR:  ", 8) == 0 || strncmp(text, "FATAL:  ", 8) == 0)
+        text += 8;
+    return (int)strcspn(text, "\n");
+}
+
+int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, enum pj_side side)
+{
+    const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+    const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    const char *detail = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL) : NULL;
+    bool lost = !conn || PQstatus(conn) == CONNECTION_BAD;
+    if (state && primary) {
+        /* a DETAIL may quote row values; it is shown only for classes that speak of the server or the schema */
+        bool harmless = strncmp(state, "22", 2) != 0 && strncmp(state, "23", 2) != 0 && strncmp(state, "P0", 2) != 0;
+        pj_error_set(error, lost ? PJ_EUNREACHABLE : PJ_EFAIL, "%s: %s%s%s (SQLSTATE %s)", pj_side_name(side), primary,
+                     detail && harmless ? "; " : "", detail && harmless ? detail : "", state);
+        snprintf(error->sqlstate, sizeof error->sqlstate, "%s", state);
+        error->retryable = lost || sqlstate_retryable(state);
+        const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+        if (hint)
+            pj_error_hint(error, "%s", hint);
+        return error->code;
+    }
+    const char *text = conn ? PQerrorMessage(conn) : "";
+    if (!*text ||
+        *text == '\n') { /* neither the server nor libpq has a word: a connection that dies under a pipeline */
+        text = "connection lost";
+        lost = true;
+    }
+    pj_error_set(error, lost ? PJ_EUNREACHABLE : PJ_EFAIL, "%s: %.*s", pj_side_name(side), first_line(text), text);
+    error->retryable = lost;
+    return error->code;
+}

@@ -1,0 +1,172 @@
+/*
+ * Opening a session. PQconnectStart's name look-up blocks; that is why sessions live on threads of their own.
+ */
+#include "base/mem.h"
+#include "pg/session_internal.h"
+
+#include <poll.h>
+#include <string.h>
+
+static const char pinned_options[] = "-c datestyle=ISO,YMD -c timezone=UTC -c intervalstyle=postgres "
+                                     "-c extra_float_digits=1 -c bytea_output=hex -c standard_conforming_strings=on "
+                                     "-c search_path= -c lc_monetary=C";
+
+/* 28xxx, 3D000: what a retry does not mend. libpq gives no SQLSTATE for a failed connection, so the words must do. */
+static bool refused_for_good(const char *message)
+{
+    static const char *const marks[] = {"authentication failed",   "does not exist",
+                                        "no pg_hba.conf entry",    "no password supplied",
+                                        "not permitted to log in", "must be superuser or replication role"};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        if (strstr(message, marks[i]))
+            return strstr(message, "No such file or directory") == NULL;
+    return false;
+}
+
+static const char *environment_name(enum pj_side side)
+{
+    return side == PJ_WRITE ? "WRITE_DATABASE_URL" : "READ_DATABASE_URL";
+}
+
+static int connect_failed(struct pj_session *session, struct pj_error *error)
+{
+    const char *message = PQerrorMessage(session->conn);
+    bool config = refused_for_good(message);
+    pj_error_set(error, config ? PJ_ECONFIG : PJ_EUNREACHABLE, "%s: cannot connect: %.*s", pj_side_name(session->side),
+                 (int)strcspn(message, "\n"), message);
+    error->retryable = !config;
+    return pj_error_hint(error,
+                         config ? "check the role, password and database in %s, and the server's pg_hba.conf"
+                                : "is the server of %s up and reachable from here?",
+                         environment_name(session->side));
+}
+
+static int connect_wait(struct pj_session *session, uint64_t deadline, struct pj_error *error)
+{
+    PostgresPollingStatusType polling = PGRES_POLLING_WRITING;
+    while (polling != PGRES_POLLING_OK) {
+        if (polling == PGRES_POLLING_FAILED)
+            return connect_failed(session, error);
+        bool ready;
+        int code =
+            pj_session_await(session, polling == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline, &ready, error);
+        if (code != PJ_OK)
+            return code;
+        if (!ready) {
+            pj_error_set(error, PJ_EUNREACHABLE, "%s: no answer to the connection attempt",
+                         pj_side_name(session->side));
+            error->retryable = true;
+            return pj_error_hint(error, "is the server of %s up and reachable from here?",
+                                 environment_name(session->side));
+        }
+        polling = PQconnectPoll(session->conn);
+    }
+    return PJ_OK;
+}
+
+static int check_url(const struct pj_session_options *options, struct pj_error *error)
+{
+    char *complaint = NULL;
+    PQconninfoOption *parsed = PQconninfoParse(options->url, &complaint);
+    if (parsed) {
+        PQconninfoFree(parsed);
+        return PJ_OK;
+    }
+    /* libpq's complaint may quote the string, and with it a password */
+    PQfreemem(complaint);
+    pj_error_set(error, PJ_ECONFIG, "%s is not a connection string that libpq understands",
+                 environment_name(options->side));
+    return pj_error_hint(error, "give it as postgresql://user@host:5432/database or as host=… dbname=… user=…");
+}
+
+static int connect_start(struct pj_session *session, const struct pj_session_options *options, struct pj_error *error)
+{
+    int code = check_url(options, error);
+    if (code != PJ_OK)
+        return code;
+    char *name = pj_sprintf("pgprojector%s%s", options->purpose ? " " : "", options->purpose ? options->purpose : "");
+    /* later keywords override what the connection string (dbname, expanded) says */
+    const char *keywords[] = {"dbname",
+                              "application_name",
+                              "client_encoding",
+                              "options",
+                              "keepalives_idle",
+                              "keepalives_interval",
+                              "keepalives_count",
+                              "tcp_user_timeout",
+                              options->replication ? "replication" : NULL,
+                              NULL};
+    const char *values[] = {
+        options->url, name, "UTF8", pinned_options, "20", "10", "3", "45000", options->replication ? "database" : NULL,
+        NULL};
+    session->conn = PQconnectStartParams(keywords, values, 1);
+    pj_free(name);
+    if (!session->conn || PQstatus(session->conn) == CONNECTION_BAD)
+        return connect_failed(session, error);
+    int seconds = options->connect_timeout_s ? options->connect_timeout_s : 10;
+    return connect_wait(session, pj_session_deadline(seconds * 1000), error);
+}
+
+/* A role's or database's own setting cannot override the connection's options, but a pooler may swallow them. */
+static int assert_settings(struct pj_session *session, struct pj_error *error)
+{
+    static const char sql[] = "SELECT current_setting('DateStyle') || '|' || current_setting('TimeZone') || '|' || "
+                              "current_setting('bytea_output') || '|' || current_setting('IntervalStyle') || '|' || "
+                              "current_setting('client_encoding')";
+    static const char wanted[] = "ISO, YMD|UTC|hex|postgres|UTF8";
+    PGresult *result;
+    int code = pj_session_query_row(session, &result, sql, 0, NULL, error);
+    if (code != PJ_OK)
+        return code;
+    if (strcmp(PQgetvalue(result, 0, 0), wanted) != 0) {
+        pj_error_set(error, PJ_ECONFIG, "%s: the session's settings are %s, not %s", pj_side_name(session->side),
+                     PQgetvalue(result, 0, 0), wanted);
+        pj_error_hint(error, "connect to the server itself, not through a pooler that drops the options parameter");
+    }
+    PQclear(result);
+    return error->code;
+}
+
+int pj_session_open(struct pj_session **out, const struct pj_session_options *options, struct pj_error *error)
+{
+    pj_error_clear(error);
+    struct pj_session *session = pj_alloc(sizeof *session);
+    session->side = options->side;
+    session->stop = options->stop;
+    int code = connect_start(session, options, error);
+    if (code == PJ_OK) {
+        PQsetnonblocking(session->conn, 1);
+        session->timeout_ms = 30000;
+        if (!options->replication)
+            code = assert_settings(session, error);
+        session->timeout_ms = 0;
+    }
+    if (code != PJ_OK) {
+        pj_session_close(session);
+        session = NULL;
+    }
+    *out = session;
+    return code;
+}
+
+void pj_session_close(struct pj_session *session)
+{
+    if (!session)
+        return;
+    PQfinish(session->conn);
+    pj_free(session);
+}
+
+PGconn *pj_session_detach(struct pj_session *session)
+{
+    PGconn *conn = session->conn;
+    pj_free(session);
+    return conn;
+}
+
+struct pj_session *pj_session_attach(PGconn *conn, enum pj_side side, const struct pj_stop *stop)
+{
+    struct pj_session *session = pj_alloc(sizeof *session);
+    *session = (struct pj_session){.conn = conn, .side = side, .stop = stop};
+    return session;
+}
