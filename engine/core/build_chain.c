@@ -17,14 +17,6 @@
 
 #include <string.h>
 
-static const struct pj_projection *find(const struct pj_setup *setup, const char *name)
-{
-    for (int i = 0; i < setup->nprojections; i++)
-        if (strcmp(setup->projections[i].name, name) == 0)
-            return &setup->projections[i];
-    return NULL;
-}
-
 /* The next one downstream of the projection that serves, each once; those that are built beside have no table to
  * speak of yet. */
 static const struct pj_chained *next_chained(const struct pj_projection *serving, int *i)
@@ -156,7 +148,7 @@ static int check_merges(struct pj_build *build, struct pj_session *work, struct 
 
 int pj_build_check_chained(struct pj_build *build, struct pj_session *work, struct pj_error *error)
 {
-    const struct pj_projection *serving = find(build->setup, build->name);
+    const struct pj_projection *serving = pj_setup_projection(build->setup, build->name);
     const struct pj_chained *chained;
     if (!serving || !serving->nchained)
         return PJ_OK;
@@ -186,7 +178,7 @@ static int pause_one(struct pj_session *work, const char *name, const char *upst
 
 int pj_build_pause_chained(const struct pj_build *build, struct pj_error *error)
 {
-    const struct pj_projection *serving = find(build->setup, build->name);
+    const struct pj_projection *serving = pj_setup_projection(build->setup, build->name);
     const struct pj_chained *chained;
     int code = PJ_OK;
     for (int i = 0; code == PJ_OK && (chained = next_chained(serving, &i));)

@@ -71,10 +71,7 @@ int pj_outfit_check(struct pj_registering *r, struct pj_outfit *outfit, const st
 
 struct pj_projection *pj_outfit_projection(const struct pj_outfit *outfit, const char *name)
 {
-    for (int i = 0; i < outfit->setup.nprojections; i++)
-        if (strcmp(outfit->setup.projections[i].name, name) == 0)
-            return &outfit->setup.projections[i];
-    return NULL;
+    return pj_setup_projection(&outfit->setup, name);
 }
 
 void pj_outfit_offer(struct pj_registering *r, struct pj_outfit *outfit)

@@ -235,6 +235,14 @@ int pj_setup_check_resync(struct pj_setup *setup, struct pj_session *read, struc
     return code == PJ_OK ? check_targets(setup, read, error) : code;
 }
 
+struct pj_projection *pj_setup_projection(const struct pj_setup *setup, const char *name)
+{
+    for (int i = 0; i < setup->nprojections; i++)
+        if (strcmp(setup->projections[i].name, name) == 0)
+            return &setup->projections[i];
+    return NULL;
+}
+
 /* Modules go last: everything above points into them. */
 void pj_setup_close(struct pj_setup *setup)
 {

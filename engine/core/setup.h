@@ -32,6 +32,9 @@ int pj_setup_check_read(struct pj_setup *setup, struct pj_session *read, struct 
  * fit. */
 int pj_setup_check_resync(struct pj_setup *setup, struct pj_session *read, struct pj_error *error);
 
+/* The projection of that name; NULL: none. */
+struct pj_projection *pj_setup_projection(const struct pj_setup *setup, const char *name);
+
 void pj_setup_close(struct pj_setup *setup);
 
 #endif
