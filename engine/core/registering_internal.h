@@ -37,6 +37,45 @@ int pj_registering_check_cancelled(struct pj_registering *r, struct pj_session *
 struct pj_mend pj_registering_mend(struct pj_registering *r, const struct pj_projection *projection,
                                    const struct pj_request *request);
 
+/* --------------------------------------------------------------------------- core/registering_module.c: one module */
+
+struct pj_candidate {
+    struct pj_deployed_module *module;
+    struct pj_module_name name;
+    struct pj_roster_fact fact;
+    struct pj_roster_role role;
+    struct pj_outfit *outfit; /* with it in the former's place; not checked against the read side; NULL: given away */
+};
+
+/* Reads it into memory, where its image is not there yet. *target: whether it has a table. */
+int pj_candidate_load(struct pj_deployed_module *module, bool *target, struct pj_error *error);
+
+/* How it relates to the one of its name that the outfit has. */
+enum pj_roster_memory pj_candidate_in_memory(const struct pj_outfit *outfit, const struct pj_deployed_module *module);
+
+/* Makes the outfit, with all that it reads mirrored, which may take some time, and the role. */
+int pj_candidate_decide(struct pj_registering *r, struct pj_candidate *c, struct pj_error *error);
+
+/* Does what the role says. `request`: for a build; may be NULL where there is none. */
+int pj_candidate_act(struct pj_registering *r, struct pj_candidate *c, const struct pj_request *request,
+                     struct pj_error *error);
+
+/* Where it could not be bound because it reads the table of a module that does not serve, that is what is wrong.
+ * *upstream: its name, to be freed; NULL: it is something else. */
+int pj_candidate_explain(struct pj_registering *r, struct pj_deployment *found, const struct pj_candidate *c,
+                         char **upstream, struct pj_error *error);
+
+/* ------------------------------------------------------------------------- core/registering_wake.c: standing still */
+
+/* Resumes the projection, where it is paused because it stood still, or what it reads was replaced, and has its module. */
+int pj_registering_wake_up(struct pj_registering *r, const char *name, struct pj_error *error);
+
+/* Whether the error is a fault of one of those that are looked at, or somebody has had it given up. Else it is a
+ * database, or the daemon's end. */
+bool pj_registering_goes_on_after(const struct pj_registering *r, const struct pj_error *error);
+
+/* -------------------------------------------------------------------------------------------------------- the rest */
+
 /* core/registering_build.c */
 int pj_registering_build(struct pj_registering *r, const struct pj_deployed_module *module,
                          const struct pj_request *request, struct pj_error *error);

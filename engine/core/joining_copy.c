@@ -1,0 +1,144 @@
+/*
+ * The copy of a mirror that is added while the daemon runs.
+ *
+ * It reads from an exported snapshot of an ordinary transaction: any commit will do that is newer than the first note.
+ * The tables are locked (ACCESS SHARE) before it is taken, or a TRUNCATE in between would show them empty to an older
+ * snapshot. A TRUNCATE later on is noted as "all rows": the whole mirror is then compared with its source.
+ */
+#include "core/joining_internal.h"
+
+#include "core/copy.h"
+#include "core/mirror.h"
+
+#include <stdio.h>
+
+enum { WAITS = 10 };
+
+/* The copy's connections hear of a cancellation by a stop of their own. */
+struct copying {
+    struct pj_job *job;
+    struct pj_stop cancelled;
+    struct pj_error why; /* code PJ_OK: it is not */
+    int waits;           /* how often a server was waited for since rows came last */
+};
+
+/* Whoever asked for a lock on the source (TRUNCATE, ALTER TABLE) after the guard had its own, and before the copy begins,
+ * waits for the guard, and the copy for him: begun anew, we let him go first. */
+static int copy_waits(void *context, struct pj_error *error)
+{
+    struct copying *copying = context;
+    int code = pj_job_advance(copying->job, copying->job->now.done, error);
+    if (code != PJ_OK || ++copying->waits < WAITS)
+        return code;
+    pj_error_set(error, PJ_EFAIL, "the copy is kept waiting, by somebody who is to alter or empty the table");
+    error->retryable = true;
+    return error->code;
+}
+
+static void copied(void *context, const char *table, int64_t rows, int64_t rows_expected, int64_t bytes)
+{
+    struct copying *copying = context;
+    struct pj_error error;
+    (void)table;
+    (void)bytes;
+    copying->waits = 0;
+    copying->job->now.total = rows_expected > rows ? rows_expected : rows;
+    if (pj_job_advance(copying->job, rows, &error) != PJ_ESTOPPED || copying->why.code != PJ_OK)
+        return;
+    copying->why = error;
+    pj_stop_ask(&copying->cancelled);
+}
+
+/* Opens the session that exports the snapshot, and keeps the tables as they are in it. */
+static int open_guard(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                      struct pj_session **guard, char snapshot[64], struct pj_error *error)
+{
+    struct pj_session_options options = {
+        .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
+    PGresult *result = NULL;
+    int code = pj_session_open(guard, &options, error);
+    if (code == PJ_OK)
+        pj_session_set_tick(*guard, PJ_JOINING_TICK_MS, pj_joining_working, joining->job);
+    if (code == PJ_OK)
+        code = pj_session_execf(*guard, error, "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = %d",
+                                joining->slot_wait_ms);
+    for (int i = 0; code == PJ_OK && i < ntables; i++)
+        if (tables[i].joining) {
+            code = pj_session_execf(*guard, error, "LOCK TABLE %s IN ACCESS SHARE MODE", tables[i].mirror_sql);
+            if (code != PJ_OK)
+                pj_error_wrap(error, "lock %s", tables[i].mirror_sql);
+        }
+    if (code == PJ_OK)
+        code = pj_session_query_row(*guard, &result, "SELECT pg_catalog.pg_export_snapshot()", 0, NULL, error);
+    snprintf(snapshot, 64, "%s", code == PJ_OK ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    return code;
+}
+
+static int copy_rows(const struct pj_joining *joining, struct copying *copying, const struct pj_stop *stop,
+                     const struct pj_table *table, const char *snapshot, struct pj_error *error)
+{
+    struct pj_session *write;
+    struct pj_session_options options = {.side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = stop};
+    struct pj_copy_options copy = {.write_url = joining->write_url,
+                                   .read_url = joining->read_url,
+                                   .snapshot = snapshot,
+                                   .jobs = joining->jobs,
+                                   .stop = stop,
+                                   .progress = copied,
+                                   .waiting = copy_waits,
+                                   .context = copying};
+    int code = pj_session_open(&write, &options, error);
+    if (code == PJ_OK)
+        code = pj_copy_tables(write, &copy, table, 1, error);
+    pj_session_close(write);
+    if (code == PJ_ESTOPPED && copying->why.code != PJ_OK)
+        *error = copying->why;
+    return code;
+}
+
+static int copy_table(const struct pj_joining *joining, const struct pj_table *table, const char *snapshot,
+                      struct pj_error *error)
+{
+    struct copying copying = {.job = joining->job};
+    struct pj_stop either = {.fd = -1};
+    int code = pj_stop_init(&copying.cancelled, error);
+    if (code == PJ_OK)
+        code = pj_stop_either(&either, joining->stop, &copying.cancelled, error);
+    if (code == PJ_OK)
+        code = copy_rows(joining, &copying, &either, table, snapshot, error);
+    pj_stop_close(&either);
+    pj_stop_close(&copying.cancelled);
+    return code;
+}
+
+static int add_keys(const struct pj_joining *joining, const struct pj_table *table, struct pj_error *error)
+{
+    int code = pj_session_exec(joining->work, "SET maintenance_work_mem = '256MB'", error);
+    if (code == PJ_OK)
+        code = pj_mirror_add_keys(joining->work, table, error);
+    if (code == PJ_OK)
+        code = pj_session_execf(joining->work, error, "ANALYZE %s", table->mirror_sql);
+    return code == PJ_OK ? pj_session_exec(joining->work, "RESET maintenance_work_mem", error) : code;
+}
+
+/* One table after the other, for what is handed over must be consecutive; each by several connections. */
+int pj_joining_copy(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                    struct pj_error *error)
+{
+    struct pj_session *guard = NULL;
+    char snapshot[64];
+    int code = pj_job_phase(joining->job, "copying", -1, error);
+    if (code == PJ_OK)
+        code = open_guard(joining, tables, ntables, &guard, snapshot, error);
+    for (int i = 0; code == PJ_OK && i < ntables; i++)
+        if (tables[i].joining)
+            code = copy_table(joining, &tables[i], snapshot, error);
+    pj_session_close(guard);
+    if (code == PJ_OK)
+        code = pj_job_phase(joining->job, "indexing", -1, error);
+    for (int i = 0; code == PJ_OK && i < ntables; i++)
+        if (tables[i].joining)
+            code = add_keys(joining, &tables[i], error);
+    return code;
+}

@@ -1,0 +1,156 @@
+/* Looking at all that is there. */
+#include "core/registering_internal.h"
+
+#include "base/mem.h"
+#include "core/build.h"
+#include "core/joining.h"
+
+static int ask_for_build(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    struct pj_request request = {.kind = PJ_REQUEST_BUILD, .name = name, .verify = true};
+    int code = pj_request_enter(r->look, &request, error);
+    if (code == PJ_EFAIL && !*error->sqlstate) { /* somebody has asked for it already */
+        pj_error_clear(error);
+        code = PJ_OK;
+    }
+    return code;
+}
+
+/* What it reads is about to be built: its own turn comes after that. */
+static int ask_after(struct pj_registering *r, struct pj_deployment *found, const struct pj_candidate *c,
+                     struct pj_error *error)
+{
+    char *upstream;
+    struct pj_error cause = *error, ignored;
+    PGresult *result = NULL;
+    if (pj_candidate_explain(r, found, c, &upstream, &cause) != PJ_OK && !upstream) {
+        *error = cause;
+        return error->code;
+    }
+    const char *name = upstream;
+    int code = pj_session_query(r->look, &result,
+                                "SELECT FROM pgprojector.request WHERE name = $1 AND kind <> 'remove' "
+                                "AND state IN ('waiting', 'running')",
+                                1, &name, &ignored);
+    bool comes = code == PJ_OK && PQntuples(result) > 0;
+    PQclear(result);
+    pj_free(upstream);
+    *error = cause;
+    if (!comes)
+        return error->code;
+    pj_error_clear(error);
+    return ask_for_build(r, c->name.text, error);
+}
+
+static int survey_module(struct pj_registering *r, struct pj_deployment *found, struct pj_deployed_module *module,
+                         struct pj_error *error)
+{
+    struct pj_candidate c = {.module = module, .name = pj_deployed_name(module)};
+    bool known, retired;
+    int code = pj_roster_known(r->look, c.name.text, &known, &retired, error);
+    if (code != PJ_OK || retired)
+        return code;
+    code = pj_candidate_load(module, &c.fact.target, error);
+    if (code == PJ_OK && pj_candidate_in_memory(pj_outfit_in_use(r), module) == PJ_MEMORY_SAME)
+        return pj_registering_wake_up(r, c.name.text, error);
+    if (code == PJ_OK && pj_candidate_decide(r, &c, error) != PJ_OK)
+        code = ask_after(r, found, &c, error);
+    else if (code == PJ_OK)
+        code = c.role.build ? ask_for_build(r, c.name.text, error) : pj_candidate_act(r, &c, NULL, error);
+    pj_outfit_free(c.outfit);
+    return code;
+}
+
+/* What the configuration names by itself, [mirrors] tables. */
+static int survey_tables(struct pj_registering *r, const struct pj_deployment *found, struct pj_error *error)
+{
+    bool added;
+    struct pj_outfit *outfit = pj_outfit_make_wanting(r, found->wanted, found->nwanted, error);
+    int code = outfit ? pj_registering_mirrors(r, &outfit->setup, "[mirrors] tables", &added, error) : error->code;
+    pj_outfit_free(outfit);
+    if (code == PJ_OK || !pj_registering_goes_on_after(r, error))
+        return code;
+    pj_log_error(r->log, PJ_LOG_WARNING, error);
+    pj_error_clear(error);
+    return PJ_OK;
+}
+
+/* A file that is gone retires nothing. */
+static void note_gone(struct pj_registering *r, const struct pj_deployment *found)
+{
+    const struct pj_deployment *used = &pj_outfit_in_use(r)->deployment;
+    for (int i = 0; i < used->nmodules; i++) {
+        struct pj_module_name name = pj_deployed_name(&used->modules[i]);
+        if (!pj_deployment_find(found, name.text, false))
+            pj_log(
+                r->log, PJ_LOG_WARNING,
+                "module %s: its file is gone; it goes on as it is in memory until the daemon is restarted, and stands "
+                "still then. To be rid of it: pgprojector module remove %s",
+                name.text, name.text);
+    }
+}
+
+/* What a daemon that was killed was building, and nobody asks for any more. */
+static int clear_leftovers(struct pj_registering *r, struct pj_error *error)
+{
+    PGresult *names;
+    int code = pj_session_query(r->look, &names,
+                                "SELECT pg_catalog.left(p.name, -5) FROM pgprojector.projection p "
+                                "WHERE p.name LIKE '%.next' AND NOT EXISTS (SELECT FROM pgprojector.request r WHERE "
+                                "r.state IN ('waiting', 'running') AND r.name || '.next' = p.name)",
+                                0, NULL, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(names); i++) {
+        bool there;
+        code = pj_build_clear(r->work, PQgetvalue(names, i, 0), &there, error);
+    }
+    PQclear(names);
+    if (code == PJ_OK)
+        code = pj_session_exec(r->work,
+                               "DELETE FROM pgprojector.job j WHERE kind IN ('build', 'rollback') AND NOT EXISTS "
+                               "(SELECT FROM pgprojector.request r WHERE r.state IN ('waiting', 'running') "
+                               "AND r.name = j.name)",
+                               error);
+    if (code == PJ_OK)
+        code = pj_build_drop_replaced(r->work, NULL, error);
+    if (code == PJ_OK)
+        code = pj_registering_drop_discarded(r, error);
+    if (code == PJ_OK)
+        code = pj_projection_drop_unfinished_indexes(r->work, error);
+    int removed;
+    return code == PJ_OK ? pj_joining_clean(r->work, &removed, error) : code;
+}
+
+/* A module's own fault concerns nobody else; a database that is gone does. */
+static int go_on_after(struct pj_registering *r, const char *name, struct pj_error *error)
+{
+    if (!pj_registering_goes_on_after(r, error))
+        return error->code;
+    bool serves = pj_deployment_find(&pj_outfit_in_use(r)->deployment, name, false);
+    pj_log(r->log, PJ_LOG_WARNING, "module %s: %s", name,
+           serves ? "its file cannot be taken; it goes on as it is in memory" : "it is left out");
+    pj_log_error(r->log, PJ_LOG_WARNING, error);
+    pj_error_clear(error);
+    return PJ_OK;
+}
+
+int pj_registering_survey(struct pj_registering *r, struct pj_error *error)
+{
+    struct pj_deployment found = {0};
+    pj_error_clear(error);
+    int code = pj_registering_open(r, error);
+    if (code == PJ_OK)
+        code = r->deploy(r->context, &found, error);
+    if (code == PJ_OK)
+        note_gone(r, &found);
+    if (code == PJ_OK && found.nwanted)
+        code = survey_tables(r, &found, error);
+    if (code == PJ_OK)
+        code = pj_registering_order(r, &found, error);
+    for (int i = 0; code == PJ_OK && i < found.nmodules; i++)
+        if (survey_module(r, &found, &found.modules[i], error) != PJ_OK)
+            code = go_on_after(r, pj_deployed_name(&found.modules[i]).text, error);
+    if (code == PJ_OK)
+        code = clear_leftovers(r, error);
+    pj_deployment_free(&found);
+    return code;
+}
