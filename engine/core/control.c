@@ -8,20 +8,16 @@
  * It waits on two descriptors: its session's socket (NOTIFY) and an eventfd on which the state's and the gate's
  * callbacks and pj_control_stop() ring. Ringing for the end is not the session's own stop: the last write must still go
  * through. Only when it does not go through in time does the session get its stop.
- *
- * The row is singular, but daemons may be two (one in standby, one dying): the row is taken by force only by one that
- * works; any other writes it where it is its own, or where nobody keeps it up any more.
  */
 #include "core/control.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/daemon_row.h"
 #include "core/fence_service.h"
 #include "core/waker.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <jansson.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -34,8 +30,7 @@
 #include <unistd.h>
 
 enum {
-    BUSY_MS = 1000,   /* between two writes of the row where something has changed */
-    IDLE_MS = 2000,   /* where nothing has */
+    TURN_MS = 1000,   /* the longest wait between two looks */
     ANSWER_MS = 2000, /* how long the server may take for one statement */
     PAUSE_MS = 250,   /* before the first attempt to reconnect */
     LONGEST_PAUSE_MS = 2000,
@@ -43,14 +38,6 @@ enum {
     CUT_OFF_MS = 500,
     CHORE_MS = 10000,    /* between two calls of the chore */
     CHORE_WAIT_MS = 3000 /* for one that is under way, when it is taken away */
-};
-
-#define POSTGRES_EPOCH_US INT64_C(946684800000000) /* 2000-01-01, from 1970-01-01 */
-
-struct snapshot {
-    enum pj_phase phase;
-    char message[2048], hint[1024];
-    struct pj_figures figures;
 };
 
 struct pj_control {
@@ -62,8 +49,7 @@ struct pj_control {
     struct pj_stop ended;   /* asked by the thread when it is done */
     int wake_fd;
     atomic_bool ending;
-    atomic_bool abandoned; /* the thread must touch nothing but this object any more */
-    char host[256], pid[12], started_at[48];
+    atomic_bool abandoned;      /* the thread must touch nothing but this object any more */
     pthread_mutex_t chore_lock; /* held during its calls */
     pj_control_chore chore;
     void *chore_context;
@@ -72,10 +58,8 @@ struct pj_control {
     /* all below: the thread's own */
     struct pj_session *session; /* NULL between connections */
     struct pj_fence_service fence;
-    struct snapshot written;  /* what the row says */
-    uint64_t written_at_us;   /* monotonic; 0: not yet by this session */
-    uint64_t caught_up_at_us; /* monotonic; 0: never yet */
-    uint64_t chore_at_us;     /* monotonic */
+    struct pj_daemon_row row;
+    uint64_t chore_at_us; /* monotonic */
     int pause_ms;
     char complaint[256]; /* the last trouble logged; "" while all is well */
 };
@@ -86,126 +70,6 @@ static void ring(void *context)
     uint64_t one = 1;
     ssize_t written = write(control->wake_fd, &one, sizeof one);
     (void)written; /* fails only where it rang 2^64 times */
-}
-
-/* ------------------------------------------------------------------------------------------------ the daemon's row */
-
-static json_t *json_lsn(pj_lsn lsn)
-{
-    return lsn ? json_string(PJ_LSN(lsn)) : json_null();
-}
-
-static json_t *json_count(uint64_t count)
-{
-    return json_integer((json_int_t)count);
-}
-
-static bool caught_up(const struct snapshot *now)
-{
-    const struct pj_figures *figures = &now->figures;
-    return now->phase == PJ_STREAMING && figures->applied >= figures->received && !figures->buffered_bytes;
-}
-
-/*
- * How far the read side is behind, in seconds; -1 where it is not known. The age of the last applied commit says too
- * much after an idle hour, so it is bounded by the time since apply was last seen level with what had been received.
- */
-static double lag_seconds(struct pj_control *control, const struct snapshot *now)
-{
-    uint64_t monotonic = pj_clock_monotonic_us();
-    if (caught_up(now)) {
-        control->caught_up_at_us = monotonic;
-        return 0;
-    }
-    double lag = -1;
-    if (control->caught_up_at_us)
-        lag = (double)(monotonic - control->caught_up_at_us) / 1e6;
-    if (now->figures.applied_commit_us) {
-        double age = (double)(pj_clock_wall_us() - POSTGRES_EPOCH_US - now->figures.applied_commit_us) / 1e6;
-        age = age > 0 ? age : 0; /* the servers' clocks may differ */
-        lag = lag < 0 || age < lag ? age : lag;
-    }
-    return lag;
-}
-
-/* The figures as a JSON text, to be freed with free(). */
-static char *figures_json(struct pj_control *control, const struct snapshot *now)
-{
-    const struct pj_figures *figures = &now->figures;
-    json_t *json = json_object();
-    json_object_set_new(json, "transactions", json_count(figures->transactions));
-    json_object_set_new(json, "changes", json_count(figures->changes));
-    json_object_set_new(json, "batches", json_count(figures->batches));
-    json_object_set_new(json, "skipped", json_count(figures->skipped));
-    json_object_set_new(json, "bytes", json_count(figures->bytes));
-    json_object_set_new(json, "reconnects", json_count(figures->reconnects));
-    json_object_set_new(json, "received", json_lsn(figures->received));
-    json_object_set_new(json, "applied", json_lsn(figures->applied));
-    json_object_set_new(json, "confirmed", json_lsn(figures->confirmed));
-    json_object_set_new(json, "applied_commit_us", json_integer(figures->applied_commit_us));
-    json_object_set_new(json, "apply_us", json_integer(figures->apply_us));
-    json_object_set_new(json, "last_batch_transactions", json_count(figures->last_batch_transactions));
-    json_object_set_new(json, "buffered_bytes", json_count(figures->buffered_bytes));
-    bool behind = figures->received > figures->applied;
-    json_object_set_new(json, "lag_bytes", json_count(behind ? figures->received - figures->applied : 0));
-    double lag = lag_seconds(control, now);
-    json_object_set_new(json, "lag_seconds", lag < 0 ? json_null() : json_real(lag));
-    char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(6));
-    json_decref(json);
-    return text;
-}
-
-/* Whether a daemon in this phase is the one that works on this read database. */
-static bool owns_row(enum pj_phase phase)
-{
-    return phase == PJ_SNAPSHOT || phase == PJ_STREAMING || phase == PJ_HALTED;
-}
-
-static const char row_sql[] =
-    "INSERT INTO pgprojector.daemon AS daemon "
-    "(singleton, pid, host, version, started_at, heartbeat_at, state, message, hint, figures) "
-    "VALUES (true, $1::integer, $2, $3, $4::timestamptz, pg_catalog.clock_timestamp(), $5, $6, $7, $8::jsonb) "
-    "ON CONFLICT (singleton) DO UPDATE SET pid = excluded.pid, host = excluded.host, version = excluded.version, "
-    "started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at, state = excluded.state, "
-    "message = excluded.message, hint = excluded.hint, figures = excluded.figures "
-    "WHERE $9::boolean OR daemon.state = 'stopped' "
-    "OR daemon.heartbeat_at < pg_catalog.clock_timestamp() - interval '5 seconds' "
-    "OR (daemon.pid, daemon.host, daemon.started_at) = (excluded.pid, excluded.host, excluded.started_at)";
-
-static int write_row(struct pj_control *control, const struct snapshot *now, const char *word, struct pj_error *error)
-{
-    char *figures = figures_json(control, now);
-    const char *params[] = {control->pid,        control->host, PJ_VERSION,
-                            control->started_at, word,          now->message,
-                            now->hint,           figures,       owns_row(now->phase) ? "true" : "false"};
-    PGresult *result;
-    int code = pj_session_query(control->session, &result, row_sql, 9, params, error);
-    PQclear(result);
-    free(figures);
-    if (code != PJ_OK)
-        return pj_error_wrap(error, "write pgprojector.daemon");
-    control->written = *now;
-    control->written_at_us = pj_clock_monotonic_us();
-    return PJ_OK;
-}
-
-static void look(const struct pj_control *control, struct snapshot *now)
-{
-    memset(now, 0, sizeof *now);
-    now->phase = pj_state_get(control->state, now->message, sizeof now->message, now->hint, sizeof now->hint);
-    pj_state_get_figures(control->state, &now->figures);
-}
-
-/* A phase is told at once, figures and progress once a second, and that nothing happens every other second. */
-static bool row_due(const struct pj_control *control, const struct snapshot *now)
-{
-    const struct snapshot *written = &control->written;
-    if (!control->written_at_us || now->phase != written->phase)
-        return true;
-    bool changed = memcmp(&now->figures, &written->figures, sizeof now->figures) != 0 ||
-                   strcmp(now->message, written->message) != 0 || strcmp(now->hint, written->hint) != 0;
-    uint64_t interval_us = (uint64_t)(changed ? BUSY_MS : IDLE_MS) * 1000;
-    return pj_clock_monotonic_us() - control->written_at_us + 50000 >= interval_us;
 }
 
 /* ------------------------------------------------------------------------------------------------------ the session */
@@ -221,7 +85,7 @@ static int connect_session(struct pj_control *control, struct pj_error *error)
     if (code != PJ_OK)
         return code;
     pj_session_set_timeout(control->session, ANSWER_MS);
-    control->written_at_us = 0;
+    control->row.written_at_us = 0;
     code = pj_session_exec(control->session, "LISTEN pgprojector", error);
     pj_waker_call(&control->listener); /* what was said while we were away is missed */
     return code;
@@ -333,30 +197,30 @@ bool pj_control_set_chore(struct pj_control *control, pj_control_chore chore, vo
 /* Connected: what is due, then a wait. */
 static int turn(struct pj_control *control, struct pj_error *error)
 {
-    struct snapshot now;
-    look(control, &now);
+    struct pj_daemon_moment now;
+    pj_daemon_row_look(&control->row, &now);
     /* a fence first: apply may be standing still for it */
     int code = pj_fence_service_tick(&control->fence, control->session, now.phase == PJ_STREAMING, error);
-    if (code == PJ_OK && now.phase != PJ_STANDBY && row_due(control, &now))
-        code = write_row(control, &now, pj_phase_word(now.phase), error);
+    if (code == PJ_OK && now.phase != PJ_STANDBY && pj_daemon_row_due(&control->row, &now))
+        code = pj_daemon_row_write(&control->row, control->session, &now, error);
     if (code == PJ_OK)
         code = do_chore(control, now.phase, error);
     if (code != PJ_OK)
         return code;
     relax(control);
-    return atomic_load(&control->ending) ? PJ_OK : wait_for_news(control, BUSY_MS, error);
+    return atomic_load(&control->ending) ? PJ_OK : wait_for_news(control, TURN_MS, error);
 }
 
 static void say_last(struct pj_control *control)
 {
-    struct snapshot now;
+    struct pj_daemon_moment now;
     struct pj_error error;
     pj_fence_service_drop(&control->fence);
-    look(control, &now);
+    pj_daemon_row_look(&control->row, &now);
     enum pj_phase phase = now.phase;
     now.phase = PJ_STOPPED;
     if (phase != PJ_STANDBY && (control->session || connect_session(control, &error) == PJ_OK))
-        write_row(control, &now, pj_phase_word(PJ_STOPPED), &error);
+        pj_daemon_row_write(&control->row, control->session, &now, &error);
 }
 
 static void *run(void *context)
@@ -381,19 +245,6 @@ static void *run(void *context)
 }
 
 /* -------------------------------------------------------------------------------------------------- start and stop */
-
-static void who_am_i(struct pj_control *control)
-{
-    if (gethostname(control->host, sizeof control->host - 1) != 0)
-        snprintf(control->host, sizeof control->host, "unknown");
-    snprintf(control->pid, sizeof control->pid, "%d", (int)getpid());
-    int64_t now = pj_clock_wall_us();
-    time_t seconds = (time_t)(now / 1000000);
-    struct tm utc;
-    gmtime_r(&seconds, &utc);
-    size_t length = strftime(control->started_at, sizeof control->started_at, "%Y-%m-%d %H:%M:%S", &utc);
-    snprintf(control->started_at + length, sizeof control->started_at - length, ".%06d+00", (int)(now % 1000000));
-}
 
 /* Signals are the main thread's. */
 static int start_thread(struct pj_control *control)
@@ -433,7 +284,7 @@ int pj_control_start(struct pj_control **out, const char *read_url, struct pj_st
     control->pause_ms = PAUSE_MS;
     control->cut_off.fd = control->ended.fd = -1;
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    who_am_i(control);
+    pj_daemon_row_init(&control->row, state);
     int code = control->wake_fd < 0 ? pj_error_set(error, PJ_EFAIL, "eventfd: %s", strerror(errno)) : PJ_OK;
     if (code == PJ_OK)
         code = pj_stop_init(&control->cut_off, error);
