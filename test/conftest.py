@@ -10,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from harness.cluster import Scratch  # noqa: E402
 from harness.history import populate  # noqa: E402
+from harness.modules import Modules  # noqa: E402
 from harness.pair import Pair  # noqa: E402
 from harness.scenes import SEED  # noqa: E402
 from harness.schema import Flavour  # noqa: E402
@@ -58,6 +59,23 @@ def pair(make_pair):
 @pytest.fixture
 def streaming(pair):
     """The chat schema with something in it, and the daemon caught up."""
+    populate(pair, SEED)
+    pair.start()
+    pair.catch_up()
+    return pair
+
+
+@pytest.fixture
+def modules(tmp_path):
+    """A module directory of the test's own, with the modules that are deployed by default."""
+    return Modules(tmp_path)
+
+
+@pytest.fixture
+def registering(make_pair, modules):
+    """The chat modules from a directory of its own (`.modules`); the daemon has caught up."""
+    pair = make_pair(config=modules.config)
+    pair.modules = modules
     populate(pair, SEED)
     pair.start()
     pair.catch_up()

@@ -14,7 +14,7 @@
 
 enum { STEP_TIMEOUT_MS = 60000, LOG_EVERY_US = 3000000, RUNS = 10 };
 
-static int require_complete(struct pj_session *read, struct pj_error *error)
+int pj_scope_require_complete(struct pj_session *read, struct pj_error *error)
 {
     struct pj_checkpoint checkpoint;
     bool installed;
@@ -30,7 +30,7 @@ int pj_scope_connect(const struct pj_app *app, const char *purpose, struct pj_se
 {
     int code = pj_app_connect(app, PJ_READ, purpose, 0, read, error);
     if (code == PJ_OK)
-        code = require_complete(*read, error);
+        code = pj_scope_require_complete(*read, error);
     if (code == PJ_OK)
         return PJ_OK;
     pj_session_close(*read);

@@ -31,6 +31,9 @@ int pj_scope_run(struct pj_app *app, const char *purpose,
                  int (*work)(struct pj_scope *scope, void *context, struct pj_error *error), void *context,
                  struct pj_error *error);
 
+/* PJ_EUNHEALTHY, with the remedy, where the first start is not complete. */
+int pj_scope_require_complete(struct pj_session *read, struct pj_error *error);
+
 /* A read session for what needs no modules; PJ_EUNHEALTHY where the first start is not complete. */
 int pj_scope_connect(const struct pj_app *app, const char *purpose, struct pj_session **read, struct pj_error *error);
 

@@ -8,7 +8,6 @@
 #include "app/deployment.h"
 #include "app/scope.h"
 #include "base/mem.h"
-#include "core/catalog.h"
 #include "core/keywork.h"
 #include "core/repair.h"
 #include "core/roster.h"
@@ -191,17 +190,6 @@ static void conclude(const struct verification *verification)
 
 /* ------------------------------------------------------------------------------------------------------ comparing */
 
-static int require_complete(struct pj_session *read, struct pj_error *error)
-{
-    struct pj_checkpoint checkpoint;
-    bool installed;
-    int code = pj_catalog_read(read, &checkpoint, &installed, error);
-    if (code != PJ_OK || (installed && checkpoint.complete))
-        return code;
-    pj_error_set(error, PJ_EUNHEALTHY, "nothing to verify yet: the first start is not complete");
-    return pj_error_hint(error, "start the daemon with `pgprojector run`, or see `pgprojector status`");
-}
-
 static void free_names(char **names)
 {
     for (int i = 0; names && names[i]; i++)
@@ -270,7 +258,7 @@ static int prepare(struct verification *verification, struct pj_error *error)
     struct pj_session *write = NULL, *read = NULL;
     int code = pj_app_connect(verification->app, PJ_READ, "verify", STEP_TIMEOUT_MS, &read, error);
     if (code == PJ_OK)
-        code = require_complete(read, error);
+        code = pj_scope_require_complete(read, error);
     if (code == PJ_OK)
         code = pj_standing_mark(read, &verification->mark, error);
     if (code == PJ_OK)

@@ -183,7 +183,7 @@ static int verify(struct pj_build *build, struct pj_error *error)
 
 int pj_build_fill(struct pj_build *build, struct pj_error *error)
 {
-    build->mend->options.alone = true;
+    build->mend->company = PJ_MEND_NOBODY;
     int code = with_ticks(build, "indexing the mirrors", index_mirrors, error);
     if (code == PJ_OK)
         code = build->from_kept ? mend_kept(build, error) : fill_rows(build, error);

@@ -29,7 +29,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FETCH_ROWS = 4096, PARK_AT_MOST = 1000 };
+enum { FETCH_ROWS = 4096 };
 
 struct pj_careful {
     struct pj_setup *setup;
@@ -134,7 +134,7 @@ static bool recompute(struct run *run, int index, const struct pj_value *keys, s
         return query(run, "RELEASE SAVEPOINT keys");
     if (run->error->retryable || !undo(run, "keys", failure) || !query(run, "RELEASE SAVEPOINT keys"))
         return false;
-    if (!pj_mend_is_key_fault(failure) || run->parked >= PARK_AT_MOST)
+    if (!pj_mend_is_key_fault(failure) || run->parked >= PJ_PARK_AT_MOST)
         return false;
     if (count == 1 && run->careful->setup->projections[index].halt_on_error) {
         run->guilty = keys;

@@ -16,8 +16,6 @@
 
 #include <string.h>
 
-enum { PARK_AT_MOST = 1000 };
-
 /* One downstream at work. */
 struct work {
     struct pj_session *read;
@@ -133,7 +131,7 @@ static int recompute(struct work *work, const PGresult *keys, int first, int cou
         code = undo(work, error);
     if (code != PJ_OK)
         return code;
-    *helped = pj_mend_is_key_fault(error) && work->parked < PARK_AT_MOST && !work->projection->halt_on_error;
+    *helped = pj_mend_is_key_fault(error) && work->parked < PJ_PARK_AT_MOST && !work->projection->halt_on_error;
     if (!*helped)
         return PJ_OK;
     if (count == 1)

@@ -7,7 +7,6 @@
 #include "base/mem.h"
 #include "core/mirror.h"
 #include "core/source_internal.h"
-#include "core/textarray.h"
 #include "sql.h"
 
 #include <stdlib.h>
@@ -44,20 +43,6 @@ void pj_copy_plan_free(struct pj_copy_plan *plan)
 
 /* ---------------------------------------------------------------------------------------------------------- plan */
 
-static int query_sizes(struct pj_session *write, const struct pj_table *tables, int count, PGresult **sizes,
-                       struct pj_error *error)
-{
-    struct pj_buf oids = {0};
-    pj_textarray_begin(&oids);
-    for (int i = 0; i < count; i++)
-        pj_textarray_add_oid(&oids, tables[i].oid);
-    pj_textarray_end(&oids);
-    const char *params[] = {pj_buf_text(&oids)};
-    int code = pj_session_query(write, sizes, pj_sql_copy_sizes, 1, params, error);
-    pj_buf_free(&oids);
-    return code;
-}
-
 static const struct pj_table *table_of(const struct pj_table *tables, int count, uint32_t oid)
 {
     for (int i = 0; i < count; i++)
@@ -71,7 +56,7 @@ int pj_copy_plan_make(struct pj_session *write, const struct pj_table *tables, i
 {
     memset(plan, 0, sizeof *plan);
     PGresult *sizes;
-    int code = query_sizes(write, tables, count, &sizes, error);
+    int code = pj_source_query_tables(write, tables, count, pj_sql_copy_sizes, &sizes, error);
     bool by_ranges = PQserverVersion(pj_session_conn(write)) >= 140000;
     for (int row = 0; code == PJ_OK && row < PQntuples(sizes); row++) {
         int64_t blocks = strtoll(pj_field(sizes, row, "blocks"), NULL, 10);

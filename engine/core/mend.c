@@ -21,8 +21,7 @@ enum {
     PAGE = 20000,
     TICK_MS = 300,
     ATTEMPTS = 6,
-    KEY_COLUMNS = 32,
-    PARK_AT_MOST = 1000
+    KEY_COLUMNS = 32
 };
 
 bool pj_mend_is_key_fault(const struct pj_error *error)
@@ -111,8 +110,8 @@ void pj_mend_arrays(const PGresult *keys, int first, int count, int width, char 
 static int recompute(struct pj_mend *mend, bool full, const char *const *arrays, int64_t *rows, struct pj_error *error)
 {
     pj_lsn lsn;
-    int code = mend->options.alone ? pj_keywork_begin_alone(mend->work, error)
-                                   : pj_keywork_begin_of(mend->work, mend->mark, &lsn, error);
+    int code = mend->company == PJ_MEND_NOBODY ? pj_keywork_begin_alone(mend->work, error)
+                                               : pj_keywork_begin_of(mend->work, mend->mark, &lsn, error);
     if (code != PJ_OK)
         return code;
     uint64_t locked_us = pj_clock_monotonic_us();
@@ -154,8 +153,8 @@ static int park_once(struct pj_mend *mend, const char *key, const struct pj_erro
 {
     if (mend->parked && strcmp(mend->last_parked, key) == 0)
         return PJ_OK;
-    if (mend->parked++ >= PARK_AT_MOST)
-        return pj_error_wrap(error, "more than %d keys cannot be written", PARK_AT_MOST);
+    if (mend->parked++ >= PJ_PARK_AT_MOST)
+        return pj_error_wrap(error, "more than %d keys cannot be written", PJ_PARK_AT_MOST);
     snprintf(mend->last_parked, sizeof mend->last_parked, "%s", key);
     return pj_mend_park(mend->work, mend->mark, mend->projection->name, key, fault, error);
 }
@@ -177,7 +176,7 @@ static void adapt(struct pj_mend *mend, int count)
     int limit = mend->options.chunk ? mend->options.chunk : LARGEST_CHUNK;
     if (mend->options.max_rate && mend->options.max_rate < limit)
         limit = mend->options.max_rate; /* the work of a second */
-    uint64_t hold_us = mend->beside ? HOLD_US : ALONE_US;
+    uint64_t hold_us = mend->company == PJ_MEND_DAEMON ? HOLD_US : ALONE_US;
     if (mend->held_us > hold_us)
         mend->chunk = count / 2;
     else if (mend->held_us < hold_us / 2 && count == mend->chunk)
@@ -188,29 +187,36 @@ static void adapt(struct pj_mend *mend, int count)
 
 static int leave_room(struct pj_mend *mend, struct pj_error *error)
 {
-    uint64_t pause_us = mend->beside ? 2 * mend->held_us : 0;
+    bool daemon = mend->company == PJ_MEND_DAEMON;
+    uint64_t pause_us = daemon ? 2 * mend->held_us : 0;
     if (mend->options.max_rate) {
         uint64_t due_us = (uint64_t)mend->keys * 1000000 / (uint64_t)mend->options.max_rate;
         uint64_t since_us = pj_clock_monotonic_us() - mend->begun_us;
         if (due_us > since_us && due_us - since_us > pause_us)
             pause_us = due_us - since_us;
     }
-    return pj_stop_sleep(mend->stop, (int)(pause_us / 1000) + (mend->beside ? 1 : 0), error);
+    return pj_stop_sleep(mend->stop, (int)(pause_us / 1000) + (daemon ? 1 : 0), error);
 }
 
-/* At the first key. A daemon that starts later waits for a chunk at a time. */
-static int begin(struct pj_mend *mend, struct pj_error *error)
+/* A daemon that starts later waits for a chunk at a time. */
+static int ask(struct pj_mend *mend, struct pj_error *error)
 {
     PGresult *result;
     int code = pj_session_query_row(mend->job.session, &result,
                                     "SELECT EXISTS (SELECT FROM pgprojector.daemon WHERE state <> 'stopped' "
                                     "AND heartbeat_at > pg_catalog.clock_timestamp() - interval '10 seconds')",
                                     0, NULL, error);
-    mend->beside = code == PJ_OK && !mend->options.alone && PQgetvalue(result, 0, 0)[0] == 't';
+    if (code == PJ_OK)
+        mend->company = PQgetvalue(result, 0, 0)[0] == 't' ? PJ_MEND_DAEMON : PJ_MEND_NO_DAEMON;
     PQclear(result);
+    return code;
+}
+
+static int begin(struct pj_mend *mend, struct pj_error *error)
+{
     mend->chunk = FIRST_CHUNK;
     mend->begun_us = pj_clock_monotonic_us();
-    return code;
+    return mend->company == PJ_MEND_ASKS ? ask(mend, error) : PJ_OK;
 }
 
 int pj_mend_keys(struct pj_mend *mend, bool full, const PGresult *keys, int first, int count, struct pj_error *error)

@@ -14,8 +14,18 @@
 #include "core/job.h"
 #include "core/keywork.h"
 
+/* At more keys that cannot be written, something else is wrong. */
+enum { PJ_PARK_AT_MOST = 1000 };
+
+/* Who else is at the table. */
+enum pj_mend_company {
+    PJ_MEND_ASKS,      /* whether a daemon runs is asked at the first key */
+    PJ_MEND_DAEMON,    /* one runs, and is to be left room */
+    PJ_MEND_NO_DAEMON, /* none runs */
+    PJ_MEND_NOBODY     /* the table is being built, and nobody else writes to it: no lock, and no room to be left */
+};
+
 struct pj_mend_options {
-    bool alone;   /* the table is being built, and nobody else writes to it: no lock, and no room to be left */
     int chunk;    /* keys of a transaction at most; 0: 20000, which without a daemon is what sets the bound */
     int max_rate; /* keys a second at most; 0: as fast as leaves the daemon its room */
 };
@@ -27,14 +37,14 @@ struct pj_mend {
     const struct pj_mark *mark; /* of before the projection's setup was made; NULL as for pj_keywork_begin_of */
     const struct pj_stop *stop;
     struct pj_mend_options options;
+    enum pj_mend_company company;
 
     /* filled here */
     int chunk;             /* what fits at the moment */
     int64_t keys;          /* recomputed since the object was made */
     int64_t rows;          /* rows inserted or updated */
-    int64_t parked;        /* keys that had to be parked; at more than a thousand it gives up */
+    int64_t parked;        /* keys that had to be parked; at more than PJ_PARK_AT_MOST it gives up */
     char last_parked[256]; /* the routing key parked last */
-    bool beside;           /* a daemon runs, and is to be left room */
     uint64_t begun_us;     /* for the rate */
     uint64_t held_us;      /* how long the last transaction had the lock */
 };

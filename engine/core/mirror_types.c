@@ -9,7 +9,6 @@
 #include "base/mem.h"
 #include "core/mirror.h"
 #include "core/source_internal.h"
-#include "core/textarray.h"
 #include "sql.h"
 
 #include <string.h>
@@ -152,20 +151,6 @@ static int ensure_schema(struct pj_session *read, const char *schema, struct pj_
 
 /* ----------------------------------------------------------------------------------------------------------- all */
 
-static int query_types(struct pj_session *write, const struct pj_table *tables, int count, PGresult **types,
-                       struct pj_error *error)
-{
-    struct pj_buf oids = {0};
-    pj_textarray_begin(&oids);
-    for (int i = 0; i < count; i++)
-        pj_textarray_add_oid(&oids, tables[i].oid);
-    pj_textarray_end(&oids);
-    const char *params[] = {pj_buf_text(&oids)};
-    int code = pj_session_query(write, types, pj_sql_mirror_types, 1, params, error);
-    pj_buf_free(&oids);
-    return code;
-}
-
 static void explain(struct pj_session *read, struct pj_error *error)
 {
     if (strcmp(error->sqlstate, "42501") != 0)
@@ -179,7 +164,7 @@ int pj_mirror_create_types(struct pj_session *write, struct pj_session *read, co
                            struct pj_error *error)
 {
     PGresult *types;
-    int code = query_types(write, tables, count, &types, error);
+    int code = pj_source_query_tables(write, tables, count, pj_sql_mirror_types, &types, error);
     for (int i = 0; code == PJ_OK && i < count; i++)
         code = ensure_schema(read, tables[i].schema, error);
     for (int row = 0; code == PJ_OK && row < PQntuples(types); row++) {

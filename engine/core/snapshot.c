@@ -33,6 +33,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/copy.h"
+#include "core/keywork.h"
 #include "core/mirror.h"
 #include "core/snapshot_build.h"
 #include "core/snapshot_clean.h"
@@ -279,17 +280,6 @@ static int build(struct snapshot *snapshot, struct pj_error *error)
 
 /* --------------------------------------------------------------------------------------------------- the end (8, 9) */
 
-/* COMMIT may be answered by ROLLBACK, which is no error to the server. */
-static int commit(struct pj_session *read, struct pj_error *error)
-{
-    PGresult *result;
-    int code = pj_session_query(read, &result, "COMMIT", 0, NULL, error);
-    if (code == PJ_OK && strcmp(PQcmdStatus(result), "COMMIT") != 0)
-        code = pj_error_set(error, PJ_EFAIL, "read database: the transaction was rolled back");
-    PQclear(result);
-    return code;
-}
-
 /* An answer lost in COMMIT leaves it open whether there is a checkpoint now: then the slot must stay. */
 static int complete(struct snapshot *snapshot, struct pj_error *error)
 {
@@ -299,7 +289,7 @@ static int complete(struct snapshot *snapshot, struct pj_error *error)
                                    error);
     if (code != PJ_OK)
         return roll_back(snapshot->read, code);
-    code = commit(snapshot->read, error);
+    code = pj_keywork_commit(snapshot->read, error);
     bool answered = PQstatus(pj_session_conn(snapshot->read)) == CONNECTION_OK && code != PJ_ESTOPPED;
     if (code == PJ_OK || !answered)
         snapshot->created = false;

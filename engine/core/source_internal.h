@@ -21,6 +21,10 @@ const char *pj_field(const PGresult *result, int row, const char *name);
 bool pj_field_true(const PGresult *result, int row, const char *name);
 uint32_t pj_field_uint(const PGresult *result, int row, const char *name); /* 0 for NULL */
 
+/* A query whose one parameter is the array of the tables' oids. */
+int pj_source_query_tables(struct pj_session *write, const struct pj_table *tables, int count, const char *sql,
+                           PGresult **result, struct pj_error *error);
+
 /* pj_source_tables, or, for `streaming`, without asking whether the rows may be read. */
 int pj_source_read_tables(struct pj_session *write, const struct pj_wanted_table *wanted, int count, bool streaming,
                           struct pj_table **tables, struct pj_error *error);

@@ -294,7 +294,8 @@ static void read_table_columns(const PGresult *result, struct pj_table *table)
         read_keys(result, first, end, table);
 }
 
-static int read_columns(struct pj_session *write, struct pj_table *tables, int count, struct pj_error *error)
+int pj_source_query_tables(struct pj_session *write, const struct pj_table *tables, int count, const char *sql,
+                           PGresult **result, struct pj_error *error)
 {
     struct pj_buf oids = {0};
     pj_textarray_begin(&oids);
@@ -302,12 +303,18 @@ static int read_columns(struct pj_session *write, struct pj_table *tables, int c
         pj_textarray_add_oid(&oids, tables[i].oid);
     pj_textarray_end(&oids);
     const char *params[] = {pj_buf_text(&oids)};
+    int code = pj_session_query(write, result, sql, 1, params, error);
+    pj_buf_free(&oids);
+    return code;
+}
+
+static int read_columns(struct pj_session *write, struct pj_table *tables, int count, struct pj_error *error)
+{
     PGresult *result;
-    int code = pj_session_query(write, &result, pj_sql_source_columns, 1, params, error);
+    int code = pj_source_query_tables(write, tables, count, pj_sql_source_columns, &result, error);
     for (int i = 0; code == PJ_OK && i < count; i++)
         read_table_columns(result, &tables[i]);
     PQclear(result);
-    pj_buf_free(&oids);
     return code;
 }
 

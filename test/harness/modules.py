@@ -23,6 +23,42 @@ const struct pj_module *pj_module(void)
 }
 """
 
+# Keeps how many messages a conversation has. What `bad` says happens when `when` holds.
+SUSPECT = """
+#include <stdlib.h>
+#include "pgprojector.h"
+%(extra)s
+static const struct pj_column columns[] = {{"conversation_id", PJ_UUID}, {"content", PJ_TEXT}, {NULL, PJ_ANY}};
+static const struct pj_source sources[] = {{"messages", "conversation_id", columns}, {NULL, NULL, NULL}};
+static const char *const key[] = {"conversation_id", NULL};
+
+static int is_bad(const struct pj_value *row)
+{
+    return row && row[1].length == 3 && memcmp(row[1].data, "bad", 3) == 0;
+}
+
+static int apply(const struct pj_host *host, struct pj_call *call, const struct pj_change *change)
+{
+    if (%(when)s) {
+        %(bad)s
+    }
+    if (change->old_row)
+        host->dirty(call, change->old_row, 1);
+    if (change->new_row)
+        host->dirty(call, change->new_row, 1);
+    return 0;
+}
+
+static const struct pj_module module = {
+    .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "%(name)s",
+    .version = %(version)s, .description = "a test's", .sources = sources, .target = "%(name)s", .key = key, .apply = apply,
+    .definition = "%(definition)s", %(options)s
+};
+const struct pj_module *pj_module(void) { %(entry)s return &module; }
+"""
+COUNT = ("SELECT m.conversation_id, count(*) AS n FROM {messages} AS m WHERE m.conversation_id IS NOT NULL AND"
+         " {keys(m.conversation_id)} GROUP BY 1")
+
 
 class Modules:
     """A module directory: copies of the modules that are deployed by default (where `shipped`), and what is put there."""
@@ -52,3 +88,8 @@ class Modules:
         if place:
             os.replace(built, self.path / f"{name}.so")
         return built
+
+
+def suspect(name, version=1, bad="", when="is_bad(change->new_row)", definition=COUNT, extra="", entry="", options=""):
+    """The C text of a module that counts a conversation's messages, and does as it is told on a row whose content is 'bad'."""
+    return SUSPECT % locals()

@@ -6,53 +6,18 @@ mended, its table is right again.
 import os
 import pathlib
 import signal
-import subprocess
 
 import pytest
 
 from harness import oracle
 from harness.cluster import poll
-from harness.daemon import ROOT
 from harness.history import populate
+from harness.modules import Modules
+from harness.modules import suspect as text_of
 from harness.pair import lsn
 from harness.scenes import SEED
 
-# Keeps how many messages a conversation has. What `bad` says happens on a row whose content is 'bad'.
-MODULE = """
-#include <stdlib.h>
-#include "pgprojector.h"
-%(extra)s
-static const struct pj_column columns[] = {{"conversation_id", PJ_UUID}, {"content", PJ_TEXT}, {NULL, PJ_ANY}};
-static const struct pj_source sources[] = {{"messages", "conversation_id", columns}, {NULL, NULL, NULL}};
-static const char *const key[] = {"conversation_id", NULL};
-
-static int is_bad(const struct pj_value *row)
-{
-    return row && row[1].length == 3 && memcmp(row[1].data, "bad", 3) == 0;
-}
-
-static int apply(const struct pj_host *host, struct pj_call *call, const struct pj_change *change)
-{
-    if (%(when)s) {
-        %(bad)s
-    }
-    if (change->old_row)
-        host->dirty(call, change->old_row, 1);
-    if (change->new_row)
-        host->dirty(call, change->new_row, 1);
-    return 0;
-}
-
-static const struct pj_module module = {
-    .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "suspect",
-    .version = 1, .description = "a test's", .sources = sources, .target = "suspect", .key = key, .apply = apply,
-    .definition = "%(definition)s", %(options)s
-};
-const struct pj_module *pj_module(void) { %(entry)s return &module; }
-"""
-COUNT = ("SELECT m.conversation_id, count(*) AS n FROM {messages} AS m WHERE m.conversation_id IS NOT NULL AND"
-         " {keys(m.conversation_id)} GROUP BY 1")
-# The same, but not for a conversation that has a message 'worse'.
+# The count, but not for a conversation that has a message 'worse'.
 PICKY = ("SELECT m.conversation_id, count(*) / min(CASE WHEN m.content = 'worse' THEN 0 ELSE 1 END) AS n FROM {messages} AS m"
          " WHERE m.conversation_id IS NOT NULL AND {keys(m.conversation_id)} GROUP BY 1")
 NAME = "suspect"
@@ -62,15 +27,11 @@ class Suspect:
     """The module's file, which a test may have built anew."""
 
     def __init__(self, directory):
-        self.directory = directory
+        self.modules = Modules(directory, shipped=False)
         self.file = directory / f"{NAME}.so"
 
-    def build(self, bad="", when="is_bad(change->new_row)", definition=COUNT, extra="", entry="", options=""):
-        source, built = self.directory / f"{NAME}.c", self.directory / "built"
-        source.write_text(MODULE % locals())
-        subprocess.run(["cc", "-O1", "-std=c17", "-fPIC", "-shared", f"-I{ROOT}/engine/include", "-o", built, source], check=True)
-        built.chmod(0o755)
-        os.replace(built, self.file)  # a daemon that has loaded the former one keeps it
+    def build(self, **what):
+        self.modules.build(NAME, text_of(NAME, **what))  # a daemon that has loaded the former one keeps it
 
 
 @pytest.fixture

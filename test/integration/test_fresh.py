@@ -6,8 +6,7 @@ import signal
 import pytest
 
 from harness.cluster import poll
-from harness.history import populate
-from harness.modules import Modules
+from harness.modules import suspect
 from harness.scenes import SEED, SEND
 from harness.watch import Watcher
 from harness.workload import Workload
@@ -29,43 +28,6 @@ BRAKE = """
     CREATE FUNCTION brake() RETURNS event_trigger LANGUAGE plpgsql AS
         'BEGIN PERFORM pg_advisory_xact_lock_shared(8); END';
     CREATE EVENT TRIGGER brake ON ddl_command_start WHEN TAG IN ('DROP TABLE') EXECUTE FUNCTION brake()"""
-
-COUNTS = """
-#include <stdlib.h>
-#include "pgprojector.h"
-static const struct pj_column columns[] = {{"conversation_id", PJ_UUID}, {NULL, PJ_ANY}};
-static const struct pj_source sources[] = {{"messages", "conversation_id", columns}, {NULL, NULL, NULL}};
-static const char *const key[] = {"conversation_id", NULL};
-static int apply(const struct pj_host *host, struct pj_call *call, const struct pj_change *change)
-{
-    if (change->old_row)
-        host->dirty(call, change->old_row, 1);
-    if (change->new_row)
-        host->dirty(call, change->new_row, 1);
-    return 0;
-}
-static const struct pj_module module = {
-    .magic = PJ_MODULE_MAGIC, .abi_version = PJ_ABI_VERSION, .size = sizeof(struct pj_module), .name = "counts",
-    .version = NUMBER, .description = "counts", .sources = sources, .target = "counts", .key = key, .apply = apply,
-    .definition = "SELECT m.conversation_id, count(*) AS n FROM {messages} AS m WHERE m.conversation_id IS NOT NULL"
-                  " AND {keys(m.conversation_id)} GROUP BY 1",
-};
-const struct pj_module *pj_module(void)
-{
-    return &module;
-}
-"""
-
-
-@pytest.fixture
-def registering(make_pair, tmp_path):
-    modules = Modules(tmp_path)
-    pair = make_pair(config=modules.config)
-    populate(pair, SEED)
-    pair.start()
-    pair.catch_up()
-    pair.modules = modules
-    return pair
 
 
 @contextlib.contextmanager
@@ -243,10 +205,9 @@ def test_a_request_is_heard_while_the_daemon_writes_its_row(registering):
 def test_a_new_version_that_crashes_is_not_built_again(registering):
     """The daemon restarts itself once; the version that served goes on serving, from memory; asked again, it tries again."""
     pair = registering
-    crash = COUNTS.replace("NUMBER", "2").replace("return 0;", "abort();")
-    pair.modules.build("counts", COUNTS.replace("NUMBER", "1"))
+    pair.modules.build("counts", suspect("counts"))
     assert pair.command("module", "add", "counts").code == 0
-    pair.modules.build("counts", crash)
+    pair.modules.build("counts", suspect("counts", 2, bad="abort();", when="1"))
     workload = Workload(pair, SEED, writers=2, pace=0.002).start()
     for words in (["module", "add", "counts"], ["rebuild", "counts", "--fresh"]):
         result = pair.command(*words)
@@ -260,7 +221,7 @@ def test_a_new_version_that_crashes_is_not_built_again(registering):
     assert pair.daemon.tail(100000).count("has restarted itself") == 2
     counts = "SELECT conversation_id::text, count(*) FROM messages WHERE conversation_id IS NOT NULL GROUP BY 1 ORDER BY 1"
     assert pair.read_query("SELECT conversation_id::text, n FROM counts ORDER BY 1") == pair.write_query(counts)
-    pair.modules.build("counts", COUNTS.replace("NUMBER", "2"))
+    pair.modules.build("counts", suspect("counts", 2))
     assert pair.command("module", "add", "counts").code == 0
     assert state_of(pair, "counts") == ("live", 2)
     no_traces(pair)

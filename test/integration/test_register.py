@@ -5,29 +5,12 @@ import shutil
 import signal
 import threading
 
-import pytest
-
 from harness.beside import Reader, never_fewer
 from harness.cluster import poll
-from harness.history import populate
 from harness.modules import Modules
 from harness.pair import Sampler
 from harness.scenes import SEED
 from harness.workload import Workload
-
-
-@pytest.fixture
-def modules(tmp_path):
-    return Modules(tmp_path)
-
-
-@pytest.fixture
-def registering(make_pair, modules):
-    """The chat modules from a directory of its own; the daemon has caught up."""
-    pair = make_pair(config=modules.config)
-    populate(pair, SEED)
-    pair.start()
-    return pair
 
 
 def state_of(pair, name):

@@ -11,41 +11,28 @@ import pytest
 
 from harness.cluster import poll
 from harness.daemon import PROGRAM, environment
-from harness.history import populate
-from harness.modules import Modules
-from harness.scenes import SEED
 
 MEMBERS = "user_conversation_membership"
-
-
-@pytest.fixture
-def modules(tmp_path):
-    return Modules(tmp_path)
-
-
-@pytest.fixture
-def registering(make_pair, modules):
-    pair = make_pair(config=modules.config)
-    populate(pair, SEED)
-    pair.start()
-    pair.catch_up()
-    return pair
+SHOUT = "upper(c.title) AS title"
+ONLY_SHOUTS = "ALTER TABLE titles ADD CONSTRAINT shouted CHECK (title = upper(title))"
 
 
 class Held:
-    """A command that is stopped while it waits for a table of the catalog; it goes on at the end of the `with`."""
+    """A command that is stopped while it waits for a lock (a table's, if nothing else is said); it goes on at the end of the
+    `with`."""
 
-    def __init__(self, pair, table, *words):
-        self.pair, self.table, self.words = pair, table, words
+    def __init__(self, pair, table, *words, lock=None):
+        self.pair, self.words = pair, words
+        self.lock = lock or f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"
 
     def waits(self):
         return self.pair.read_value("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted"
-                                    " AND l.relation = to_regclass(%s) AND a.application_name = %s",
-                                    (self.table, f"pgprojector {self.words[0]}"))
+                                    " AND a.datname = current_database() AND a.application_name = %s",
+                                    (f"pgprojector {self.words[0]}",))
 
     def __enter__(self):
         with contextlib.closing(self.pair.read_connection()) as conn, conn.cursor() as cursor:
-            cursor.execute(f"BEGIN; LOCK TABLE {self.table} IN ACCESS EXCLUSIVE MODE")
+            cursor.execute(f"BEGIN; {self.lock}")
             self.process = subprocess.Popen([PROGRAM, "-c", str(self.pair.config), *self.words], text=True,
                                             env=environment(self.pair.write_url, self.pair.read_url),
                                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -62,7 +49,7 @@ class Held:
 
 
 def another_version(pair, modules):
-    os.replace(modules.titles(2, "upper(c.title) AS title", place=False), modules.path / "titles.so")
+    os.replace(modules.titles(2, SHOUT, place=False), modules.path / "titles.so")
     result = pair.command("module", "add", "titles")
     assert result.code == 0, result
 
@@ -105,3 +92,44 @@ def test_a_verification_meets_another_version(registering, modules):
     with Held(pair, "pgprojector.fence", "verify", "titles") as verify:
         another_version(pair, modules)
     assert_begun_again(pair, verify)
+
+
+@pytest.fixture
+def titles(registering, modules):
+    """The module titles, deployed, and some conversations for it."""
+    registering.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'c' || i, 'group', now(), now()"
+                            " FROM generate_series(1, 20) i")
+    modules.titles()
+    assert registering.command("module", "add", "titles").code == 0
+    return registering
+
+
+def test_a_retry_of_dead_letters_meets_another_version(titles, modules):
+    """By the former version's definition it would write what the table must not contain any more."""
+    pair = titles
+    pair.read_query("ALTER TABLE titles ADD CONSTRAINT quiet CHECK (title <> 'aloud')")
+    pair.write_query("INSERT INTO conversations VALUES (gen_random_uuid(), gen_random_uuid(), 'aloud', 'group', now(), now())")
+    poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.dead_letter"), 20)
+    pair.read_query("ALTER TABLE titles DROP CONSTRAINT quiet")
+    with Held(pair, "pgprojector.dead_letter", "deadletters", "retry", "titles") as retry:
+        another_version(pair, modules)
+        pair.read_query(ONLY_SHOUTS)
+    assert_begun_again(pair, retry)
+    assert pair.read_value("SELECT count(*) FROM titles WHERE title = 'ALOUD'") == 1
+    assert pair.read_value("SELECT count(*) FROM pgprojector.dead_letter") == 0
+
+
+def test_a_repair_meets_another_version(titles, modules):
+    """It has found what differs, and is held up when it asks for the fence at which it mends."""
+    pair = titles
+    pair.catch_up()
+    pair.read_query("UPDATE titles SET title = 'forged' WHERE title = 'c7'; CREATE SEQUENCE fences;"
+                    "CREATE FUNCTION second_fence() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                    " IF nextval('public.fences') = 2 THEN PERFORM pg_advisory_xact_lock(7); END IF; RETURN NEW; END $$;"
+                    "CREATE TRIGGER held BEFORE INSERT ON pgprojector.fence FOR EACH ROW EXECUTE FUNCTION second_fence()")
+    with Held(pair, None, "verify", "titles", "--repair", lock="SELECT pg_advisory_xact_lock(7)") as repair:
+        another_version(pair, modules)
+        pair.read_query(ONLY_SHOUTS)
+    assert_begun_again(pair, repair)
+    assert "could not be mended" not in repair.err, repair.err
+    assert pair.read_value("SELECT count(*) FROM titles WHERE title = 'C7'") == 1
