@@ -79,10 +79,12 @@ def begin(rig, contender):
 
 
 def await_caught_up(rig):
+    """The marker goes, then comes: one that is still there from before would prove nothing."""
+    seen = f"SELECT count(*) FROM public.messages WHERE id = '{MARKER}'"
     rig.write_sql(f"DELETE FROM public.messages WHERE id = '{MARKER}'")
+    poll(lambda: rig.read_value(seen) == 0, timeout=120, what="the marker's end on the read side")
     rig.write_sql(f"CALL bench.mark('{MARKER}')")
-    poll(lambda: rig.read_value(f"SELECT count(*) FROM public.messages WHERE id = '{MARKER}'"),
-         timeout=120, what="the read side")
+    poll(lambda: rig.read_value(seen) == 1, timeout=120, what="the marker on the read side")
 
 
 def finish(rig, contender):
