@@ -1,6 +1,7 @@
 """What goes on beside a test, again and again, from the beginning of a `with` to its end: readers that must never see
 something, writers that keep the source busy."""
 import threading
+import time
 
 
 class Beside(threading.Thread):
@@ -21,10 +22,17 @@ class Beside(threading.Thread):
         return self
 
     def __exit__(self, failed, *_):
+        self.await_a_turn()
         self.ending.set()
         self.join(20)
         if not failed:
             self.check()
+
+    def await_a_turn(self, patience=20):
+        """What it goes on beside may be over before it has begun."""
+        deadline = time.monotonic() + patience
+        while self.is_alive() and not self.turns and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def check(self):
         assert not self.faults, f"{self.name}: {self.faults[:5]}"

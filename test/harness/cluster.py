@@ -97,13 +97,21 @@ def alive(pid):
     return pathlib.Path(f"/proc/{pid}").exists()
 
 
+def ours(path):
+    """Whether we may remove it. Another process may have done so meanwhile."""
+    try:
+        return path.owner() in ("postgres", pwd.getpwuid(os.geteuid()).pw_name)
+    except (FileNotFoundError, KeyError):
+        return False
+
+
 def place_in_memory():
     """Where the files of servers go that need not outlive a crash: a database is made and dropped in a tenth of the time that
     a disk takes. None where there is little room, or another place (TMPDIR) or the files (KEEP_SCRATCH) are wanted."""
     if os.environ.get("TMPDIR") or os.environ.get("KEEP_SCRATCH") or not os.access(MEMORY, os.W_OK):
         return None
     for left in MEMORY.glob("pjt.*.*"):  # of a run that was killed
-        if left.owner() in ("postgres", pwd.getpwuid(os.geteuid()).pw_name) and not alive(left.name.split(".")[1]):
+        if ours(left) and not alive(left.name.split(".")[1]):
             shutil.rmtree(left, ignore_errors=True)
     room = os.statvfs(MEMORY)
     return MEMORY if room.f_bavail * room.f_frsize > ROOM else None
@@ -197,7 +205,7 @@ class Cluster:
 
     def start(self):
         self.launch()
-        poll(self.answers, what=f"start of {self.name} (its log: {self.log})")
+        poll(self.answers, 60, f"start of {self.name} (its log: {self.log})")
         return self
 
     def answers(self):
@@ -297,7 +305,9 @@ class Cluster:
                 self.query("postgres", "SELECT pg_terminate_backend(%s)", (pid,))
                 poll(lambda: not self.value("postgres", "SELECT count(active_pid) FROM pg_replication_slots"
                                             " WHERE slot_name = %s", (slot,)), what=f"end of the walsender of {slot}")
-            self.query("postgres", "SELECT pg_drop_replication_slot(%s)", (slot,))
+            # a temporary one has gone with its walsender
+            self.query("postgres", "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                       " WHERE slot_name = %s AND NOT temporary", (slot,))
         for gid in self.query("postgres", "SELECT gid FROM pg_prepared_xacts WHERE database = %s", (name,)):
             self.query(name, "ROLLBACK PREPARED %s", gid)
         self.query("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

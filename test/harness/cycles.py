@@ -9,8 +9,6 @@ import random
 import signal
 import time
 
-import psycopg2
-
 from .cluster import poll
 from .corruption import fill, sow
 from .daemon import PROGRAM
@@ -80,9 +78,7 @@ class Stage:
         self.moment(words[0])
         process.kill()
         process.communicate(timeout=10)
-        poll(lambda: not self.pair.read_value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                                              " AND application_name = %s", (f"pgprojector {words[0]}",)), 20,
-             "the end of its sessions, which may go on with what they were sent")
+        self.pair.await_end_of(words[0])
         self.count("commands killed")
 
     def requests_ended(self):
@@ -164,18 +160,6 @@ def pause(stage):
     stage.run("resume", name, kill_daemon=when == 2)
 
 
-def drop_slot(pair):
-    """The daemon is gone; its walsender may not know yet."""
-    def dropped():
-        try:
-            for slot in pair.slots():
-                pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
-            return True
-        except psycopg2.errors.ObjectInUse:
-            return False
-    poll(dropped, 30, "the slot to be free")
-
-
 @scene(cycles=100, config="[pgprojector]\non_gap = resync\n")
 def resync(stage):
     """The slot is lost, or nothing is; the command, or the daemon by itself, makes it good, killed on its way now and then."""
@@ -184,7 +168,7 @@ def resync(stage):
     daemon.kill() if unruly or stage.rng.random() < 0.5 else daemon.stop()
     lost = stage.rng.random() < 0.7
     if lost:
-        drop_slot(stage.pair)
+        stage.pair.drop_slot()
         stage.progress(5)
     if lost and stage.rng.random() < 0.5:
         daemon.start()

@@ -106,7 +106,7 @@ class Daemon:
 
     def since_start(self):
         """What it has logged since it was last started."""
-        return self.tail(20000).rpartition("--- started\n")[2]
+        return self.log.read_text(errors="replace").rpartition("--- started\n")[2] if self.log.exists() else ""
 
     def row(self):
         """The daemon's own row in the catalog: (state, message, hint), or None while there is none."""

@@ -76,6 +76,35 @@ class Pair:
         return [row[0] for row in self.write_query("SELECT slot_name FROM pg_replication_slots WHERE database = %s"
                                                    " AND NOT temporary", (self.name,))]
 
+    def idle_slot(self):
+        """The name of the only slot, when nobody uses it: the walsender of a daemon that has ended may end a moment later."""
+        (slot,) = self.slots()
+        poll(lambda: not self.write_value("SELECT active FROM pg_replication_slots WHERE slot_name = %s", (slot,)), 30,
+             f"the end of who uses slot {slot}")
+        return slot
+
+    def drop_slot(self):
+        """Drops the only slot, in a moment in which nobody uses it: whoever does is ended. Returns its name."""
+        (slot,) = self.slots()
+
+        def dropped():
+            self.write_query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid > 0"
+                             " AND slot_name = %s", (slot,))
+            try:
+                self.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+                return True
+            except psycopg2.errors.ObjectInUse:
+                return False
+        poll(dropped, 30, f"slot {slot} to be free for a moment", 0.001)
+        return slot
+
+    def await_end_of(self, purpose="%"):
+        """Waits until no session of pgprojector with that purpose is left: one of a process that was killed goes on with what it
+        was sent, and any may end after its process."""
+        for query in (self.read_query, self.write_query):
+            poll(lambda q=query: not q("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                                       " AND application_name LIKE 'pgprojector ' || %s", (purpose,)), 30, "the end of sessions")
+
     def applied(self):
         """The checkpoint as a number; None before the first start is complete."""
         try:

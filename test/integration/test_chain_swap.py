@@ -173,7 +173,6 @@ def test_killed_around_the_swap(chained, modules):
             pair.start()
             live(pair, UP, version)
             live(pair, DOWN)
-    settled(pair)
     exact(pair)
     no_traces(pair)
 
@@ -217,7 +216,6 @@ def test_without_the_module_upstream_both_stand_still(chained, modules):
         pair.daemon.signal(signal.SIGHUP)
         live(pair, UP, version)
         live(pair, DOWN)
-        settled(pair)
         exact(pair)
     no_traces(pair)
 

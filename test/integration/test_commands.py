@@ -134,6 +134,7 @@ def test_status_of_a_first_start_that_is_not_complete(streaming):
 
 def test_status_of_a_slot_that_nobody_reads(streaming):
     streaming.daemon.stop()
+    streaming.idle_slot()
     streaming.read_query("UPDATE pgprojector.daemon SET state = 'streaming', heartbeat_at = clock_timestamp()")
     result = streaming.command("status", "--json")
     assert result.code == 4 and result.json["reason"] == "the slot is not active", result
@@ -146,19 +147,21 @@ def test_wait(streaming):
     assert streaming.command("wait", "--timeout", "10").code == 0
     assert streaming.read_value("SELECT count(*) FROM messages") == streaming.write_value("SELECT count(*) FROM messages")
     assert streaming.command("wait", "--lsn", "0/1", "--json").code == 0
-    result = streaming.command("wait", "--lsn", "FFFF/0", "--timeout", "1", "--json")
-    assert result.code == 4 and 0.9 < result.seconds < 5 and result.json, result
+    result = streaming.command("wait", "--lsn", "FFFF/0", "--timeout", "1", "--json", timeout=20)
+    assert result.code == 4 and result.seconds > 0.9 and result.json, result
 
 
 # --------------------------------------------------------------------------------------------------------- doctor
 
 def test_wait_for_what_nobody_has_flushed(streaming):
     """A record that belongs to no commit is not sent before something else is flushed, on an idle server up to 15 s later."""
+    def not_flushed(cursor):
+        cursor.execute("BEGIN; SELECT pg_logical_emit_message(false, 'test', 'not flushed'); ROLLBACK")
+        cursor.execute("SELECT pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()")
+        return cursor.fetchone()[0]
     for _ in range(3):
         with streaming.write_connection() as conn, conn.cursor() as cursor:
-            cursor.execute("BEGIN; SELECT pg_logical_emit_message(false, 'test', 'not flushed'); ROLLBACK")
-            cursor.execute("SELECT pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()")
-            assert cursor.fetchone()[0], "somebody has flushed it"
+            poll(lambda c=cursor: not_flushed(c), what="a record that nobody else has flushed")
         assert streaming.command("wait", "--timeout", "4").code == 0
 
 

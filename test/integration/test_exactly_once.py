@@ -103,17 +103,17 @@ def test_ended_while_it_commits(streaming):
                     " $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;"
                     " CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON pgprojector.checkpoint DEFERRABLE INITIALLY DEFERRED"
                     " FOR EACH ROW EXECUTE FUNCTION slow()")
-    ended = 0
+    end = ("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND state = 'active'"
+           " AND application_name LIKE 'pgprojector%%' AND pid <> pg_backend_pid()")
     with Sampler(pair):
-        for _ in range(15):
+        for turn in range(15):
             pair.write_query(SEND, (3,))
+            if turn == 0:  # not just at some moment
+                poll(lambda: pair.read_query(end + " AND wait_event = 'PgSleep'", (pair.name,)), what="a COMMIT", interval=0.001)
             time.sleep(0.03)
-            ended += len(pair.read_query(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND state = 'active'"
-                " AND application_name LIKE 'pgprojector%%' AND pid <> pg_backend_pid()", (pair.name,)))
+            pair.read_query(end, (pair.name,))
         pair.read_query("DROP TRIGGER slow ON pgprojector.checkpoint")
         pair.assert_same("after the lost commits", timeout=60)
-    assert ended, "no backend was ended: the test does not test"
 
 
 def test_a_deferred_constraint_that_fails_does_not_lose_the_batch(streaming):
@@ -159,7 +159,7 @@ def test_an_idle_slot_moves_on(streaming):
         poll(lambda: lsn(pair.write_value("SELECT confirmed_flush_lsn::text FROM pg_replication_slots"
                                           " WHERE slot_name = %s", (slot,))) >= target - (32 << 20),
              timeout=15, what="the slot's advance")
-        pair.catch_up(5)
+        pair.catch_up(15)
 
 
 def test_idle_checkpoints_do_not_call_forth_each_other(make_pair, write_cluster):
@@ -170,32 +170,37 @@ def test_idle_checkpoints_do_not_call_forth_each_other(make_pair, write_cluster)
     pair.read_url = write_cluster.url(name)
 
     def commits():
-        return write_cluster.value(name, "SELECT xact_commit FROM pg_stat_database WHERE datname = %s", (name,))
+        """Of those that have written. A session tells statistics when it likes; the next number is known at once."""
+        return write_cluster.value(name, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
     try:
         pair.daemon.start()
         poll(lambda: write_cluster.value(name, "SELECT to_regclass('pgprojector.daemon') IS NOT NULL"), what="the catalog")
         poll(lambda: "streaming from slot" in pair.daemon.since_start(), 60, "streaming")
         time.sleep(3)
-        before = commits()
+        before, began = commits(), time.monotonic()
         time.sleep(4)
-        assert commits() - before < 4 * 10
+        made, seconds = commits() - before, time.monotonic() - began
+        assert 0 < made < 5 * seconds, f"{made} commits in {seconds} s"
     finally:
         pair.daemon.stop()
         write_cluster.drop_database(name)
 
 
 def test_wait_for_is_answered_at_once(streaming):
-    """Taken from a write database that is at rest: within a second; behind a commit: as soon as that is there."""
+    """Taken from a write database that is at rest: within a second (mostly: the machine may be busy); behind a commit: as soon as
+    that is there."""
     pair = streaming
+    waited = []
     for _ in range(5):
         at = pair.write_value("SELECT pg_current_wal_insert_lsn()::text")
         started = time.monotonic()
-        assert pair.read_value("SELECT pgprojector.wait_for(%s, '5 s')", (at,))
-        assert time.monotonic() - started < 1.5
+        assert pair.read_value("SELECT pgprojector.wait_for(%s, '20 s')", (at,))
+        waited.append(time.monotonic() - started)
+    assert sorted(waited)[2] < 1.5, waited
     for number in range(20):
         pair.write_query("UPDATE conversations SET title = %s", (f"title {number}",))
         at = pair.write_value("SELECT pg_current_wal_insert_lsn()::text")
-        assert pair.read_value("SELECT pgprojector.wait_for(%s, '5 s')", (at,))
+        assert pair.read_value("SELECT pgprojector.wait_for(%s, '20 s')", (at,))
         assert pair.read_value("SELECT bool_and(title = %s) FROM conversation_summary", (f"title {number}",))
 
 

@@ -1,9 +1,9 @@
 """Faults that need a particular order of things: large transactions under care, splits, a backlog, columns that come back."""
 import signal
-import time
 
 import pytest
 
+from harness.cluster import poll
 from harness.history import populate
 from harness.scenes import SEED, SEND
 from harness.schema import Flavour
@@ -83,7 +83,5 @@ def test_a_column_dropped_and_added_again_while_nobody_looks(streaming):
     streaming.daemon.stop()
     streaming.write_query(AGAIN)
     streaming.daemon.start()
-    deadline = time.monotonic() + 15
-    while streaming.daemon.running and time.monotonic() < deadline and "halted" not in streaming.daemon.since_start():
-        time.sleep(0.05)
+    poll(lambda: not streaming.daemon.running or "halted" in streaming.daemon.since_start(), 30, "the daemon's refusal")
     assert "deleted_at of the source was dropped and added again" in streaming.daemon.since_start()

@@ -39,7 +39,7 @@ def locked(pair, number):
 
 
 def finished(process, code=0):
-    out, err = process.communicate(timeout=40)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
     return out, err
 
@@ -96,7 +96,7 @@ def test_given_up_or_killed_while_it_fills(registering):
     def fill():
         process = pair.launch("rebuild", "titles", "--fresh", "--no-verify")
         await_lock(pair, 7)
-        seen = poll(lambda: job(pair) if job(pair)["phase"] == "filling" else None, 10, "the fill")
+        seen = poll(lambda: job(pair) if job(pair)["phase"] == "filling" else None, what="the fill")
         assert seen["kind"] == "build" and seen["running"], seen
         return process
 
@@ -212,7 +212,7 @@ def test_a_new_version_that_crashes_is_not_built_again(registering):
     for words in (["module", "add", "counts"], ["rebuild", "counts", "--fresh"]):
         result = pair.command(*words)
         assert result.code == 2 and "crashed with signal 6" in result.err and "mend" in result.err, result
-        poll(lambda: "the build of counts.next is given up" in pair.daemon.since_start(), 10)
+        poll(lambda: "the build of counts.next is given up" in pair.daemon.since_start())
         no_traces(pair)
         assert state_of(pair, "counts") == ("live", 1)
     workload.stop()

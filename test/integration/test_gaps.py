@@ -2,7 +2,6 @@
 
 Invariant 7 of the design. Each case ends with what the read side showed before still there.
 """
-import psycopg2
 import pytest
 
 from harness.cluster import poll
@@ -34,8 +33,7 @@ def assert_refuses(pair):
 def test_a_dropped_slot(streaming):
     pair = streaming
     pair.daemon.stop()
-    (slot,) = pair.slots()
-    pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+    slot = pair.drop_slot()
     pair.write_query(SEND, (10,))
     before = contents(pair)
     pair.daemon.start()
@@ -48,8 +46,7 @@ def test_a_dropped_slot(streaming):
 def test_a_slot_dropped_and_made_again(streaming):
     pair = streaming
     pair.daemon.stop()
-    (slot,) = pair.slots()
-    pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+    slot = pair.drop_slot()
     pair.write_query(SEND, (10,))
     pair.write_query("SELECT pg_create_logical_replication_slot(%s, 'wal2json')", (slot,))
     pair.write_query(SEND, (10,))
@@ -62,7 +59,7 @@ def test_a_slot_dropped_and_made_again(streaming):
 def test_a_slot_advanced_by_hand(streaming):
     pair = streaming
     pair.daemon.stop()
-    (slot,) = pair.slots()
+    slot = pair.idle_slot()
     pair.write_query(SEND, (10,))
     pair.write_query("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", (slot,))
     pair.write_query(SEND, (10,))
@@ -75,8 +72,7 @@ def test_a_slot_advanced_by_hand(streaming):
 def test_a_slot_of_another_plugin(streaming):
     pair = streaming
     pair.daemon.stop()
-    (slot,) = pair.slots()
-    pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+    slot = pair.drop_slot()
     pair.write_query("SELECT pg_create_logical_replication_slot(%s, 'test_decoding')", (slot,))
     pair.daemon.start()
     assert_halts(pair, "test_decoding")
@@ -84,17 +80,7 @@ def test_a_slot_of_another_plugin(streaming):
 
 def test_a_slot_dropped_while_it_streams(streaming):
     pair = streaming
-    (slot,) = pair.slots()
-
-    def dropped():
-        pair.write_query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid > 0"
-                         " AND slot_name = %s", (slot,))
-        try:
-            pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
-            return True
-        except psycopg2.errors.ObjectInUse:
-            return False
-    poll(dropped, what="the slot to be free for a moment", interval=0.001)
+    slot = pair.drop_slot()
     assert_halts(pair, slot)
     assert pair.slots() == []
 
@@ -163,10 +149,7 @@ def test_the_read_server_restored_from_an_older_image(own_clusters):
 
 def test_a_halted_daemon_keeps_the_lock(streaming):
     pair = streaming
-    (slot,) = pair.slots()
-    pair.write_query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", (slot,))
-    poll(lambda: not pair.write_value("SELECT active FROM pg_replication_slots WHERE slot_name = %s", (slot,))
-         and pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,)), 10, "the slot's end", 0.001)
+    pair.drop_slot()
     pair.daemon.await_state("halted", timeout=30)
     poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
                                  " WHERE l.locktype = 'advisory' AND a.application_name = 'pgprojector halted'"),

@@ -70,9 +70,9 @@ def test_killed_during_the_first_start(make_pair):
     fill(pair)
     workload = Workload(pair, SEED, writers=1, pace=0.01).start()
     kills = 0
-    for attempt in range(40):
+    for attempt in range(60):
         pair.daemon.start()
-        time.sleep(0.02 * attempt)
+        time.sleep(0.02 * attempt if attempt < 40 else 0.8 * 1.2 ** (attempt - 40))
         if pair.daemon.row() and pair.applied() is not None:
             break
         pair.daemon.kill()
@@ -193,7 +193,8 @@ def test_a_first_start_that_loses_its_locks(make_pair):
         poll(lambda: pair.slots(), what="the slot")
         reading.execute("BEGIN; LOCK TABLE public.messages")    # the largest, copied first
         writing.execute("COMMIT")
-        poll(lambda: pair.read_value("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"), what="the copy, waiting")
+        poll(lambda: pair.read_value("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+                                     " AND relation = 'public.messages'::regclass"), what="the copy, waiting")
         pair.write_query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%snapshot guard'")
         pair.write_query("SET lock_timeout = '10s'; TRUNCATE users")
         reading.execute("COMMIT")

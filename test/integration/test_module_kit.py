@@ -480,7 +480,8 @@ def test_a_recording_of_a_module_without_apply(pair, tmp_path):
 def test_a_recording_ends_without_a_trace(pair):
     result = pair.command("module", "record", "conversation_summary", "--seconds", "1")
     assert result.code == 1 and "nothing that module conversation_summary reads has changed" in result.err, result
-    assert not pair.write_query("SELECT slot_name FROM pg_replication_slots WHERE database = %s", (pair.name,))
+    poll(lambda: not pair.write_query("SELECT slot_name FROM pg_replication_slots WHERE database = %s", (pair.name,)),
+         what="the end of the temporary slot, which goes with its walsender")
 
 
 def test_a_recording_that_cannot_begin(pair):

@@ -122,20 +122,21 @@ def test_rebuild_interrupted_goes_on(streaming, ending):
     streaming.catch_up()
     streaming.read_query("UPDATE conversation_summary SET message_count = -1")
     wrong = "SELECT count(*) FROM conversation_summary WHERE message_count = -1"
-    process = streaming.launch("rebuild", "conversation_summary", "--max-rate", "700", "--chunk", "20")
+    process = streaming.launch("rebuild", "conversation_summary", "--max-rate", "200", "--chunk", "20")
     poll(lambda: streaming.read_value(wrong) < MANY - 200, what="the first chunks")
     job = poll(lambda: [job for job in streaming.command("status", "--json").json["jobs"] if job["percent"]], what="progress")[0]
     assert job["kind"] == "rebuild" and job["phase"] == "mending" and job["running"] and 0 < job["percent"] < 100, job
     assert re.search(r"rebuild +conversation_summary, mending, \d+ of \d+ keys", streaming.command("status").out)
     process.send_signal(ending)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=20)
+    streaming.await_end_of("rebuild")
     left = streaming.read_value(wrong)
     assert process.returncode != 0 and 0 < left < MANY - 100, (left, err)
     if ending == signal.SIGINT:
         assert "start it again" in err, err
         assert not any(job["running"] for job in streaming.command("status", "--json").json["jobs"])
     else:
-        poll(lambda: not streaming.command("status", "--json").json["jobs"][0]["running"], what="the job's end")
+        assert not streaming.command("status", "--json").json["jobs"][0]["running"]
     result = streaming.command("rebuild", "conversation_summary")
     assert result.code == 0 and f"{left} rows differed" in result.out, result
     streaming.assert_same()
@@ -143,19 +144,20 @@ def test_rebuild_interrupted_goes_on(streaming, ending):
 
 
 def test_the_stream_goes_on_meanwhile(streaming):
-    """A throttled rebuild holds the stream up for moments only."""
+    """A rebuild holds the stream up for moments only: not for a noteworthy part of the time that it takes itself."""
     populate_many(streaming)
     streaming.catch_up()
     streaming.read_query("UPDATE conversation_summary SET message_count = -1")
     process = streaming.launch("rebuild", "conversation_summary")
-    waits = []
+    waits, begun = [], time.monotonic()
     while process.poll() is None:
         began = time.monotonic()
         streaming.write_query(SEND, (1,))
-        streaming.catch_up(5)
+        streaming.catch_up()
         waits.append(time.monotonic() - began)
-    process.communicate(timeout=5)
-    assert process.returncode == 0 and waits and sorted(waits)[len(waits) // 2] < 0.25, waits
+    whole = time.monotonic() - begun
+    process.communicate(timeout=20)
+    assert process.returncode == 0 and waits and sorted(waits)[len(waits) // 2] < whole / 5, (waits, whole)
     streaming.assert_same()
 
 

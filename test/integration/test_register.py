@@ -1,9 +1,12 @@
 """Modules registered, exchanged and removed while the daemon runs: the others go on, and nothing is ever half there."""
+import contextlib
 import os
 import random
 import shutil
 import signal
 import threading
+
+import pytest
 
 from harness.beside import Reader, never_fewer
 from harness.cluster import poll
@@ -27,8 +30,9 @@ def live(pair, name, version=1, timeout=30):
 
 
 def settled(pair):
-    """All requests have ended."""
-    poll(lambda: not pair.read_query("SELECT id FROM pgprojector.request WHERE state IN ('waiting', 'running')"), 20)
+    """All requests have ended, and what the daemon does by itself: a projection is live before its job is at its end."""
+    poll(lambda: not pair.read_query("SELECT id FROM pgprojector.request WHERE state IN ('waiting', 'running') UNION ALL"
+                                     " SELECT id FROM pgprojector.job"), 20, "the end of requests and jobs")
 
 
 def assert_titles(pair, columns="title"):
@@ -37,11 +41,10 @@ def assert_titles(pair, columns="title"):
 
 
 def no_traces(pair):
+    settled(pair)
     assert pair.read_query("SELECT name FROM pgprojector.projection WHERE strpos(name, '.') > 0") == []
-    assert pair.read_value("SELECT count(*) FROM pgprojector.job") == 0
     assert pair.read_value("SELECT count(*) FROM pgprojector.dirty_key") == 0
     assert pair.read_query("SELECT relname FROM pg_class WHERE relname ~ '__(next|kept)' AND relkind = 'r'") == []
-    assert pair.read_query("SELECT name, state FROM pgprojector.request WHERE state IN ('waiting', 'running')") == []
 
 
 def test_a_new_module_is_added_under_load(registering, modules):
@@ -78,7 +81,6 @@ def test_a_new_version_is_built_beside_and_swapped_in(registering, modules):
     pair.assert_same("after a new version")
     assert pair.read_query("SELECT id::text, title, type FROM titles ORDER BY id") == \
         pair.write_query("SELECT id::text, upper(title), type FROM conversations ORDER BY id")
-    settled(pair)
     no_traces(pair)
 
 
@@ -152,7 +154,7 @@ def test_broken_ones_change_nothing(registering, modules):
     (modules.path / "titles.so").write_text("no module")
     assert pair.command("module", "add", "titles").code == 2
     pair.daemon.signal(signal.SIGHUP)
-    poll(lambda: "it is left out" in pair.daemon.since_start(), 10)
+    poll(lambda: "it is left out" in pair.daemon.since_start())
     modules.titles(1, "c.nothing")
     result = pair.command("module", "add", "titles")
     assert result.code == 2 and "nothing" in result.out + result.err, result
@@ -180,7 +182,7 @@ def test_without_its_module_a_projection_stands_still(registering, modules):
     assert pair.command("module", "add", "titles").code == 0
     os.rename(modules.path / "titles.so", modules.path / "titles.away")
     pair.daemon.signal(signal.SIGHUP)
-    poll(lambda: "goes on as it is in memory" in pair.daemon.since_start(), 10)
+    poll(lambda: "goes on as it is in memory" in pair.daemon.since_start())
     pair.write_query("UPDATE conversations SET title = 'still maintained'")
     pair.catch_up()
     assert_titles(pair)
@@ -210,7 +212,6 @@ def test_a_new_version_found_at_the_start_is_built_meanwhile(registering, module
     pair.catch_up()
     assert pair.read_query("SELECT id::text, title FROM titles ORDER BY id") == \
         pair.write_query("SELECT id::text, lower(title) FROM conversations ORDER BY id")
-    settled(pair)
     no_traces(pair)
 
 
@@ -233,6 +234,27 @@ def test_without_a_daemon_the_command_does_it(registering, modules):
     no_traces(pair)
 
 
+@pytest.mark.parametrize("lasting", ["control", "apply"])
+def test_a_daemon_that_has_just_stopped_is_not_asked(registering, modules, lasting):
+    """The server may end its sessions after the process, the one with the lock last or not. Whoever took it for running would
+    wait for its answer."""
+    pair = registering
+    keys = pair.read_query("SELECT classid::int, objid::int FROM pg_locks WHERE locktype = 'advisory' AND database ="
+                           " (SELECT oid FROM pg_database WHERE datname = current_database())")[0]
+    pair.daemon.stop()
+    modules.titles()
+    with contextlib.closing(pair.read_connection()) as last, last.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s, %s); SELECT set_config('application_name', %s, false)",
+                       (*keys, f"pgprojector {lasting}"))
+        process = pair.launch("module", "add", "titles")
+        poll(lambda: pair.read_query("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                                     " AND application_name = 'pgprojector module' AND query ~ 'pgprojector control|Who holds|pg_try_advisory'"),
+             what="a look for the daemon", interval=0.001)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and state_of(pair, "titles") == ("live", 1), (out, err)
+    assert pair.read_query("SELECT id FROM pgprojector.request") == [], "the daemon was asked"
+
+
 def test_killed_at_any_stage_it_goes_on(registering, modules):
     pair, rng = registering, random.Random(SEED)
     workload = Workload(pair, SEED, writers=1, pace=0.005, tolerant=True).start()
@@ -246,7 +268,6 @@ def test_killed_at_any_stage_it_goes_on(registering, modules):
         live(pair, "titles", version)
     workload.stop()
     pair.assert_same("after kills")
-    settled(pair)
     assert pair.read_query("SELECT id::text, title FROM titles ORDER BY id") == \
         pair.write_query("SELECT id::text, title || '6' FROM conversations ORDER BY id")
     no_traces(pair)
@@ -257,9 +278,9 @@ def test_settings_are_read_again(registering, modules):
     pair.config.write_text(modules.config + "log_level = debug\nbatch_bytes = 1MB\n")
     pair.daemon.signal(signal.SIGHUP)
     poll(lambda: "batch_bytes has changed, which takes effect when the daemon is started again"
-         in pair.daemon.since_start(), 10)
+         in pair.daemon.since_start())
     assert "log_level has changed" in pair.daemon.since_start()
     pair.config.write_text("[pgprojector]\nnonsense = 1\n")
     pair.daemon.signal(signal.SIGHUP)
-    poll(lambda: "nonsense" in pair.daemon.since_start(), 10)
+    poll(lambda: "nonsense" in pair.daemon.since_start())
     pair.assert_same("after reloading")

@@ -132,13 +132,12 @@ def test_a_sample_finds_missing_and_extra_rows(streaming):
 def test_the_cost_of_a_sample_follows_the_sample(streaming):
     """The pages of the mirror that are read: of four times the rows not four times as many."""
     pair = streaming
-    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'pgprojector%'"
     read = "SELECT heap_blks_read + heap_blks_hit FROM pg_statio_user_tables WHERE relname = 'messages'"
 
     def read_so_far():
         """A session tells what it has read when it ends, and else when it likes; it may end after its client."""
         pair.daemon.stop()
-        poll(lambda: pair.read_value(sessions) == 0, what="every session being gone")
+        pair.await_end_of()
         return pair.read_value(read)
 
     def cost():

@@ -4,7 +4,6 @@ readers keep what they had, and calling it again completes it. And `on_gap = res
 import random
 import time
 
-import psycopg2
 import pytest
 
 from harness.cluster import poll
@@ -30,8 +29,7 @@ def fill(pair, messages):
 
 def lose_slot(pair):
     """The slot goes, and what is committed then is not in any stream."""
-    (slot,) = pair.slots()
-    pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
+    slot = pair.drop_slot()
     pair.write_query(SEND, (10,))
     pair.write_query(CHANGE)
     return slot
@@ -78,7 +76,7 @@ def test_the_slot_was_made_again_by_hand(streaming):
 def test_the_slot_was_advanced_by_hand(streaming):
     pair = streaming
     pair.daemon.stop()
-    (slot,) = pair.slots()
+    slot = pair.idle_slot()
     pair.write_query(CHANGE)
     pair.write_query("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", (slot,))
     resync(pair)
@@ -233,7 +231,8 @@ def test_a_lost_lock_is_noticed(streaming):
     with blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE public.conversations")    # the first to be compared
         process = pair.launch("resync")
-        poll(lambda: pair.read_value("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"), what="the resync, waiting")
+        poll(lambda: pair.read_value("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+                                     " AND relation = 'public.conversations'::regclass"), what="the resync, waiting")
         guard = pair.write_value("SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%resync guard'")
         pair.write_query("SELECT pg_terminate_backend(%s)", (guard,))
         pair.write_query("SET lock_timeout = '10s'; TRUNCATE messages")
@@ -307,6 +306,7 @@ def test_killed_at_random(make_pair):
         time.sleep(rng.random() * whole)
         process.kill()
         process.communicate(timeout=10)
+        pair.await_end_of()
         if contents(pair) != served:  # its COMMIT was faster
             assert pair.read_value("SELECT resync_at IS NULL FROM pgprojector.checkpoint")
             pair.read_query("UPDATE messages SET content = 'stale' WHERE sequence_number % 3 = 0")
@@ -333,16 +333,7 @@ def test_on_gap_resync(make_pair):
     pair.start()
     pair.assert_same("after the automatic resync")
     assert "gap:" in pair.daemon.tail(5000) and "resync complete" in pair.daemon.tail(5000)
-
-    def dropped():
-        pair.write_query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid > 0"
-                         " AND slot_name = %s", (slot,))
-        try:
-            pair.write_query("SELECT pg_drop_replication_slot(%s)", (slot,))
-            return True
-        except psycopg2.errors.ObjectInUse:
-            return False
-    poll(dropped, what="the slot to be free for a moment", interval=0.001)
+    assert pair.drop_slot() == slot
     assert "resync" in pair.daemon.await_state("halted")[2]
     assert pair.slots() == []
     pair.daemon.stop()
