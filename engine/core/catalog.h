@@ -37,7 +37,8 @@ int pj_catalog_read(struct pj_session *read, struct pj_checkpoint *checkpoint, b
 int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct pj_error *error);
 
 /* The same for a command, which must not take it from under a daemon that is about to connect again: while the
- * session of a daemon's control thread is there, a daemon is (*holder: NULL where it has no lock at this moment). */
+ * session of a daemon's control thread is there, a daemon is (*holder: NULL where it has no lock at this moment). One
+ * whose sessions are about to end is waited for, up to a second. */
 int pj_catalog_lock_without_daemon(struct pj_session *read, bool *mine, char **holder, struct pj_error *error);
 
 /*

@@ -51,41 +51,56 @@ int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct p
     return PJ_OK;
 }
 
-static int daemon_is_there(struct pj_session *read, bool *there, struct pj_error *error)
+/* *stopped: the last that it has said of itself. */
+static int daemon_is_there(struct pj_session *read, bool *there, bool *stopped, struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query(read, &result,
-                                "SELECT FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() "
-                                "AND application_name = 'pgprojector control'",
-                                0, NULL, error);
-    *there = code == PJ_OK && PQntuples(result) > 0;
+    int code = pj_session_query_row(
+        read, &result,
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() "
+        "AND application_name = 'pgprojector control'), EXISTS (SELECT FROM pgprojector.daemon WHERE state = "
+        "'stopped')",
+        0, NULL, error);
+    *there = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    *stopped = code == PJ_OK && PQgetvalue(result, 0, 1)[0] == 't';
     PQclear(result);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "look for a daemon");
 }
 
-/* One that was killed a moment ago is given the time to be gone. */
+/* *certain: it will not be otherwise in a moment. */
+static int try_without_daemon(struct pj_session *read, bool *mine, char **holder, bool *certain, struct pj_error *error)
+{
+    bool there, stopped;
+    int code = daemon_is_there(read, &there, &stopped, error);
+    if (code == PJ_OK && !there)
+        code = pj_catalog_lock(read, mine, holder, error);
+    else if (code == PJ_OK)
+        *holder = describe_holder(read);
+    *certain = *mine || (there && !stopped && *holder);
+    return code;
+}
+
+/* One that was killed or stopped a moment ago is given the time to be gone: the server may end its sessions after the
+ * process, and in any order. */
 int pj_catalog_lock_without_daemon(struct pj_session *read, bool *mine, char **holder, struct pj_error *error)
 {
-    bool there = true;
+    char *has = NULL;
+    bool certain = false;
     int code = PJ_OK;
     *mine = false;
-    if (holder)
-        *holder = NULL;
-    for (int waited = 0; code == PJ_OK && waited <= GONE_WAIT_MS; waited += GONE_POLL_MS) {
-        code = daemon_is_there(read, &there, error);
-        if (code != PJ_OK || !there)
-            break;
-        char *has = describe_holder(read);
-        bool held = has;
-        if (held && holder)
-            *holder = has;
-        else
-            pj_free(has);
-        if (held)
-            return PJ_OK;
-        code = pj_stop_sleep(NULL, GONE_POLL_MS, error);
+    for (int waited = 0; code == PJ_OK && !certain && waited <= GONE_WAIT_MS; waited += GONE_POLL_MS) {
+        if (waited)
+            code = pj_stop_sleep(NULL, GONE_POLL_MS, error);
+        pj_free(has);
+        has = NULL;
+        if (code == PJ_OK)
+            code = try_without_daemon(read, mine, &has, &certain, error);
     }
-    return code == PJ_OK && !there ? pj_catalog_lock(read, mine, holder, error) : code;
+    if (holder)
+        *holder = has;
+    else
+        pj_free(has);
+    return code;
 }
 
 /* -------------------------------------------------------------------------------------------------------- take over */
