@@ -123,6 +123,27 @@ static int add_keys(const struct pj_joining *joining, const struct pj_table *tab
 }
 
 /* One table after the other, for what is handed over must be consecutive; each by several connections. */
+static int copy_each(const struct pj_joining *joining, const struct pj_table *tables, int ntables, const char *snapshot,
+                     struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < ntables; i++)
+        if (tables[i].joining)
+            code = copy_table(joining, &tables[i], snapshot, error);
+    return code;
+}
+
+/* Locks that were lost with their session have not kept anybody from rewriting a table before it was read. `code`: what
+ * the copy has come to; it may have failed for that. */
+static int still_guarded(struct pj_session *guard, int code, struct pj_error *error)
+{
+    struct pj_error lost;
+    if (code == PJ_ESTOPPED || pj_session_exec(guard, "SELECT", &lost) == PJ_OK)
+        return code;
+    *error = lost;
+    return pj_error_wrap(error, "hold the tables' locks");
+}
+
 int pj_joining_copy(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
                     struct pj_error *error)
 {
@@ -131,9 +152,8 @@ int pj_joining_copy(const struct pj_joining *joining, const struct pj_table *tab
     int code = pj_job_phase(joining->job, "copying", -1, error);
     if (code == PJ_OK)
         code = open_guard(joining, tables, ntables, &guard, snapshot, error);
-    for (int i = 0; code == PJ_OK && i < ntables; i++)
-        if (tables[i].joining)
-            code = copy_table(joining, &tables[i], snapshot, error);
+    if (code == PJ_OK)
+        code = still_guarded(guard, copy_each(joining, tables, ntables, snapshot, error), error);
     pj_session_close(guard);
     if (code == PJ_OK)
         code = pj_job_phase(joining->job, "indexing", -1, error);

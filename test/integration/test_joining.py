@@ -1,4 +1,5 @@
 """Mirrors added while the daemon runs, under changes of all kinds to the very table."""
+import contextlib
 import random
 import signal
 import threading
@@ -137,3 +138,35 @@ def test_a_table_in_the_way_is_named_and_nothing_is_changed(reacting):
     assert pair.read_query("SELECT table_name FROM pgprojector.mirror WHERE table_name = 'reactions'") == []
     assert pair.read_query("SELECT * FROM reactions") == []
     pair.assert_same("as before")
+
+
+# Holds up whoever writes to the mirror `first` as long as somebody has lock 7.
+HOLD = """
+    CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(7); RETURN NULL; END $$;
+    CREATE FUNCTION public.held() RETURNS event_trigger LANGUAGE plpgsql AS
+        $$ BEGIN IF pg_catalog.to_regclass('public.first') IS NOT NULL THEN
+            CREATE OR REPLACE TRIGGER held BEFORE INSERT ON public.first EXECUTE FUNCTION public.hold(); END IF; END $$;
+    CREATE EVENT TRIGGER held ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.held();
+    SELECT pg_advisory_lock(7);
+"""
+
+
+def test_a_lost_lock_is_noticed(registering):
+    """A table rewritten after the snapshot and before it is copied looks empty to it; neither is that in the stream."""
+    pair = registering
+    pair.write_query("CREATE TABLE first (id bigint PRIMARY KEY); INSERT INTO first VALUES (1);"
+                     "CREATE TABLE second (id bigint PRIMARY KEY); INSERT INTO second SELECT generate_series(1, 100)")
+    with open(pair.config, "a", encoding="utf-8") as config:
+        config.write("[mirrors]\ntables = first, second\n")
+    with contextlib.closing(pair.read_connection()) as conn, conn.cursor() as cursor:
+        cursor.execute(HOLD)
+        pair.daemon.signal(signal.SIGHUP)
+        poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), 20)
+        assert pair.write_query("SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE relation = 'second'::regclass") == [(True,)]
+        pair.write_query("SET lock_timeout = '10s'; ALTER TABLE second ADD COLUMN volatile float DEFAULT random()")
+        cursor.execute("DROP EVENT TRIGGER held")
+    poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.mirror WHERE table_name = 'second' AND state = 'exact'"), 30)
+    assert "hold the tables' locks" in pair.daemon.since_start()
+    pair.catch_up()
+    assert pair.read_value("SELECT count(*) FROM second") == 100
