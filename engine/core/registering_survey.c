@@ -61,18 +61,31 @@ static int survey_module(struct pj_registering *r, struct pj_deployment *found, 
     return code;
 }
 
-/* What the configuration names by itself, [mirrors] tables. */
-static int survey_tables(struct pj_registering *r, const struct pj_deployment *found, struct pj_error *error)
+static int add_tables(struct pj_registering *r, const struct pj_wanted_table *tables, int count, struct pj_error *error)
 {
     bool added;
-    struct pj_outfit *outfit = pj_outfit_make_wanting(r, found->wanted, found->nwanted, error);
+    struct pj_outfit *outfit = pj_outfit_make_wanting(r, tables, count, error);
     int code = outfit ? pj_registering_mirrors(r, &outfit->setup, "[mirrors] tables", &added, error) : error->code;
     pj_outfit_free(outfit);
-    if (code == PJ_OK || !pj_registering_goes_on_after(r, error))
+    if (code == PJ_OK || (code == PJ_ECONFIG && count > 1) || !pj_registering_goes_on_after(r, error))
         return code;
     pj_log_error(r->log, PJ_LOG_WARNING, error);
     pj_error_clear(error);
     return PJ_OK;
+}
+
+/* What the configuration names by itself, [mirrors] tables. Where one of them is unfit they are added one by one, and
+ * each says what is wrong with it. */
+static int survey_tables(struct pj_registering *r, const struct pj_deployment *found, struct pj_error *error)
+{
+    int code = add_tables(r, found->wanted, found->nwanted, error);
+    if (code != PJ_ECONFIG)
+        return code;
+    pj_error_clear(error);
+    code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < found->nwanted; i++)
+        code = add_tables(r, &found->wanted[i], 1, error);
+    return code;
 }
 
 /* A file that is gone retires nothing. */

@@ -170,3 +170,15 @@ def test_a_lost_lock_is_noticed(registering):
     assert "hold the tables' locks" in pair.daemon.since_start()
     pair.catch_up()
     assert pair.read_value("SELECT count(*) FROM second") == 100
+
+
+def test_a_table_that_does_not_fit_does_not_hold_back_the_others(registering):
+    pair = registering
+    pair.write_query("CREATE TABLE fit (id bigint PRIMARY KEY); INSERT INTO fit VALUES (7); CREATE TABLE keyless (id bigint)")
+    with open(pair.config, "a", encoding="utf-8") as config:
+        config.write("[mirrors]\ntables = keyless, fit, absent\n")
+    pair.daemon.signal(signal.SIGHUP)
+    poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.mirror WHERE table_name = 'fit' AND state = 'exact'"), 20)
+    pair.catch_up()
+    assert pair.read_query("SELECT id FROM fit") == [(7,)]
+    poll(lambda: all(f"public.{name}" in pair.daemon.since_start() for name in ("keyless", "absent")), 10)
