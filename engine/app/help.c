@@ -40,8 +40,9 @@ static const char status_text[] =
     "  --json          one JSON object (its keys are in the README)\n"
     "  --watch         again every second, until interrupted\n"
     "\n"
-    "Exit codes: 0 streaming and less than 5 s behind; 6 dead letters present; 4 unhealthy; 3 a database is "
-    "unreachable; 2 configuration.\n"
+    "Exit codes: 0 streaming, less than 5 s behind, every projection kept up or paused by a person; 6 dead letters "
+    "present;\n"
+    "4 unhealthy; 3 a database is unreachable; 2 configuration.\n"
     "\n"
     "Example:\n"
     "  pgprojector status --json | jq .replication.lagSeconds\n";

@@ -40,8 +40,8 @@ static int resume(struct pj_scope *scope, void *context, struct pj_error *error)
         code = pj_resume(&mend, &changed, error);
     pj_scope_end_line(scope);
     if (code == PJ_ESTOPPED)
-        return pj_error_set(error, code, "%s is still paused: stopped after %lld keys; resume it again to go on", name,
-                            (long long)mend.keys);
+        return pj_error_set(error, code, "%s is still paused: %s after %lld keys; resume it again to go on", name,
+                            pj_stop_asked(&scope->app->stop) ? "stopped" : "cancelled", (long long)mend.keys);
     if (code != PJ_OK)
         return code;
     if (changed)

@@ -49,11 +49,12 @@ static void say_done(const struct pj_projection *projection, const struct pj_men
     fflush(stdout);
 }
 
+/* By whoever runs it, or by `rebuild NAME --cancel` from elsewhere. */
 static int stopped(const struct pj_projection *projection, const struct pj_mend *mend, struct pj_error *error)
 {
     return pj_error_set(error, PJ_ESTOPPED,
-                        "rebuild %s stopped: %lld rows were mended, and stay so; start it again to go on",
-                        projection->name, (long long)mend->keys);
+                        "rebuild %s %s: %lld rows were mended, and stay so; start it again to go on", projection->name,
+                        pj_stop_asked(mend->stop) ? "stopped" : "was cancelled", (long long)mend->keys);
 }
 
 static int rebuild_one(struct pj_scope *scope, struct pj_projection *projection, int64_t *dead_letters,

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/build.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -290,6 +291,37 @@ static const char *unhealthy_because(const struct pj_status *status)
     return status->lag_s >= HEALTHY_LAG_S ? "the read database lags behind" : "";
 }
 
+/* What the daemon has paused, not a person, is wrong by now, however well the others do. Catching up passes by itself. */
+static bool not_kept_up(const json_t *projection)
+{
+    const char *state = json_string_value(json_object_get(projection, "state"));
+    const char *reason = json_string_value(json_object_get(projection, "reason"));
+    return state && strcmp(state, "paused") == 0 && reason &&
+           strncmp(reason, PJ_CATCHES_UP, strlen(PJ_CATCHES_UP)) != 0;
+}
+
+/* The first of them, and how many more. */
+static void name_not_kept_up(struct pj_status *status)
+{
+    const json_t *item, *first = NULL;
+    size_t i;
+    int more = 0;
+    json_array_foreach(status->projections, i, item)
+    {
+        if (!not_kept_up(item))
+            continue;
+        more += first != NULL;
+        first = first ? first : item;
+    }
+    if (!first)
+        return;
+    int length = snprintf(status->reason, sizeof status->reason, "projection %.100s is not kept up (%.300s)",
+                          json_string_value(json_object_get(first, "name")),
+                          json_string_value(json_object_get(first, "reason")));
+    if (more)
+        snprintf(status->reason + length, sizeof status->reason - (size_t)length, ", and %d more", more);
+}
+
 void pj_status_conclude(struct pj_status *status)
 {
     bool fresh = status->daemon_known && status->heartbeat_age_s <= STALE_HEARTBEAT_S;
@@ -299,7 +331,9 @@ void pj_status_conclude(struct pj_status *status)
     if (status->lag_s >= 0)
         status->lag_bytes =
             status->current_lsn > status->checkpoint.lsn ? (int64_t)(status->current_lsn - status->checkpoint.lsn) : 0;
-    status->reason = unhealthy_because(status);
+    snprintf(status->reason, sizeof status->reason, "%s", unhealthy_because(status));
+    if (!*status->reason)
+        name_not_kept_up(status);
     status->healthy = !*status->reason;
 }
 

@@ -36,9 +36,9 @@ struct pj_status {
 
     /* concluded */
     bool running, healthy;
-    double lag_s;       /* -1: unknown */
-    int64_t lag_bytes;  /* -1: unknown */
-    const char *reason; /* why it is not healthy; "" where it is */
+    double lag_s;      /* -1: unknown */
+    int64_t lag_bytes; /* -1: unknown */
+    char reason[512];  /* why it is not healthy; "" where it is */
 };
 
 void pj_status_gather(const struct pj_app *app, struct pj_status *status);

@@ -56,12 +56,14 @@ def add(pair, table, column):
 
 @contextlib.contextmanager
 def begun(pair, *words):
-    """A command that is to be cancelled in the `with`: it then ends by itself. Without that it would go on for a minute at least."""
+    """A command that is to be cancelled in the `with`: it then ends by itself, and not as if it had done its work. Without that it
+    would go on for a minute at least."""
     process = subprocess.Popen([PROGRAM, "-c", str(pair.config), *words], env=environment(pair.write_url, pair.read_url),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
         process.out, process.err = process.communicate(timeout=20)
+        assert process.returncode == 1, (process.returncode, process.out, process.err)
     finally:
         process.kill()
 
@@ -173,5 +175,5 @@ def test_a_comparison_in_place(pair):
             before.release()
             poll(lambda: waiting(pair, "conversation_summary"), 20)
             cancel(pair, "conversation_summary")
-    assert "rebuild conversation_summary stopped" in process.err, (process.out, process.err)
+    assert "rebuild conversation_summary was cancelled" in process.err, (process.out, process.err)
     assert_nothing_left(pair)

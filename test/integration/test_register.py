@@ -189,13 +189,21 @@ def test_without_its_module_a_projection_stands_still(registering, modules):
     pair.daemon.stop()
     pair.start()
     assert state_of(pair, "titles")[0] == "paused"
-    status = {entry["name"]: entry for entry in pair.command("status", "--json").json["projections"]}
-    assert "stands still" in status["titles"]["reason"], status
+    status = pair.command("status", "--json")
+    reasons = {entry["name"]: entry["reason"] for entry in status.json["projections"]}
+    assert "stands still" in reasons["titles"], reasons
+    assert status.code == 4 and status.json["healthy"] is False and "titles is not kept up" in status.json["reason"], status
+    (noted,) = pair.read_query("SELECT id FROM pgprojector.dirty_key WHERE projection = 'titles' AND key IS NULL")
+    pair.daemon.stop()
+    pair.start()
+    (again,) = pair.read_query("SELECT id FROM pgprojector.dirty_key WHERE projection = 'titles' AND key IS NULL")
+    assert again > noted, "it was noted behind an entry that a resume under way may be about to drop"
     pair.write_query("UPDATE conversations SET title = 'nobody notes this'")
     pair.catch_up()
     os.rename(modules.path / "titles.away", modules.path / "titles.so")
     pair.daemon.signal(signal.SIGHUP)
     live(pair, "titles")
+    assert pair.command("status").code == 0
     assert_titles(pair)
     no_traces(pair)
 
