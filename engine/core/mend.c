@@ -107,6 +107,13 @@ void pj_mend_arrays(const PGresult *keys, int first, int count, int width, char 
     }
 }
 
+/* While a chunk waits for somebody who has the table locked. */
+static int waiting(void *context, struct pj_error *error)
+{
+    struct pj_mend *mend = context;
+    return pj_job_check(&mend->job, mend->job.session, error);
+}
+
 static int recompute(struct pj_mend *mend, bool full, const char *const *arrays, int64_t *rows, struct pj_error *error)
 {
     pj_lsn lsn;
@@ -115,7 +122,9 @@ static int recompute(struct pj_mend *mend, bool full, const char *const *arrays,
     if (code != PJ_OK)
         return code;
     uint64_t locked_us = pj_clock_monotonic_us();
+    pj_session_set_tick(mend->work, TICK_MS, waiting, mend);
     code = pj_keywork_recompute(mend->work, mend->projection, full, arrays, rows, error);
+    pj_session_set_tick(mend->work, 0, NULL, NULL);
     if (code == PJ_OK)
         code = pj_keywork_commit(mend->work, error);
     if (code != PJ_OK)

@@ -166,6 +166,21 @@ def test_a_removal_that_waits_for_a_reader(pair):
     assert pair.read_value("SELECT to_regclass('added') IS NULL")
 
 
+def test_a_resume_that_waits_for_a_locked_table(pair):
+    """It holds up the stream meanwhile. The projection stays paused, and may be resumed again."""
+    assert pair.command("pause", "conversation_summary").code == 0
+    pair.write_query("UPDATE conversations SET title = 'noted'")
+    pair.catch_up()
+    with Lock(pair, "conversation_summary") as target:
+        target.take()
+        with begun(pair, "resume", "conversation_summary") as process:
+            poll(lambda: waiting(pair, "conversation_summary"), 20)
+            cancel(pair, "conversation_summary")
+    assert "is still paused: cancelled" in process.err, (process.out, process.err)
+    assert pair.command("resume", "conversation_summary").code == 0
+    assert_nothing_left(pair)
+
+
 def test_a_comparison_in_place(pair):
     with Lock(pair, "pgprojector.dead_letter") as before, Lock(pair, "conversation_summary") as target:
         before.take()  # it looks there before it compares
