@@ -203,7 +203,7 @@ def test_without_the_module_upstream_both_stand_still(chained, modules):
         pair.daemon.stop()
         os.rename(modules.path / f"{UP}.so", modules.path / "away")
         pair.start()
-        reasons = {entry["name"]: entry["reason"] for entry in do(pair, "status", "--json").json["projections"]}
+        reasons = {entry["name"]: entry["reason"] for entry in do(pair, "status", "--json", code=4).json["projections"]}
         assert f"reads the table of projection {UP}, whose module is not there" in reasons[DOWN], reasons
         assert "stands still" in reasons[UP] and state_of(pair, "conversation_summary") == ("live", 1), reasons
         result = do(pair, "module", "add", DOWN, code=2)
