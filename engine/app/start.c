@@ -89,11 +89,11 @@ static int wait_for_better(struct pj_start *start, struct pj_error *error)
         return error->code;
     if (start->deadline_us && pj_clock_monotonic_us() >= start->deadline_us)
         return error->code;
-    if (strcmp(start->cause, error->message) != 0) {
+    if (!pj_error_same_cause(&start->cause, error)) {
         pj_log(&start->app->log, PJ_LOG_WARNING, "waiting: %s", error->message);
         if (error->hint[0])
             pj_log(&start->app->log, PJ_LOG_WARNING, "HINT: %s", error->hint);
-        memcpy(start->cause, error->message, sizeof start->cause);
+        start->cause = *error;
         pj_backoff_reset(&start->backoff);
     }
     pj_state_set(start->state, PJ_WAITING, error->message, error->hint);
@@ -102,9 +102,9 @@ static int wait_for_better(struct pj_start *start, struct pj_error *error)
 
 static void waited_enough(struct pj_start *start)
 {
-    if (start->cause[0])
+    if (start->cause.code != PJ_OK)
         pj_log(&start->app->log, PJ_LOG_INFO, "going on");
-    start->cause[0] = '\0';
+    pj_error_clear(&start->cause);
     pj_backoff_reset(&start->backoff);
 }
 

@@ -32,8 +32,8 @@ struct pj_start {
 
     /* waiting for what is down */
     struct pj_backoff backoff;
-    uint64_t deadline_us; /* monotonic; `init`: when to give up; 0: never */
-    char cause[2048];     /* what was logged last, so that each cause is logged once */
+    uint64_t deadline_us;  /* monotonic; `init`: when to give up; 0: never */
+    struct pj_error cause; /* what was logged last, so that each cause is logged once; PJ_OK: nothing */
 
     /* the first start's progress on a terminal */
     bool line_open;

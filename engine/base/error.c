@@ -56,6 +56,13 @@ int pj_error_hint(struct pj_error *error, const char *format, ...)
     return error->code;
 }
 
+bool pj_error_same_cause(const struct pj_error *a, const struct pj_error *b)
+{
+    if (a->code != b->code || strcmp(a->sqlstate, b->sqlstate) != 0)
+        return false;
+    return a->sqlstate[0] || strcmp(a->message, b->message) == 0;
+}
+
 int pj_code_exit(int code)
 {
 #define PJ_CODE_EXIT(name, value, exit_code, text)                                                                     \

@@ -53,6 +53,10 @@ int pj_error_wrap(struct pj_error *error, const char *format, ...) __attribute__
 /* Names the remedy. Returns the error's code. */
 int pj_error_hint(struct pj_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Whether two errors speak of one cause, so that the second need not be said: the same SQLSTATE, whatever file, block or
+ * statement it was met at; where no server was asked, the same message. */
+bool pj_error_same_cause(const struct pj_error *a, const struct pj_error *b);
+
 /* The process exit code of the contract for a code. */
 int pj_code_exit(int code);
 

@@ -79,6 +79,7 @@ static int skip(struct pj_intake *intake, const struct pj_row_change *change, st
 static int start_once_more(struct pj_intake *intake, struct pj_error *error)
 {
     intake->known_new_xid = intake->xid;
+    intake->once_more = true;
     pj_error_set(error, PJ_EFAIL, "transaction %u is too large to be kept until its end is known; reading it once more",
                  intake->xid);
     error->retryable = true;

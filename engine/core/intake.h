@@ -20,6 +20,7 @@ struct pj_intake {
     bool witness_expected, witness_seen;
     struct pj_checkpoint checkpoint; /* as at the connect */
     uint32_t known_new_xid;          /* a transaction that an earlier pass found to be new; outlives reconnects */
+    bool once_more;                  /* the last error only asks for such a transaction again, from its beginning on */
     char unknown_schema[64], unknown_name[64]; /* of PJ_INTAKE_UNKNOWN and PJ_INTAKE_PARTITION */
     struct {                                   /* what was learned of the partition asked for last; owned */
         char *name;                            /* "schema.name"; NULL: nothing */

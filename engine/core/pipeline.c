@@ -147,17 +147,48 @@ void pj_pipeline_close(struct pj_pipeline *p, enum pipeline_state next)
     on_part_closed(p);
 }
 
+/* A cause that lasts is said once, and now and then: a disk that is full all night must not fill the log's disk, too. */
+static void say(struct pj_pipeline *p, const struct pj_error *error)
+{
+    uint64_t now = pj_pipeline_now(p);
+    p->trouble.open = p->state != CONNECTING && error->code == PJ_EFAIL && error->sqlstate[0];
+    bool same = pj_error_same_cause(&p->trouble.cause, error) && now - p->trouble.said_us < SAY_AGAIN_US;
+    p->trouble.attempts++;
+    pj_log_error(p->options->log, same ? PJ_LOG_DEBUG : PJ_LOG_WARNING, error);
+    if (same)
+        return;
+    p->trouble.cause = *error;
+    p->trouble.said_us = now;
+}
+
+void pj_pipeline_relax(struct pj_pipeline *p)
+{
+    if (p->trouble.open) {
+        if (p->trouble.attempts > 1)
+            pj_log(p->options->log, PJ_LOG_INFO, "going on, after %d attempts", p->trouble.attempts);
+        pj_state_set(p->options->state, PJ_STREAMING, "", "");
+    }
+    p->trouble.open = false;
+    p->trouble.attempts = 0;
+    pj_error_clear(&p->trouble.cause);
+}
+
 /*
- * Serialization failures are how a changed catalog and other commands make themselves known: all in order. The first
- * after a commit is no reason to pause; were it to come again at once, it would be.
+ * Serialization failures are how a changed catalog and other commands make themselves known, and the intake asks for a
+ * large transaction once more when it has learnt that it is new: all in order. The first after a commit is no reason to
+ * pause; were it to come again at once, it would be.
  */
 static void try_again(struct pj_pipeline *p, const struct pj_error *error)
 {
-    bool expected = strcmp(error->sqlstate, "40001") == 0;
-    pj_log_error(p->options->log, expected ? PJ_LOG_INFO : PJ_LOG_WARNING, error);
+    bool expected = strcmp(error->sqlstate, "40001") == 0 || p->intake.once_more;
+    p->intake.once_more = false;
     p->figures.reconnects++;
     bool hurry = expected && !p->hurried;
     p->hurried = hurry;
+    if (expected)
+        pj_log_error(p->options->log, PJ_LOG_INFO, error);
+    else
+        say(p, error);
     if (!hurry)
         pj_state_set(p->options->state, PJ_WAITING, error->message, error->hint);
     pj_pipeline_close(p, hurry ? CONNECTING : BACKOFF);

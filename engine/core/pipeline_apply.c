@@ -74,6 +74,8 @@ void pj_pipeline_apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool
 static void advance_by_keepalive(struct pj_pipeline *p)
 {
     enum pj_gate_state gate = pj_gate_state(p->options->gate, NULL);
+    if (p->trouble.open && pj_pipeline_drained(p) && pj_pipeline_now(p) - p->data_us > SETTLED_US)
+        pj_pipeline_relax(p); /* nothing comes that could fail */
     if (p->keepalive <= p->applied || !pj_pipeline_drained(p) || p->purpose != TO_STREAM || gate == PJ_GATE_HELD ||
         gate == PJ_GATE_REACHED)
         return;
@@ -242,6 +244,7 @@ void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
         p->backoff_ms = BACKOFF_FIRST_MS;
         p->hurried = false;
         p->reread.in_a_row = 0;
+        pj_pipeline_relax(p);
     }
     pj_batch_reset(batch, p->pace.hot ? p->options->outfit->deployment.batch_bytes : KEEP_BYTES);
     p->spare[p->nspare++] = batch;

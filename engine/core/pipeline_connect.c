@@ -44,10 +44,14 @@ static void begin_streaming(struct pj_pipeline *p)
         pj_pipeline_take_up_relay(p);
     else
         begin_afresh(p);
-    pj_log(p->options->log, PJ_LOG_INFO, "%s slot %s at %s, applied up to %s",
-           relayed ? "another setup; going on with" : "streaming from", c->checkpoint.slot, PJ_LSN(p->confirmed),
-           PJ_LSN(p->applied));
-    pj_state_set(p->options->state, PJ_STREAMING, "", "");
+    bool trying = p->trouble.open; /* what could not be applied comes again first */
+    pj_log(p->options->log, trying && p->trouble.attempts > 1 ? PJ_LOG_DEBUG : PJ_LOG_INFO,
+           "%s slot %s at %s, applied up to %s", relayed ? "another setup; going on with" : "streaming from",
+           c->checkpoint.slot, PJ_LSN(p->confirmed), PJ_LSN(p->applied));
+    if (!trying) {
+        pj_pipeline_relax(p);
+        pj_state_set(p->options->state, PJ_STREAMING, "", "");
+    }
     if (p->options->handover)
         pj_handover_streaming(p->options->handover, p->options->outfit);
     pj_pipeline_status(p, true);

@@ -48,7 +48,9 @@ enum {
     ASKED_US = 1000 * 1000, /* the same where the server asks for an answer */
     BACKOFF_FIRST_MS = 250,
     BACKOFF_LAST_MS = 30000,
-    STOP_US = 5 * 1000 * 1000, /* how long a stop waits for the batch under way */
+    SAY_AGAIN_US = 600 * 1000 * 1000, /* a cause that lasts is logged so often */
+    SETTLED_US = 5 * 1000 * 1000,     /* what was sent again would have come by then */
+    STOP_US = 5 * 1000 * 1000,        /* how long a stop waits for the batch under way */
     KEEP_BYTES = 4 << 20,
     BATCHES = 3,            /* one collects, one is written, one is made ready behind it */
     MESSAGES_A_TURN = 20000 /* then the loop comes round, for status and results */
@@ -84,6 +86,14 @@ struct pj_pipeline {
     struct pj_session *first_read; /* the caller's session, for the first connect */
     PGconn *kept;                  /* when another outfit is to be used: the applying connection, if it is in order */
     int backoff_ms;
+    /* Of what is tried again. `open`: a statement has failed while both connections were good, so that they are open again
+     * means nothing yet. */
+    struct {
+        struct pj_error cause; /* PJ_OK: none since something was committed, or the stream was open again */
+        uint64_t said_us;
+        int attempts;
+        bool open;
+    } trouble;
     bool hurried; /* the last connect followed a failure at once, and nothing was committed since */
     enum purpose purpose;
 
@@ -128,6 +138,8 @@ void pj_pipeline_enter(struct pj_pipeline *p, enum pipeline_state state);
 bool pj_pipeline_running(const struct pj_pipeline *p); /* STREAMING or RESOLVING */
 /* Says what happened, once, closes everything, and decides what comes of it: another try, a halt, the end. */
 void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error);
+/* The trouble is over: something was committed, there is nothing to commit, or connecting was all that failed. */
+void pj_pipeline_relax(struct pj_pipeline *p);
 void pj_pipeline_close(struct pj_pipeline *p, enum pipeline_state next); /* CLOSING; then `next` */
 void pj_pipeline_closed_so_far(struct pj_pipeline *p);                   /* a connection or a job is done with */
 

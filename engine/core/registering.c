@@ -44,6 +44,17 @@ void pj_registering_close(struct pj_registering *r)
 
 /* ---------------------------------------------------------------------------------------------------------- serving */
 
+const struct pj_error *pj_registering_not_again(struct pj_error *error)
+{
+    if (pj_pg_disk_full(error)) {
+        error->retryable = false;
+        pj_error_hint(error,
+                      "there was no room, so it was given up and what it had written is dropped: make room, then "
+                      "ask for it again (a SIGHUP or a restart of the daemon does so, too)");
+    }
+    return error;
+}
+
 /* One whose apply() took the daemon along while it was being built would do so again. */
 static int check_innocent(struct pj_registering *r, const char *name, struct pj_error *error)
 {

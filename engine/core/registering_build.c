@@ -251,7 +251,7 @@ int pj_registering_build(struct pj_registering *r, const struct pj_deployed_modu
     if (code == PJ_OK)
         code = drop_former(r, stage.name.text, error);
     else
-        fall_back(&stage, error);
+        fall_back(&stage, pj_registering_not_again(error));
     pj_outfit_free(stage.after);
     return code;
 }

@@ -82,6 +82,9 @@ int pj_registering_build(struct pj_registering *r, const struct pj_deployed_modu
 /* What is left to do of one whose swap has been committed; of one that is given up, begun before. */
 int pj_registering_tidy_build(struct pj_registering *r, const char *name, struct pj_error *error);
 int pj_registering_give_up(struct pj_registering *r, const char *name, struct pj_error *error);
+/* Begun again by itself, what fills a disk would fill it each time, and the stream's transactions had no room either: so
+ * it ends, and whoever asked is told. Returns `error`. */
+const struct pj_error *pj_registering_not_again(struct pj_error *error);
 /* core/registering_mirrors.c: sees to it that all tables of a setup are mirrored; `wanted_by`: for messages. *added:
  * another outfit is in use now, and this setup is out of date. Without a daemon that cannot be had, PJ_EFAIL. */
 int pj_registering_mirrors(struct pj_registering *r, const struct pj_setup *setup, const char *wanted_by, bool *added,

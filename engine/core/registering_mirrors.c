@@ -160,7 +160,7 @@ int pj_registering_mirrors(struct pj_registering *r, const struct pj_setup *setu
     if (code == PJ_OK) {
         code = add(&addition, error);
         if (code != PJ_OK)
-            fall_back(&addition, error);
+            fall_back(&addition, pj_registering_not_again(error));
     }
     *added = code == PJ_OK;
     pj_outfit_free(addition.noting);

@@ -105,7 +105,11 @@ struct pj_session *pj_session_attach(PGconn *conn, enum pj_side side, const stru
 int pj_session_recover(struct pj_session *session, struct pj_error *error);
 
 /* Fills the error from a failed result or a broken connection: SQLSTATE, message, retryability (SQLSTATE classes 08,
- * 40, 53, 55, 57 and 25006, or a lost connection). Returns its code. `result` may be NULL. */
+ * 40, 53, 55, 57 and 25006, a lost connection, or files that the server cannot write). Returns its code. `result` may be
+ * NULL. */
 int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, enum pj_side side);
+
+/* Whether it speaks of a full disk, which the error then says, with the remedy. */
+bool pj_pg_disk_full(const struct pj_error *error);
 
 #endif

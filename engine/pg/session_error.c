@@ -18,10 +18,45 @@ static bool sqlstate_retryable(const char *state)
     return strcmp(state, "25006") == 0; /* read-only: a standby about to be promoted, or a full disk */
 }
 
+/*
+ * The server could not do to its files what it wanted to: nothing that was asked of it is at fault, so waiting can help. A
+ * quota that is used up and a file system that has become read-only come under codes that say something else, but from the
+ * parts of the server that deal with files.
+ */
+static bool is_storage_fault(const char *state, const char *source)
+{
+    static const char *const sources[] = {"md.c", "fd.c", "buffile.c", "copydir.c"};
+    if (strcmp(state, "58030") == 0)
+        return true;
+    if (strcmp(state, "XX000") != 0 && strcmp(state, "42501") != 0)
+        return false;
+    for (size_t i = 0; source && i < sizeof sources / sizeof *sources; i++)
+        if (strcmp(source, sources[i]) == 0)
+            return true;
+    return false;
+}
+
+bool pj_pg_disk_full(const struct pj_error *error)
+{
+    return strcmp(error->sqlstate, "53100") == 0;
+}
+
+/* The server's own words name a file; here is whose disk it is, and what to do. */
+static void explain_full_disk(struct pj_error *error, enum pj_side side)
+{
+    char said[sizeof error->message];
+    snprintf(said, sizeof said, "%s", error->message + strlen(pj_side_name(side)) + strlen(": "));
+    snprintf(error->message, sizeof error->message, "%s: its disk is full: %.1900s", pj_side_name(side), said);
+    pj_error_hint(error,
+                  "make room on the disk of the %s's server. Nothing is lost: what was under way is undone; the "
+                  "daemon tries again by itself, a command is to be started again",
+                  pj_side_name(side));
+}
+
 /* libpq's messages end with a newline and may have several lines; the first says what happened. */
 static int first_line(const char *text)
 {
-    while (strncmp(text, "ERROR:  ", 8) == 0 || strncmp(text, "FATAL:  ", 8) == 0)
+    while (strncmp(text, "ERROR:  ", 8) == 0 || strncmp(text, "FATAL:  ", 8) == 0 || strncmp(text, "PANIC:  ", 8) == 0)
         text += 8;
     return (int)strcspn(text, "\n");
 }
@@ -38,10 +73,13 @@ int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, en
         pj_error_set(error, lost ? PJ_EUNREACHABLE : PJ_EFAIL, "%s: %s%s%s (SQLSTATE %s)", pj_side_name(side), primary,
                      detail && harmless ? "; " : "", detail && harmless ? detail : "", state);
         snprintf(error->sqlstate, sizeof error->sqlstate, "%s", state);
-        error->retryable = lost || sqlstate_retryable(state);
+        error->retryable = lost || sqlstate_retryable(state) ||
+                           is_storage_fault(state, PQresultErrorField(result, PG_DIAG_SOURCE_FILE));
         const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
         if (hint)
             pj_error_hint(error, "%s", hint);
+        if (pj_pg_disk_full(error))
+            explain_full_disk(error, side);
         return error->code;
     }
     const char *text = conn ? PQerrorMessage(conn) : "";

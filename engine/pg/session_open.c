@@ -35,6 +35,9 @@ static int connect_failed(struct pj_session *session, struct pj_error *error)
     pj_error_set(error, config ? PJ_ECONFIG : PJ_EUNREACHABLE, "%s: cannot connect: %.*s", pj_side_name(session->side),
                  (int)strcspn(message, "\n"), message);
     error->retryable = !config;
+    if (strstr(message, "could not write init file") || strstr(message, "No space left on device"))
+        return pj_error_hint(error, "make room on the disk of the server of %s: it seems to be full",
+                             environment_name(session->side));
     return pj_error_hint(error,
                          config ? "check the role, password and database in %s, and the server's pg_hba.conf"
                                 : "is the server of %s up and reachable from here?",

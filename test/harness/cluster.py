@@ -175,6 +175,7 @@ class Cluster:
         self.log = scratch.path / f"{name}.log"
         self.process = None
         self.copies = []
+        self.database_options = ""  # of CREATE DATABASE
         self.idle = {}  # connections of query(), by database
         self.scratch = scratch
         run_as_server("mkdir", self.sockets)
@@ -294,7 +295,7 @@ class Cluster:
         return self.query(database, sql, params)[0][0]
 
     def create_database(self, name, options=""):
-        self.query("postgres", f'CREATE DATABASE "{name}" {options}')
+        self.query("postgres", f'CREATE DATABASE "{name}" {options or self.database_options}')
 
     def drop_database(self, name):
         if name in self.idle:

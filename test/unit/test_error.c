@@ -58,6 +58,29 @@ Test(error, keeps_code_and_hint_when_wrapped)
     cr_assert_eq(error.code, PJ_ESCHEMA);
 }
 
+static struct pj_error error_of(int code, const char *sqlstate, const char *message)
+{
+    struct pj_error error;
+    pj_error_set(&error, code, "%s", message);
+    memcpy(error.sqlstate, sqlstate, strlen(sqlstate));
+    return error;
+}
+
+Test(error, is_of_one_cause_by_its_sqlstate_or_its_message)
+{
+    struct pj_error full = error_of(PJ_EFAIL, "53100", "could not extend file 1"), none;
+    struct pj_error fuller = error_of(PJ_EFAIL, "53100", "could not extend file 2");
+    struct pj_error memory = error_of(PJ_EFAIL, "53200", "out of memory");
+    struct pj_error down = error_of(PJ_EUNREACHABLE, "", "connection refused");
+    struct pj_error gone = error_of(PJ_EUNREACHABLE, "", "no such host");
+    pj_error_clear(&none);
+    cr_assert(pj_error_same_cause(&full, &fuller));
+    cr_assert_not(pj_error_same_cause(&full, &memory));
+    cr_assert(pj_error_same_cause(&down, &down));
+    cr_assert_not(pj_error_same_cause(&down, &gone));
+    cr_assert_not(pj_error_same_cause(&none, &down));
+}
+
 Test(error, codes_have_the_exit_codes_of_the_contract)
 {
     cr_assert_eq(pj_code_exit(PJ_OK), 0);

@@ -1,0 +1,203 @@
+"""Full disks: real ones, of a few megabytes. Nothing is lost, parked or paused, the log says it once, and all goes on when there
+is room. A small disk can be mounted by root alone; where that may not be, these tests are skipped (harness/disk.py)."""
+import signal
+import subprocess
+
+import pytest
+
+from harness.cluster import poll, run_as_server
+from harness.daemon import PROGRAM, environment
+from harness.disk import SmallDisk
+from harness.history import populate
+from harness.modules import Modules
+from harness.pair import Pair, Sampler
+from harness.scenes import SEED, SEND, do
+from harness.schema import Flavour
+
+PLAIN = Flavour(odd=False)
+FULL = "its disk is full"
+TABLES = ("SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relkind = 'r' AND relnamespace IN"
+          " ('public'::regnamespace, 'pgprojector'::regnamespace) AND relname !~ '^(daemon|job|request)'")
+
+
+@pytest.fixture(scope="module")
+def disk(scratch):
+    disk = SmallDisk(scratch.path / "small", 64)
+    yield disk
+    disk.close()
+
+
+@pytest.fixture(scope="module")
+def small_cluster(scratch, disk):
+    """A read server whose databases lie on the small disk, with all that belongs to them; its WAL does not."""
+    cluster = scratch.cluster("onsmall", fresh=True).start()
+    cluster.query("postgres", f"CREATE TABLESPACE small LOCATION '{disk.path}'")
+    cluster.database_options = "TABLESPACE small"
+    yield cluster
+    disk.make_room()
+    cluster.discard()
+
+
+@pytest.fixture
+def small(make_pair, small_cluster, disk, modules):
+    """A pair whose read database may run out of room; the daemon is not started."""
+    pair = make_pair(Flavour(odd=False, batch_bytes=65536), modules.config + "batch_bytes = 64kB\n", read=small_cluster)
+    populate(pair, SEED)
+    pair.modules = modules
+    pair.read_query("SELECT 1")  # once in a database a session writes a file, without which it does not begin
+    yield pair
+    disk.make_room()
+
+
+def reconnects(pair):
+    return pair.read_value("SELECT coalesce((figures ->> 'reconnects')::int, 0) FROM pgprojector.daemon")
+
+
+def meet_full_disk(pair, attempts=2):
+    """Waits until the daemon has met the full disk several times, and says so."""
+    poll(lambda: reconnects(pair) >= attempts, 20, "several attempts")
+    state, message, hint = pair.daemon.await_state("waiting")
+    assert state == "waiting" and FULL in message and "make room on the disk of the read database" in hint, (message, hint)
+
+
+def assert_unharmed(pair):
+    assert pair.read_value("SELECT count(*) FROM pgprojector.dead_letter") == 0
+    assert pair.read_query("SELECT DISTINCT state FROM pgprojector.projection") == [("live",)]
+
+
+@pytest.mark.parametrize("several", (False, True), ids=("one large", "many small"))
+def test_no_room_while_it_streams(small, disk, several):
+    pair = small.start()
+    pair.catch_up()
+    with Sampler(pair) as sampler:
+        disk.fill()
+        pair.daemon.signal(signal.SIGSTOP)
+        for _ in range(40 if several else 1):
+            pair.write_query(SEND, (250 if several else 10000,))
+        pair.daemon.signal(signal.SIGCONT)
+        meet_full_disk(pair)
+        status = pair.command("status")
+        assert status.code == 4 and FULL in status.out and "make room" in status.out, status
+        assert_unharmed(pair)
+        disk.make_room()
+        pair.assert_same("with room again", timeout=60)
+    assert not sampler.faults, sampler.faults
+    assert_unharmed(pair)
+    log = pair.daemon.since_start()
+    assert log.count(FULL) == 1 and "going on, after" in log and log.count("streaming from slot") <= 3, log
+    assert pair.command("status").code == 0
+
+
+def test_no_room_while_a_key_is_parked(small, disk):
+    """The full disk is nobody's fault; what the key's own fault is, is found when there is room."""
+    pair = small.start()
+    pair.catch_up()
+    pair.read_query("ALTER TABLE conversation_summary ADD CONSTRAINT poison CHECK (message_count < 3000)")
+    disk.fill()
+    pair.write_query(SEND, (6000,))
+    meet_full_disk(pair)
+    assert_unharmed(pair)
+    disk.make_room()
+    pair.catch_up(60)
+    assert pair.read_value("SELECT count(*) FROM pgprojector.dead_letter") == 1
+    assert pair.read_query("SELECT DISTINCT state FROM pgprojector.projection") == [("live",)]
+    pair.read_query("ALTER TABLE conversation_summary DROP CONSTRAINT poison")
+    do(pair, "deadletters", "retry", "--all")
+    pair.assert_same("after the retry")
+
+
+@pytest.fixture
+def wal_cluster(scratch, disk):
+    """A read server whose WAL alone lies on the small disk."""
+    cluster = scratch.cluster("walonsmall", fresh=True)
+    run_as_server("mv", cluster.data / "pg_wal", disk.path / "wal")
+    run_as_server("ln", "-s", disk.path / "wal", cluster.data / "pg_wal")
+    yield cluster.start()
+    disk.make_room()
+    cluster.discard()
+    run_as_server("rm", "-rf", disk.path / "wal")
+
+
+def test_no_room_for_the_wal(write_cluster, wal_cluster, disk):
+    """The server ends itself, and does not start until there is room."""
+    with Pair(write_cluster, wal_cluster, "wal", PLAIN) as pair:
+        populate(pair, SEED)
+        pair.start().catch_up()
+        disk.fill()
+        pair.write_query(SEND, (50000,))
+        poll(lambda: wal_cluster.process.poll() is not None, 30, "the server's end")
+        poll(lambda: "cannot connect" in pair.daemon.since_start(), 10)
+        assert "pg_wal" in pair.daemon.since_start() and pair.command("status").code == 3
+        disk.make_room()
+        wal_cluster.stop()
+        wal_cluster.start()
+        pair.assert_same("with room again", timeout=60)
+        assert_unharmed(pair)
+
+
+def test_no_room_for_a_first_start(small, disk):
+    small.write_query(SEND, (60000,))
+    disk.fill(spare=3000)
+    result = small.command("init")
+    assert result.code == 1 and FULL in result.err and "first start" in result.err and "messages" in result.err, result
+    assert small.slots() == []
+    disk.make_room()
+    do(small, "init")
+    assert len(small.slots()) == 1
+    small.start().assert_same()
+
+
+def test_no_room_for_a_daemons_first_start(small, disk):
+    small.write_query(SEND, (60000,))
+    disk.fill(spare=3000)
+    small.daemon.start()
+    poll(lambda: small.daemon.since_start().count("first start: copying") >= 2, 30, "a second attempt")
+    assert small.daemon.since_start().count(FULL) == 1, small.daemon.tail()
+    disk.make_room()
+    small.daemon.streaming(60)
+    small.assert_same()
+    assert len(small.slots()) == 1
+
+
+def test_no_room_for_a_table_beside(small, disk):
+    """It is given up instead of being begun again and again, which would leave the stream no room either."""
+    small.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 't', 'group', now(), now()"
+                      " FROM generate_series(1, 30000)")
+    small.start().catch_up()
+    before = small.read_value(TABLES)
+    disk.fill(spare=1000)
+    result = small.command("rebuild", "conversation_summary", "--fresh")
+    assert result.code == 1 and FULL in result.err and "make room" in result.err, result
+    small.write_query(SEND, (10,))
+    small.assert_same("after the failed build", timeout=60)
+    poll(lambda: small.read_value(TABLES) == before, 10, "no table left")
+    assert_unharmed(small)
+    disk.make_room()
+    do(small, "rebuild", "conversation_summary", "--fresh")
+    small.assert_same("after the build")
+    assert small.read_value(TABLES) == before
+
+
+def refuse_for_want_of_room(pair, disk, *words):
+    disk.fill()
+    result = pair.command(*words)
+    assert result.code == 1 and FULL in result.err and "make room" in result.err, result
+    disk.make_room()
+
+
+def test_no_room_for_a_resync_a_rebuild_a_comparison(small, disk):
+    small.write_query(SEND, (60000,))
+    small.start().catch_up()
+    small.daemon.stop()
+    small.read_query("UPDATE messages SET content = 'wrong'; UPDATE conversation_summary SET message_count = 7")
+    wrong = small.read_value("SELECT md5(string_agg(m::text, '' ORDER BY id)) FROM messages m")
+    refuse_for_want_of_room(small, disk, "resync")
+    assert small.read_value("SELECT md5(string_agg(m::text, '' ORDER BY id)) FROM messages m") == wrong
+    do(small, "resync")
+    small.start()
+    refuse_for_want_of_room(small, disk, "verify")
+    small.read_query("UPDATE conversation_summary SET message_count = 7")
+    refuse_for_want_of_room(small, disk, "rebuild", "--all")
+    do(small, "rebuild", "--all")
+    small.assert_same()
+    assert len(small.slots()) == 1
