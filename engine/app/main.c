@@ -3,7 +3,9 @@
 #include "app/signals.h"
 #include "base/mem.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +68,21 @@ static int run_verb(struct pj_app *app, const struct pj_verb *verb, struct pj_er
     return code;
 }
 
+/* An answer that did not reach its place (a full disk) is none, whatever it said. */
+static bool output_lost(void)
+{
+    bool lost = ferror(stdout) != 0, some = lost || __fpending(stdout) > 0;
+    errno = 0;
+    if (fclose(stdout) == 0)
+        errno = 0;
+    else if (some || errno != EBADF) /* some file systems say it only now; who closed it wanted no output */
+        lost = true;
+    if (lost)
+        fprintf(stderr, "pgprojector: the output could not be written: %s\n",
+                errno ? strerror(errno) : "is the disk full?");
+    return lost;
+}
+
 int main(int argc, char **argv)
 {
     struct pj_app app = {.log = {PJ_LOG_INFO, 2}, .options = {.keys = 20}, .argv = argv};
@@ -83,7 +100,7 @@ int main(int argc, char **argv)
         print_error(&error);
     pj_stop_close(&app.stop);
     pj_config_free(&app.config);
-    if (code == PJ_ESTOPPED)
-        return EXIT_FAILURE; /* only a command that did not finish says so */
-    return fflush(stdout) == 0 ? pj_code_exit(code) : EXIT_FAILURE;
+    if (output_lost() || code == PJ_ESTOPPED)
+        return EXIT_FAILURE; /* only a command that did not finish says that it was stopped */
+    return pj_code_exit(code);
 }

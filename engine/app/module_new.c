@@ -91,8 +91,11 @@ static int write_file(const char *directory, const char *name, const char *text,
     bool good = file && fwrite(content.data, 1, content.length, file) == content.length;
     if (file && fclose(file) != 0)
         good = false;
-    if (!good)
+    if (!good) {
         pj_error_set(error, PJ_EFAIL, "cannot write %s: %s", path, strerror(errno));
+        pj_error_hint(error, "nothing of the module is left; where the disk is full make room, or name another place: "
+                             "--dir DIR");
+    }
     pj_buf_free(&content);
     pj_free(path);
     return error->code;
@@ -111,6 +114,19 @@ static int make_directory(const char *directory, struct pj_error *error)
                                 "writable");
 }
 
+/* What was made so far, some of it perhaps in half: nobody is to take it for a module, nor to be in the way of the next
+ * attempt. */
+static void unmake(const char *directory, const char *source)
+{
+    const char *const names[] = {source, "Makefile", "test.json", ".gitignore"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = pj_sprintf("%s/%s", directory, names[i]);
+        unlink(path);
+        pj_free(path);
+    }
+    rmdir(directory);
+}
+
 static int write_all(const char *directory, const char *name, struct pj_error *error)
 {
     char *program = program_path(), *makefile = find_makefile(program), *source = pj_sprintf("%s.c", name);
@@ -122,6 +138,8 @@ static int write_all(const char *directory, const char *name, struct pj_error *e
         code = write_file(directory, "test.json", pj_template_fixture, &words, error);
     if (code == PJ_OK)
         code = write_file(directory, ".gitignore", "*.so\n", &words, error);
+    if (code != PJ_OK)
+        unmake(directory, source);
     pj_free(program);
     pj_free(makefile);
     pj_free(source);

@@ -201,3 +201,24 @@ def test_no_room_for_a_resync_a_rebuild_a_comparison(small, disk):
     do(small, "rebuild", "--all")
     small.assert_same()
     assert len(small.slots()) == 1
+
+
+def test_no_room_for_a_new_module(disk):
+    words = [PROGRAM, "module", "new", "thing", "--dir", disk.path]
+    disk.fill()
+    result = subprocess.run(words, env=environment(None, None), capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "No space left on device" in result.stderr, result
+    assert not (disk.path / "thing").exists(), "half a module"
+    disk.make_room()
+    assert subprocess.run(words, env=environment(None, None), capture_output=True, check=False).returncode == 0
+
+
+def test_output_that_cannot_be_written(streaming):
+    """An answer that nobody gets is no success. Everywhere: no disk is needed."""
+    for words in (("--help",), ("version",), ("version", "--json"), ("status",), ("status", "--json"), ("doctor",),
+                  ("verify",), ("verify", "--json"), ("deadletters", "list"), ("module", "list"), ("module", "list", "--json"),
+                  ("status", "--watch"), ("init",)):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            result = subprocess.run([PROGRAM, *words], env=environment(streaming.write_url, streaming.read_url), stdout=full,
+                                    stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+        assert result.returncode == 1 and "the output could not be written" in result.stderr, (words, result)
