@@ -131,9 +131,11 @@ static void check_slot(struct pj_doctor *doctor, const struct pj_status *status)
         pj_doctor_add(doctor, PJ_FAIL, "slot", remedy, "%s does not exist", status->slot_name);
     else if (strcmp(slot->wal_status, "lost") == 0)
         pj_doctor_add(doctor, PJ_FAIL, "slot", remedy, "%s is lost: WAL that it needed was removed", status->slot_name);
-    else if (strcmp(slot->wal_status, "unreserved") == 0)
-        pj_doctor_add(doctor, PJ_WARN, "slot", "start the daemon at once, or raise max_slot_wal_keep_size",
-                      "%s is about to be lost", status->slot_name);
+    else if (pj_status_slot_in_danger(slot))
+        pj_doctor_add(doctor, PJ_WARN, "slot", pj_status_slot_remedy,
+                      "%s may be lost: it retains %lld MB of WAL, and is lost at %lld MB more", status->slot_name,
+                      (long long)(slot->retained_bytes >> 20),
+                      (long long)(slot->safe_bytes > 0 ? slot->safe_bytes >> 20 : 0));
     else
         pj_doctor_add(doctor, slot->retained_bytes > INT64_C(1) << 30 ? PJ_WARN : PJ_FINE, "slot",
                       slot->retained_bytes > INT64_C(1) << 30 ? "is the daemon running and keeping up?" : NULL,

@@ -322,6 +322,16 @@ static void name_not_kept_up(struct pj_status *status)
         snprintf(status->reason + length, sizeof status->reason - (size_t)length, ", and %d more", more);
 }
 
+const char pj_status_slot_remedy[] =
+    "more than half of what max_slot_wal_keep_size allows is used up. At its end the WAL goes, "
+    "and only a resync helps: let the daemon catch up, or raise the setting";
+
+bool pj_status_slot_in_danger(const struct pj_slot *slot)
+{
+    bool most_is_used = slot->safe_bytes >= 0 && slot->safe_bytes < slot->retained_bytes;
+    return slot->exists && (most_is_used || strcmp(slot->wal_status, "unreserved") == 0);
+}
+
 void pj_status_conclude(struct pj_status *status)
 {
     bool fresh = status->daemon_known && status->heartbeat_age_s <= STALE_HEARTBEAT_S;

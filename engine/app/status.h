@@ -47,6 +47,10 @@ void pj_status_free(struct pj_status *status);
 /* Draws the conclusions from what was gathered. Pure. */
 void pj_status_conclude(struct pj_status *status);
 
+/* Whether the slot may soon lose WAL that it needs; then the remedy is to be shown. Pure. */
+bool pj_status_slot_in_danger(const struct pj_slot *slot);
+extern const char pj_status_slot_remedy[];
+
 /* The exit code's reason: a side's PJ_ECONFIG, PJ_EUNREACHABLE, PJ_EDEADLETTER, PJ_EUNHEALTHY, PJ_OK; the first that
  * applies. */
 int pj_status_code(const struct pj_status *status);

@@ -76,6 +76,8 @@ static void print_slot(const struct pj_status *status)
         printf(" (%s more until it is lost)", bytes);
     }
     putchar('\n');
+    if (pj_status_slot_in_danger(slot))
+        printf("%-12s hint: %s\n", "", pj_status_slot_remedy);
 }
 
 static const char *text_of(const json_t *object, const char *key)
