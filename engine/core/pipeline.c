@@ -147,30 +147,37 @@ void pj_pipeline_close(struct pj_pipeline *p, enum pipeline_state next)
     on_part_closed(p);
 }
 
-/* A cause that lasts is said once, and now and then: a disk that is full all night must not fill the log's disk, too. */
+/*
+ * A cause that lasts is said once, and now and then: a disk that is full all night must not fill the log's disk, too. On
+ * one that is almost full this and that is committed in between; that is no news either.
+ */
 static void say(struct pj_pipeline *p, const struct pj_error *error)
 {
     uint64_t now = pj_pipeline_now(p);
+    uint64_t quiet = !p->trouble.over ? SAY_AGAIN_US : pj_pg_disk_full(error) ? SAY_ANEW_US : 0;
     p->trouble.open = p->state != CONNECTING && error->code == PJ_EFAIL && error->sqlstate[0];
-    bool same = pj_error_same_cause(&p->trouble.cause, error) && now - p->trouble.said_us < SAY_AGAIN_US;
+    bool same = pj_error_same_cause(&p->trouble.cause, error) && now - p->trouble.said_us < quiet;
     p->trouble.attempts++;
     pj_log_error(p->options->log, same ? PJ_LOG_DEBUG : PJ_LOG_WARNING, error);
     if (same)
         return;
     p->trouble.cause = *error;
     p->trouble.said_us = now;
+    p->trouble.told = true;
+    p->trouble.over = false;
 }
 
 void pj_pipeline_relax(struct pj_pipeline *p)
 {
     if (p->trouble.open) {
-        if (p->trouble.attempts > 1)
-            pj_log(p->options->log, PJ_LOG_INFO, "going on, after %d attempts", p->trouble.attempts);
+        if (p->trouble.told && (p->trouble.attempts > 1 || pj_pg_disk_full(&p->trouble.cause)))
+            pj_log(p->options->log, PJ_LOG_INFO, "going on, after %d attempt%s", p->trouble.attempts,
+                   p->trouble.attempts == 1 ? "" : "s");
         pj_state_set(p->options->state, PJ_STREAMING, "", "");
     }
-    p->trouble.open = false;
+    p->trouble.open = p->trouble.told = false;
     p->trouble.attempts = 0;
-    pj_error_clear(&p->trouble.cause);
+    p->trouble.over = true;
 }
 
 /*

@@ -24,8 +24,14 @@ def go_apart():
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS) != 0:
         pytest.skip(f"a mount namespace of our own is refused: {os.strerror(ctypes.get_errno())}")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    mount("--make-rprivate", "/")
     apart.append(True)
+
+
+def mount(*words):
+    done = subprocess.run(["mount", *words], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted: {done.stderr.strip()}")
 
 
 class SmallDisk:
@@ -36,10 +42,7 @@ class SmallDisk:
         self.path = path
         run_as_server("mkdir", path)
         user = server_user()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700,uid={user['user']},gid={user['group']}",
-                               "tmpfs", path], stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"a small disk cannot be mounted: {done.stderr.strip()}")
+        mount("-t", "tmpfs", "-o", f"size={megabytes}m,mode=700,uid={user['user']},gid={user['group']}", "tmpfs", path)
 
     @property
     def ballast(self):
