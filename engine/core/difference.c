@@ -4,12 +4,13 @@
  *      scope      the buckets that disagree (difference_find.c), or given keys
  *      fetch      the source's rows of the scope into a temporary table
  *      join       them with the mirror's rows of the scope, in one pass over the mirror: what differs, into a second one
- *      delete     the mirror's rows that differ, by their place
- *      insert     the source's
+ *      keep       the mirror's rows that differ, and the source's, in two further ones: the projections' keys that depend
+ *                 on them are read from these (difference_recompute.c)
+ *      write      what differs into the mirror (difference_write.c)
  *
- * All set-based, by the server; what passes through here are the rows of the scope, a few at a time. What was deleted
- * and inserted is kept in two further temporary tables: the projections' keys that depend on it are read from them
- * (difference_recompute.c). Rows are compared as record images, never by "=".
+ * All set-based, by the server; what passes through here are the rows of the scope, a few at a time. Rows are compared
+ * as record images, never by "=". Up to "keep" the mirror is only looked at, so that what depends on the rows of all
+ * mirrors can be known before the first of them is written.
  */
 #include "core/difference.h"
 
@@ -40,9 +41,10 @@ static char *rows_name(const struct pj_table *table, enum pj_rows_kept which)
     return pj_buf_take(&name);
 }
 
-int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *table, bool *exist, struct pj_error *error)
+int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *table, enum pj_rows_kept which,
+                             bool *exist, struct pj_error *error)
 {
-    char *name = rows_name(table, PJ_ROWS_COME);
+    char *name = rows_name(table, which);
     const char *params[] = {name};
     PGresult *result;
     int code = pj_session_query_row(read, &result, "SELECT pg_catalog.to_regclass($1) IS NOT NULL", 1, params, error);
@@ -82,7 +84,7 @@ static int create_rows(struct pj_session *read, const struct pj_table *table, en
 static int prepare_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
 {
     bool exist;
-    int code = pj_difference_rows_exist(read, table, &exist, error);
+    int code = pj_difference_rows_exist(read, table, PJ_ROWS_COME, &exist, error);
     if (code == PJ_OK && exist) {
         char *name = rows_name(table, PJ_ROWS_SOURCE);
         code = pj_session_execf(read, error, "TRUNCATE %s", name);
@@ -96,6 +98,18 @@ static int prepare_rows(struct pj_session *read, const struct pj_table *table, s
 
 /* ---------------------------------------------------------------------------------------------------------- fetch */
 
+/* The planner takes the rows of a scope for many, and would send none of them through parallel workers. */
+static int copy_rows(struct pj_session *write, struct pj_session *read, const char *out_sql, const char *in_sql,
+                     struct pj_error *error)
+{
+    int code = pj_session_exec(write, "SET LOCAL parallel_tuple_cost = 0", error);
+    if (code == PJ_OK)
+        code = pj_difference_copy(write, out_sql, read, in_sql, error);
+    if (code == PJ_OK)
+        code = pj_session_exec(write, "SET LOCAL parallel_tuple_cost TO DEFAULT", error);
+    return code;
+}
+
 static int fetch(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                  const struct pj_scope *scope, struct pj_error *error)
 {
@@ -105,7 +119,7 @@ static int fetch(struct pj_session *write, struct pj_session *read, const struct
     pj_mirror_columns(&out, table, NULL);
     pj_buf_printf(&out, " FROM %s WHERE %s) TO STDOUT (FORMAT %s)", from, scope->source, pj_copy_format(table));
     pj_buf_printf(&in, "COPY %s FROM STDIN (FORMAT %s)", name, pj_copy_format(table));
-    int code = pj_difference_copy(write, pj_buf_text(&out), read, pj_buf_text(&in), error);
+    int code = copy_rows(write, read, pj_buf_text(&out), pj_buf_text(&in), error);
     if (code == PJ_OK)
         code = pj_session_execf(read, error, "ANALYZE %s", name);
     pj_buf_free(&out);
@@ -115,7 +129,7 @@ static int fetch(struct pj_session *write, struct pj_session *read, const struct
     return code;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- mend */
+/* ---------------------------------------------------------------------------------------------------------- look */
 
 static void put_same_key(struct pj_buf *sql, const struct pj_table *table, const char *a, const char *b)
 {
@@ -126,24 +140,6 @@ static void put_same_key(struct pj_buf *sql, const struct pj_table *table, const
         pj_buf_printf(sql, " = %s.", b);
         pj_quote_identifier(sql, name);
     }
-}
-
-/* Runs "WITH moved AS (… RETURNING …) INSERT INTO … SELECT * FROM moved"; the rows moved. */
-static int keep(struct pj_session *read, const struct pj_table *table, enum pj_rows_kept which, const char *statement,
-                int64_t *rows, struct pj_error *error)
-{
-    struct pj_buf sql = {0};
-    pj_buf_printf(&sql, "WITH moved AS (%s RETURNING ", statement);
-    pj_mirror_columns(&sql, table, "m.");
-    pj_buf_puts(&sql, ") INSERT INTO ");
-    pj_difference_rows_name(&sql, table, which);
-    pj_buf_puts(&sql, " SELECT * FROM moved");
-    PGresult *result;
-    int code = pj_session_query(read, &result, pj_buf_text(&sql), 0, NULL, error);
-    *rows = code == PJ_OK ? strtoll(PQcmdTuples(result), NULL, 10) : 0;
-    PQclear(result);
-    pj_buf_free(&sql);
-    return code;
 }
 
 /* The mirror's rows of the scope beside the source's: of each pair that is not alike, the former's place and the
@@ -174,82 +170,77 @@ static int join_rows(struct pj_session *read, const struct pj_table *table, cons
     return code;
 }
 
-static int delete_rows(struct pj_session *read, const struct pj_table *table, int64_t *rows, struct pj_error *error)
-{
-    struct pj_buf sql = {0};
-    pj_buf_printf(&sql, "DELETE FROM %s AS m USING ", table->mirror_sql);
-    pj_difference_rows_name(&sql, table, PJ_ROWS_DIFFERING);
-    pj_buf_puts(&sql, " AS d WHERE m.ctid = d.pgprojector_at");
-    int code = keep(read, table, PJ_ROWS_GONE, pj_buf_text(&sql), rows, error);
-    pj_buf_free(&sql);
-    return code;
-}
-
-static int insert_rows(struct pj_session *read, const struct pj_table *table, int64_t *rows, struct pj_error *error)
-{
-    struct pj_buf sql = {0};
-    pj_buf_printf(&sql, "INSERT INTO %s AS m (", table->mirror_sql);
-    pj_mirror_columns(&sql, table, NULL);
-    pj_buf_puts(&sql, ") SELECT ");
-    pj_mirror_columns(&sql, table, "d.");
-    pj_buf_puts(&sql, " FROM ");
-    pj_difference_rows_name(&sql, table, PJ_ROWS_DIFFERING);
-    pj_buf_puts(&sql, " AS d WHERE d.pgprojector_here");
-    int code = keep(read, table, PJ_ROWS_COME, pj_buf_text(&sql), rows, error);
-    pj_buf_free(&sql);
-    return code;
-}
-
-/* What was kept stays; a second call for the table begins anew with the others. */
-static int drop_differing(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+int pj_difference_run(struct pj_session *read, const struct pj_table *table, const char *before, const char *after,
+                      struct pj_error *error)
 {
     char *name = rows_name(table, PJ_ROWS_DIFFERING);
-    int code = pj_session_execf(read, error, "DROP TABLE %s", name);
+    int code = pj_session_execf(read, error, "%s%s%s", before, name, after);
     pj_free(name);
     return code;
 }
 
-/* How many of the rows deleted came again under their key. */
-static int count_changed(struct pj_session *read, const struct pj_table *table, int64_t gone, int64_t come,
-                         struct pj_mended *mended, struct pj_error *error)
+static int keep(struct pj_session *read, const struct pj_table *table, enum pj_rows_kept which, const char *prefix,
+                const char *condition, struct pj_error *error)
 {
     struct pj_buf sql = {0};
-    pj_buf_puts(&sql, "SELECT pg_catalog.count(*) FROM ");
-    pj_difference_rows_name(&sql, table, PJ_ROWS_GONE);
-    pj_buf_puts(&sql, " AS g JOIN ");
-    pj_difference_rows_name(&sql, table, PJ_ROWS_COME);
-    pj_buf_puts(&sql, " AS c ON ");
-    put_same_key(&sql, table, "g", "c");
-    PGresult *result;
-    int code = pj_session_query_row(read, &result, pj_buf_text(&sql), 0, NULL, error);
-    if (code == PJ_OK) {
-        mended->changed = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-        mended->extra = gone - mended->changed;
-        mended->missing = come - mended->changed;
-    }
-    PQclear(result);
+    pj_buf_puts(&sql, "INSERT INTO ");
+    pj_difference_rows_name(&sql, table, which);
+    pj_buf_puts(&sql, " SELECT ");
+    pj_mirror_columns(&sql, table, prefix);
+    pj_buf_puts(&sql, " FROM ");
+    int code = pj_difference_run(read, table, pj_buf_text(&sql), condition, error);
     pj_buf_free(&sql);
     return code;
 }
 
-static int mend_scope(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
-                      const struct pj_scope *scope, struct pj_mended *mended, struct pj_error *error)
+/* The mirror's rows that are to go, found by their places, and the source's that are to come. */
+static int keep_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
 {
-    int64_t gone = 0, come = 0;
+    char *places = pj_sprintf(" AS d JOIN %s AS m ON m.ctid = d.pgprojector_at", table->mirror_sql);
+    int code = keep(read, table, PJ_ROWS_GONE, "m.", places, error);
+    pj_free(places);
+    return code == PJ_OK ? keep(read, table, PJ_ROWS_COME, "d.", " AS d WHERE d.pgprojector_here", error) : code;
+}
+
+static int count_rows(struct pj_session *read, const struct pj_table *table, struct pj_mended *mended,
+                      struct pj_error *error)
+{
+    char *name = rows_name(table, PJ_ROWS_DIFFERING);
+    char *sql = pj_sprintf("SELECT pg_catalog.count(*) FILTER (WHERE pgprojector_at IS NULL), "
+                           "pg_catalog.count(*) FILTER (WHERE pgprojector_here IS NULL), "
+                           "pg_catalog.count(*) FILTER (WHERE pgprojector_at IS NOT NULL AND pgprojector_here) FROM %s",
+                           name);
+    PGresult *result;
+    int code = pj_session_query_row(read, &result, sql, 0, NULL, error);
+    if (code == PJ_OK) {
+        mended->missing = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+        mended->extra = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+        mended->changed = strtoll(PQgetvalue(result, 0, 2), NULL, 10);
+    }
+    PQclear(result);
+    pj_free(sql);
+    pj_free(name);
+    return code;
+}
+
+static int look_at_scope(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                         const struct pj_scope *scope, struct pj_mended *mended, struct pj_error *error)
+{
     int code = prepare_rows(read, table, error);
     if (code == PJ_OK)
         code = fetch(write, read, table, scope, error);
     if (code == PJ_OK)
         code = join_rows(read, table, scope, error);
     if (code == PJ_OK)
-        code = delete_rows(read, table, &gone, error);
-    if (code == PJ_OK)
-        code = insert_rows(read, table, &come, error);
-    if (code == PJ_OK)
-        code = count_changed(read, table, gone, come, mended, error);
-    if (code == PJ_OK)
-        code = drop_differing(read, table, error);
-    return code;
+        code = keep_rows(read, table, error);
+    return code == PJ_OK ? count_rows(read, table, mended, error) : code;
+}
+
+static int mend_scope(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                      const struct pj_scope *scope, struct pj_mended *mended, struct pj_error *error)
+{
+    int code = look_at_scope(write, read, table, scope, mended, error);
+    return code == PJ_OK ? pj_difference_write_rows(read, table, error) : code;
 }
 
 static void scope_free(struct pj_scope *scope)
@@ -260,17 +251,33 @@ static void scope_free(struct pj_scope *scope)
 
 /* --------------------------------------------------------------------------------------------------------- whole */
 
-int pj_difference_mend_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
-                             struct pj_mended *mended, struct pj_error *error)
+int pj_difference_look_at_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                                struct pj_mended *mended, struct pj_error *error)
 {
     struct pj_scope scope = {0};
     bool agrees;
     *mended = (struct pj_mended){0};
     int code = pj_difference_find(write, read, table, &scope, &agrees, error);
     if (code == PJ_OK && !agrees)
-        code = mend_scope(write, read, table, &scope, mended, error);
+        code = look_at_scope(write, read, table, &scope, mended, error);
     scope_free(&scope);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "compare mirror %s.%s", table->schema, table->name);
+}
+
+int pj_difference_write_table(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    bool differs;
+    int code = pj_difference_rows_exist(read, table, PJ_ROWS_DIFFERING, &differs, error);
+    if (code == PJ_OK && differs)
+        code = pj_difference_write_rows(read, table, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mend mirror %s.%s", table->schema, table->name);
+}
+
+int pj_difference_mend_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                             struct pj_mended *mended, struct pj_error *error)
+{
+    int code = pj_difference_look_at_table(write, read, table, mended, error);
+    return code == PJ_OK ? pj_difference_write_table(read, table, error) : code;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- keys */

@@ -27,6 +27,12 @@ static inline int64_t pj_mended_rows(const struct pj_mended *mended)
 int pj_difference_mend_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                              struct pj_mended *mended, struct pj_error *error);
 
+/* Its two halves. After the first it is known what is to be written, and pj_difference_touched says what depends on it;
+ * the mirror is as it was. The second one writes that. */
+int pj_difference_look_at_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                                struct pj_mended *mended, struct pj_error *error);
+int pj_difference_write_table(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
+
 /* Makes the rows of some keys equal: `keys` is one array literal ("{…}") of texts for each column of the primary
  * key. */
 int pj_difference_mend_keys(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
@@ -45,11 +51,12 @@ enum { PJ_DIFFERENCE_MOST_KEYS = 20000 };
 /* Routing keys of a projection. */
 struct pj_difference_keys {
     bool all;
+    bool many;  /* so many that one join of all their rows is quicker than looking each row up */
     char *keys; /* an array literal (pj_free); NULL: none, or all */
 };
 
-/* The routing keys of a projection's rows that depend on what has been mended within this transaction, in whatever
- * tables. All, where that would be the quicker way, or where keys alone do not tell. *touched is set. */
+/* The routing keys of a projection's rows that depend on what has been, or is to be, mended within this transaction, in
+ * whatever tables. All, where that would be the quicker way, or where keys alone do not tell. *touched is set. */
 int pj_difference_touched(struct pj_session *read, const struct pj_projection *projection,
                           struct pj_difference_keys *touched, struct pj_error *error);
 

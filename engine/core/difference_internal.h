@@ -30,11 +30,20 @@ int pj_difference_read(struct pj_session *from, pj_row_sink sink, void *context,
 int pj_difference_read_both(struct pj_session *const from[2], const pj_row_sink sinks[2], void *context,
                             struct pj_error *error);
 
-/* The temporary table that holds a mirror's rows as they were (`gone`) or are now, where they differ; and two for
- * the work. */
+/* The temporary table that holds a mirror's rows as they were (`gone`) or will be (`come`), where they differ; and two
+ * for the work. */
 enum pj_rows_kept { PJ_ROWS_SOURCE, PJ_ROWS_GONE, PJ_ROWS_COME, PJ_ROWS_DIFFERING };
 void pj_difference_rows_name(struct pj_buf *sql, const struct pj_table *table, enum pj_rows_kept which);
-int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *table, bool *exist,
-                             struct pj_error *error);
+int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *table, enum pj_rows_kept which,
+                             bool *exist, struct pj_error *error);
+
+/* Runs SQL made of `before`, the name of the table of what differs, and `after`. That table has a row for each row that
+ * differs: `pgprojector_at`, its place in the mirror (NULL: missing there), and the source's values, `pgprojector_here`
+ * being true where the source has it. */
+int pj_difference_run(struct pj_session *read, const struct pj_table *table, const char *before, const char *after,
+                      struct pj_error *error);
+
+/* Writes that to the mirror, and drops it. What was kept of the rows stays. */
+int pj_difference_write_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
 
 #endif

@@ -32,7 +32,7 @@ static int gather(struct pj_session *read, const struct pj_projection *projectio
         bool mended;
         if (!table)
             continue;
-        int code = pj_difference_rows_exist(read, table, &mended, error);
+        int code = pj_difference_rows_exist(read, table, PJ_ROWS_COME, &mended, error);
         if (code != PJ_OK)
             return code;
         const char *column = pj_projection_routing_column(projection, i);
@@ -56,15 +56,47 @@ static int read_keys(struct pj_session *read, const struct pj_buf *keys, PGresul
     return code;
 }
 
-static int recompute_all(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,
-                         struct pj_error *error)
+static int count_written(struct pj_session *read, const char *sql, int64_t *rows, struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query(read, &result, projection->recompute_all_sql, 0, NULL, error);
+    int code = pj_session_query(read, &result, sql, 0, NULL, error);
     if (code == PJ_OK)
         *rows = strtoll(PQcmdTuples(result), NULL, 10);
     PQclear(result);
+    return code;
+}
+
+/* What differs becomes a table of its own first. */
+static int recompute_in_steps(struct pj_session *read, const struct pj_projection *projection, const char *differing,
+                              int count, const char *const *params, int64_t *rows, struct pj_error *error)
+{
+    PGresult *result;
+    char *create = pj_sprintf("CREATE TEMPORARY TABLE %s ON COMMIT DROP AS %s", PJ_DIFFERING_TABLE, differing);
+    int code = pj_session_query(read, &result, create, count, params, error);
+    PQclear(result);
+    pj_free(create);
+    if (code == PJ_OK)
+        code = pj_session_exec(read, projection->differing_delete_sql, error);
+    if (code == PJ_OK)
+        code = count_written(read, projection->differing_insert_sql, rows, error);
+    return code == PJ_OK ? pj_session_exec(read, "DROP TABLE " PJ_DIFFERING_TABLE, error) : code;
+}
+
+static int recompute_all(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,
+                         struct pj_error *error)
+{
+    int code = recompute_in_steps(read, projection, projection->differing_all_sql, 0, NULL, rows, error);
     return code == PJ_OK ? pj_chainwork_all(read, projection, error) : code;
+}
+
+/* Those who are chained on the table want to know of its rows. */
+static int recompute_keys(struct pj_session *read, const struct pj_projection *projection,
+                          const struct pj_difference_keys *keys, int64_t *rows, struct pj_error *error)
+{
+    const char *params[] = {keys->keys};
+    if (!keys->many || projection->nchained)
+        return pj_keywork_recompute(read, projection, false, params, rows, error);
+    return recompute_in_steps(read, projection, projection->differing_keys_sql, 1, params, rows, error);
 }
 
 /* The planner's estimate of a statement: "… (cost=0.43..1234.56 rows=…". */
@@ -93,7 +125,8 @@ int pj_difference_choose(struct pj_session *read, const struct pj_projection *pr
     enum { PLANNERS_GUESS = 200 };
     const char *params[] = {keys->keys};
     double by_key = 0, whole = 0;
-    if (keys->all || count <= PLANNERS_GUESS)
+    keys->many = count > PLANNERS_GUESS;
+    if (keys->all || !keys->many)
         return PJ_OK;
     int code = estimate(read, projection->recompute_routing_sql, 1, params, &by_key, error);
     if (code == PJ_OK)
@@ -140,13 +173,12 @@ int pj_difference_touched(struct pj_session *read, const struct pj_projection *p
 int pj_difference_recompute_keys(struct pj_session *read, const struct pj_projection *projection,
                                  const struct pj_difference_keys *keys, int64_t *rows, struct pj_error *error)
 {
-    const char *params[] = {keys->keys};
     int code = PJ_OK;
     *rows = 0;
     if (keys->all)
         code = recompute_all(read, projection, rows, error);
     else if (keys->keys)
-        code = pj_keywork_recompute(read, projection, false, params, rows, error);
+        code = recompute_keys(read, projection, keys, rows, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "recompute projection %s", projection->name);
 }
 

@@ -409,6 +409,10 @@ void pj_projection_free(struct pj_projection *projection)
     pj_free(projection->recompute_routing_sql);
     pj_free(projection->recompute_full_sql);
     pj_free(projection->recompute_all_sql);
+    pj_free(projection->differing_all_sql);
+    pj_free(projection->differing_keys_sql);
+    pj_free(projection->differing_delete_sql);
+    pj_free(projection->differing_insert_sql);
     pj_free(projection->wanted_sql);
     pj_free(projection->definition_sql);
     memset(projection, 0, sizeof *projection);

@@ -72,7 +72,11 @@ struct pj_projection {
     char *recompute_full_sql;    /* one array a key column; NULL where the key has one column */
     char *recompute_all_sql; /* no parameters; to be planned with the server's own planner settings (hash joins on) */
     char *wanted_sql;        /* the definition's rows of some routing keys; $1: array of them */
-    char *definition_sql;    /* the whole definition as a plain SELECT */
+    /* recomputation in steps, planned in the same way: a query for what PJ_DIFFERING_TABLE is to hold (of all; of some
+     * routing keys, $1: array of them), and what writes it to the target */
+    char *differing_all_sql, *differing_keys_sql;
+    char *differing_delete_sql, *differing_insert_sql;
+    char *definition_sql; /* the whole definition as a plain SELECT */
 
     /* chains (core/chain.h); all 0 or NULL where there are none */
     int level;    /* 0: reads mirrors alone */
@@ -82,6 +86,8 @@ struct pj_projection {
     int *touched; /* for each of them, its index in the key */
     char **merge_touched_sql; /* the merges, returning them; filled by pj_projection_check_target */
 };
+
+#define PJ_DIFFERING_TABLE "pg_temp.pgprojector_recomputed"
 
 /* The most touched rows that a statement returns: where there are more, everything downstream is dirty. */
 enum { PJ_TOUCHED_AT_MOST = 50000 };

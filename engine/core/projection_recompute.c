@@ -5,7 +5,8 @@
  * the plain condition "a = the key": each part of the definition then finds its rows by index, whatever the planner
  * believes about the number of keys. (Restricted by "a = ANY ($1)" instead, a definition that joins two grouped parts
  * became a nested loop over both: quadratic, minutes for 150,000 keys.) A definition without {keys(…)} cannot profit
- * from that; it is run once, and its result filtered. The whole table is another statement: one full join.
+ * from that; it is run once, and its result filtered. The whole table is another statement: one full join. A resync takes
+ * that in steps, also for many keys at once.
  *
  * Rows to delete are found by EXCEPT, not by NOT EXISTS: that stays linear where the session has hash joins switched
  * off, as the applying one has. Values are compared as record images (*=, *<>), never by "=" (1.0 = 1.00).
@@ -166,46 +167,96 @@ static int build_wanted(struct pj_projection *projection, struct pj_error *error
     return code;
 }
 
+/* ------------------------------------------------------------------------------------------------- many rows */
+
 /*
- * All of the table: definition and table are joined once, and what differs is kept, which usually is little. A row that
- * is only in the table has no "pj_here" of the definition's.
+ * Definition and table are joined once, and what differs is kept, which usually is little. A row that is only in the
+ * table has no "pj_here" of the definition's; the table's key stands in pj_k1, pj_k2 …
  */
-static void build_recompute_all(struct pj_projection *projection, const char *const *columns, int count)
+static void put_differing(const struct pj_projection *projection, const char *definition, const char *condition,
+                          const char *const *columns, int count, struct pj_buf *sql)
 {
     const char *const *key = projection->module->key;
-    struct pj_buf sql = {0};
-    pj_buf_puts(&sql, "WITH pj_differing AS MATERIALIZED (SELECT pj_w.*");
+    pj_buf_puts(sql, "SELECT pj_w.*");
     for (int i = 0; i < projection->nkey; i++) {
-        pj_buf_puts(&sql, ", pj_t.");
-        pj_quote_identifier(&sql, key[i]);
-        pj_buf_printf(&sql, " AS pj_k%d", i + 1);
+        pj_buf_puts(sql, ", pj_t.");
+        pj_quote_identifier(sql, key[i]);
+        pj_buf_printf(sql, " AS pj_k%d", i + 1);
     }
-    pj_buf_printf(&sql,
+    pj_buf_printf(sql,
                   " FROM (SELECT true AS pj_here, * FROM (\n%s\n) AS pj_d) AS pj_w FULL JOIN "
-                  "(SELECT true AS pj_here, * FROM %s) AS pj_t ON ",
-                  projection->definition_sql, projection->target_sql);
-    put_columns(&sql, key, projection->nkey, " AND ", "pj_t.% = pj_w.%");
-    pj_buf_puts(&sql, " WHERE pj_t.pj_here IS NULL OR pj_w.pj_here IS NULL OR ROW(");
-    put_columns(&sql, columns, count, ", ", "pj_t.%");
-    pj_buf_puts(&sql, ")::record OPERATOR(pg_catalog.*<>) ROW(");
-    put_columns(&sql, columns, count, ", ", "pj_w.%");
-    pj_buf_printf(&sql,
-                  ")::record), pj_gone AS (DELETE FROM %s AS pj_t USING pj_differing AS pj_g WHERE "
-                  "pj_g.pj_here IS NULL",
-                  projection->target_sql);
+                  "(SELECT true AS pj_here, pj_o.* FROM %s AS pj_o%s) AS pj_t ON ",
+                  definition, projection->target_sql, condition);
+    put_columns(sql, key, projection->nkey, " AND ", "pj_t.% = pj_w.%");
+    pj_buf_puts(sql, " WHERE pj_t.pj_here IS NULL OR pj_w.pj_here IS NULL OR ROW(");
+    put_columns(sql, columns, count, ", ", "pj_t.%");
+    pj_buf_puts(sql, ")::record OPERATOR(pg_catalog.*<>) ROW(");
+    put_columns(sql, columns, count, ", ", "pj_w.%");
+    pj_buf_puts(sql, ")::record");
+}
+
+/* What is too many goes, as `differing` has it. */
+static void put_differing_delete(const struct pj_projection *projection, const char *differing, struct pj_buf *sql)
+{
+    pj_buf_printf(sql, "DELETE FROM %s AS pj_t USING %s AS pj_g WHERE pj_g.pj_here IS NULL", projection->target_sql,
+                  differing);
     for (int i = 0; i < projection->nkey; i++) {
-        pj_buf_puts(&sql, " AND pj_t.");
-        pj_quote_identifier(&sql, key[i]);
-        pj_buf_printf(&sql, " = pj_g.pj_k%d", i + 1);
+        pj_buf_puts(sql, " AND pj_t.");
+        pj_quote_identifier(sql, projection->module->key[i]);
+        pj_buf_printf(sql, " = pj_g.pj_k%d", i + 1);
     }
-    pj_buf_printf(&sql, ")\nINSERT INTO %s (", projection->target_sql);
-    put_columns(&sql, columns, count, ", ", "%");
-    pj_buf_puts(&sql, ")\nSELECT ");
-    put_columns(&sql, columns, count, ", ", "pj_w.%");
-    pj_buf_puts(&sql, " FROM pj_differing AS pj_w WHERE pj_w.pj_here");
-    put_on_conflict(projection, columns, count, &sql);
+}
+
+/* The rest comes. */
+static void put_differing_insert(const struct pj_projection *projection, const char *differing,
+                                 const char *const *columns, int count, struct pj_buf *sql)
+{
+    pj_buf_printf(sql, "INSERT INTO %s (", projection->target_sql);
+    put_columns(sql, columns, count, ", ", "%");
+    pj_buf_puts(sql, ")\nSELECT ");
+    put_columns(sql, columns, count, ", ", "pj_w.%");
+    pj_buf_printf(sql, " FROM %s AS pj_w WHERE pj_w.pj_here", differing);
+    put_on_conflict(projection, columns, count, sql);
+}
+
+static void build_recompute_all(struct pj_projection *projection, const char *const *columns, int count)
+{
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "WITH pj_differing AS MATERIALIZED (");
+    put_differing(projection, projection->definition_sql, "", columns, count, &sql);
+    pj_buf_puts(&sql, "), pj_gone AS (");
+    put_differing_delete(projection, "pj_differing", &sql);
+    pj_buf_puts(&sql, ")\n");
+    put_differing_insert(projection, "pj_differing", columns, count, &sql);
     pj_free(projection->recompute_all_sql);
     projection->recompute_all_sql = pj_buf_take(&sql);
+}
+
+static void take(char **out, struct pj_buf *sql)
+{
+    pj_free(*out);
+    *out = pj_buf_take(sql);
+    *sql = (struct pj_buf){0};
+}
+
+/* The same, and that of the rows of many routing keys, in steps: what differs becomes a table, for only a statement
+ * that writes to none of the others may use the server's parallel workers. */
+static void build_steps(struct pj_projection *projection, const char *const *columns, int count)
+{
+    struct pj_buf sql = {0}, condition = {0};
+    pj_buf_puts(&condition, " WHERE pj_o.");
+    pj_quote_identifier(&condition, projection->module->key[0]);
+    pj_buf_puts(&condition, " IN ");
+    put_keys(projection, 1, &condition);
+    put_differing(projection, projection->definition_sql, "", columns, count, &sql);
+    take(&projection->differing_all_sql, &sql);
+    put_differing(projection, projection->wanted_sql, pj_buf_text(&condition), columns, count, &sql);
+    take(&projection->differing_keys_sql, &sql);
+    put_differing_delete(projection, PJ_DIFFERING_TABLE, &sql);
+    take(&projection->differing_delete_sql, &sql);
+    put_differing_insert(projection, PJ_DIFFERING_TABLE, columns, count, &sql);
+    take(&projection->differing_insert_sql, &sql);
+    pj_buf_free(&condition);
 }
 
 int pj_projection_build_recompute(struct pj_projection *projection, const char *const *columns, int count,
@@ -213,6 +264,8 @@ int pj_projection_build_recompute(struct pj_projection *projection, const char *
 {
     build_recompute_all(projection, columns, count);
     int code = build_wanted(projection, error);
+    if (code == PJ_OK)
+        build_steps(projection, columns, count);
     if (code == PJ_OK)
         code = build_recompute(projection, 1, columns, count, &projection->recompute_routing_sql, error);
     if (code == PJ_OK && projection->nkey > 1)

@@ -12,12 +12,13 @@
  * Until 4 commits readers have the former state, whole. No table is replaced: grants, views and long-running readers
  * are untouched. What is written is what differs; what is held here is a number for each bucket of rows.
  *
- * Targets. Once the mirrors are mended it is known which keys mended rows carry; these are recomputed. Beside that
- * another session compares all other rows of each target with its definition, both as they were committed before
- * (core/resync_check; the checkpoint row's lock keeps them so). Rows of a key that was right then, and that no mended
- * row carries, are right now, for a definition's rows of a key depend on the sources' rows of that key only; what was
- * wrong is recomputed, too. So targets end equal to their definitions wholly, also those of a read side that somebody
- * put together from copies of different ages, and no key of a projection that only reads mirrors is computed twice.
+ * Targets. When all mirrors have been compared, and before the first of them is written, it is known which keys the rows
+ * carry that will be mended; these are recomputed afterwards. Beside writing and recomputing another session compares
+ * all other rows of each target with its definition, both as they were committed before (core/resync_check; the
+ * checkpoint row's lock keeps them so). Rows of a key that was right then, and that no mended row carries, are right
+ * now, for a definition's rows of a key depend on the sources' rows of that key only; what was wrong is recomputed, too.
+ * So targets end equal to their definitions wholly, also those of a read side that somebody put together from copies of
+ * different ages, and no key of a projection that only reads mirrors is computed twice.
  *
  * Killed in between, the same call starts again at 1. What is there then, by the step that was last finished:
  *     1        nothing new; the locks went with the session
@@ -220,24 +221,35 @@ static int begin(struct resync *resync, struct pj_error *error)
     return code;
 }
 
-static int mend_mirrors(struct resync *resync, struct pj_error *error)
+static int look_at_mirrors(struct resync *resync, struct pj_error *error)
 {
     for (int i = 0; i < resync->setup->ntables; i++) {
         const struct pj_table *table = &resync->setup->tables[i];
         struct pj_mended mended;
         report(resync, "resync: comparing", table->mirror_sql);
-        int code = pj_difference_mend_table(resync->write, resync->read, table, &mended, error);
+        int code = pj_difference_look_at_table(resync->write, resync->read, table, &mended, error);
         if (code != PJ_OK)
             return code;
         resync->done.rows += pj_mended_rows(&mended);
-        pj_log(resync->options->log, PJ_LOG_INFO, "%s.%s: %lld rows were missing, %lld too many, %lld differed",
+        pj_log(resync->options->log, PJ_LOG_INFO, "%s.%s: %lld rows are missing, %lld too many, %lld differ",
                table->schema, table->name, (long long)mended.missing, (long long)mended.extra,
                (long long)mended.changed);
     }
     return PJ_OK;
 }
 
-/* What depends on mended rows; the rest can now be compared beside. */
+static int write_mirrors(struct resync *resync, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < resync->setup->ntables; i++) {
+        const struct pj_table *table = &resync->setup->tables[i];
+        report(resync, "resync: writing", table->mirror_sql);
+        code = pj_difference_write_table(resync->read, table, error);
+    }
+    return code;
+}
+
+/* What depends on rows that will be mended; the rest is compared beside, from now on. */
 static int find_touched(struct resync *resync, struct pj_error *error)
 {
     int count = resync->setup->nprojections, code = PJ_OK;
@@ -354,7 +366,8 @@ static int look_again(struct resync *resync, struct pj_error *error)
 static int fill(struct resync *resync, struct pj_error *error)
 {
     static int (*const steps[])(struct resync *, struct pj_error *) = {
-        mend_mirrors, find_touched, recompute_touched, recompute_wrong, note_others, flush_source, look_again,
+        look_at_mirrors, find_touched, write_mirrors, recompute_touched,
+        recompute_wrong, note_others,  flush_source,  look_again,
     };
     int code = PJ_OK;
     for (size_t i = 0; code == PJ_OK && i < sizeof steps / sizeof *steps; i++)

@@ -232,6 +232,8 @@ int pj_setup_check_read(struct pj_setup *setup, struct pj_session *read, struct 
 int pj_setup_check_resync(struct pj_setup *setup, struct pj_session *read, struct pj_error *error)
 {
     int code = pj_mirror_check_shape(read, setup->tables, setup->ntables, error);
+    if (code == PJ_OK)
+        code = pj_mirror_learn_order(read, setup->tables, setup->ntables, error);
     return code == PJ_OK ? check_targets(setup, read, error) : code;
 }
 

@@ -222,6 +222,85 @@ def test_what_mended_rows_touch_and_what_was_wrong_already(make_pair):
     resync(pair)
 
 
+MUCH_DIFFERS = ("UPDATE messages SET conversation_id = md5('fc' || (sequence_number + 1) % 100)::uuid WHERE sequence_number % 3 = 0;"
+                " UPDATE messages SET deleted_at = now() WHERE sequence_number % 3 = 1; DELETE FROM messages WHERE"
+                " sequence_number % 3 = 2; UPDATE conversations SET title = title || '?'; UPDATE user_conversations SET"
+                " joined_at = now(), last_read_at = now(); INSERT INTO messages (id, conversation_id, sequence_number, created_at)"
+                " SELECT gen_random_uuid(), id, 1, now() FROM conversations;")
+SPOILT_TARGETS = ("UPDATE conversation_summary SET message_count = 7, title = 'x' WHERE id::text < 'a';"
+                  " DELETE FROM conversation_summary WHERE id::text > 'a'; UPDATE user_conversation_membership SET"
+                  " unread_count = 77; INSERT INTO user_conversation_membership (user_id, conversation_id) VALUES"
+                  " (gen_random_uuid(), gen_random_uuid())")
+
+
+def filled(make_pair, messages=5000):
+    """Messages in 100 conversations and more, everything caught up, the daemon stopped, the slot lost."""
+    pair = make_pair(PLAIN)
+    populate(pair, SEED)
+    fill(pair, messages)
+    pair.start()
+    pair.catch_up()
+    pair.daemon.stop()
+    lose_slot(pair)
+    return pair
+
+
+def options(pair):
+    return pair.read_query("SELECT relname, ARRAY(SELECT unnest(reloptions) ORDER BY 1) FROM pg_class"
+                           " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1")
+
+
+def test_all_rows_differ_and_targets_are_spoilt(make_pair):
+    """Rows moved, gone, too many and otherwise, thousands of each; the tables' own storage options stay what they were."""
+    pair = filled(make_pair)
+    pair.read_query(MUCH_DIFFERS + SPOILT_TARGETS)
+    pair.read_query("ALTER TABLE messages SET (fillfactor = 95, autovacuum_enabled = off)")
+    before = options(pair)
+    resync(pair)
+    assert options(pair) == before
+
+
+def test_rows_are_mended_where_they_are_and_new_ones_go_behind(make_pair):
+    """What is updated stays on its page; what is missing does not fill the room of a few rows that others have left there."""
+    pair = filled(make_pair, 15000)
+    pair.read_query("UPDATE messages SET content = upper(content) WHERE sequence_number % 50 = 0;"
+                    " DELETE FROM messages WHERE sequence_number % 10 = 1")
+    pair.read_query("VACUUM messages")
+    page = "SELECT id, split_part(btrim(ctid::text, '()'), ',', 1)::int AS page FROM messages"
+    before = dict(pair.read_query(page))
+    pages = pair.read_value("SELECT pg_relation_size('messages') / 8192")
+    resync(pair)
+    after = dict(pair.read_query(page))
+    updated = [row for row, in pair.read_query("SELECT id FROM messages WHERE sequence_number % 50 = 0")]
+    assert len([row for row in updated if after[row] == before.get(row)]) > 0.9 * len(updated)
+    missing = [number for row, number in after.items() if row not in before]
+    assert len(missing) > 1000 and len([number for number in missing if number >= pages - 1]) > 0.5 * len(missing)
+
+
+def hold(pair, sql):
+    conn = pair.read.connect(pair.name)
+    conn.autocommit = False
+    conn.cursor().execute(sql)
+    return conn
+
+
+@pytest.mark.parametrize("by", ["a lock", "a trigger"])
+def test_where_a_mirror_cannot_be_altered(make_pair, by):
+    """A VACUUM at work has such a lock; a deferred trigger has events pending. Then rows go where there is room."""
+    pair = filled(make_pair)
+    pair.read_query(MUCH_DIFFERS)
+    if by == "a trigger":
+        pair.read_query("CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+                        " CREATE CONSTRAINT TRIGGER later AFTER INSERT OR UPDATE OR DELETE ON messages"
+                        " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION nothing()")
+        return resync(pair)
+    holder = hold(pair, "LOCK TABLE messages IN SHARE UPDATE EXCLUSIVE MODE")
+    try:
+        resync(pair)
+    finally:
+        holder.close()
+
+
 def test_a_lost_lock_is_noticed(streaming):
     """Without its lock a table can be emptied after the snapshot and before it is read, and would look empty."""
     pair = streaming
