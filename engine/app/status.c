@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "core/build.h"
 
 #include <stdio.h>
@@ -315,9 +316,10 @@ static void name_not_kept_up(struct pj_status *status)
     }
     if (!first)
         return;
-    int length = snprintf(status->reason, sizeof status->reason, "projection %.100s is not kept up (%.300s)",
-                          json_string_value(json_object_get(first, "name")),
-                          json_string_value(json_object_get(first, "reason")));
+    const char *name = json_string_value(json_object_get(first, "name"));
+    const char *reason = json_string_value(json_object_get(first, "reason"));
+    int length = snprintf(status->reason, sizeof status->reason, "projection %.*s is not kept up (%.*s)",
+                          (int)pj_text_clip(name, 100), name, (int)pj_text_clip(reason, 300), reason);
     if (more)
         snprintf(status->reason + length, sizeof status->reason - (size_t)length, ", and %d more", more);
 }

@@ -1,6 +1,8 @@
 /* See error.h. */
 #include "base/error.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,8 +16,10 @@ void pj_error_clear(struct pj_error *error)
 static void mark_truncated(char *text, size_t size, int wanted)
 {
     static const char ellipsis[] = "\xe2\x80\xa6";
-    if (wanted >= 0 && (size_t)wanted >= size)
-        memcpy(text + size - sizeof ellipsis, ellipsis, sizeof ellipsis);
+    if (wanted < 0 || (size_t)wanted < size)
+        return;
+    pj_text_end(text, size - sizeof ellipsis);
+    strcat(text, ellipsis);
 }
 
 int pj_error_set(struct pj_error *error, int code, const char *format, ...)
@@ -37,8 +41,9 @@ int pj_error_wrap(struct pj_error *error, const char *format, ...)
     char context[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(context, sizeof context, format, args);
+    int length = vsnprintf(context, sizeof context, format, args);
     va_end(args);
+    mark_truncated(context, sizeof context, length);
     char whole[sizeof error->message];
     int wanted = snprintf(whole, sizeof whole, "%s: %s", context, error->message);
     mark_truncated(whole, sizeof whole, wanted);

@@ -81,7 +81,7 @@ void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes)
     batch->filled = NULL;
     batch->changes = batch->transactions = 0;
     batch->ends_at_commit = true;
-    batch->end_lsn = batch->floor_lsn = 0;
+    batch->end_lsn = batch->floor_lsn = batch->reaches = 0;
     batch->xid = 0;
     batch->commit_us = 0;
 }

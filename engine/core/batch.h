@@ -60,6 +60,7 @@ struct pj_batch {
     bool ends_at_commit;            /* the last thing collected was a commit (or nothing) */
     pj_lsn end_lsn;                 /* of the last commit */
     pj_lsn floor_lsn;               /* end LSN of the commit before it, 0 where there is none in this batch */
+    pj_lsn reaches;                 /* how far the stream was received when it was handed over; set by the owner */
     uint32_t xid;                   /* of the last commit; 0: none */
     int64_t commit_us;
 };

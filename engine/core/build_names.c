@@ -5,6 +5,7 @@
  * manner. Other names stay: somebody gave them, and wants them back after a rollback.
  */
 #include "base/mem.h"
+#include "base/text.h"
 #include "core/build_internal.h"
 #include "sql.h"
 
@@ -14,14 +15,6 @@
 enum { NAME_BYTES = 63, MOST_TURNS = 20 };
 
 /* ------------------------------------------------------------------------------------------------------------ names */
-
-/* At most `length` bytes of a text, whole characters. */
-static size_t clip(const char *text, size_t length)
-{
-    while (length && ((unsigned char)text[length] & 0xc0) == 0x80)
-        length--;
-    return length;
-}
 
 /* As makeObjectName() of PostgreSQL: the longer of the two parts is cut. */
 char *pj_build_object_name(const char *table, const char *columns, const char *label)
@@ -34,8 +27,8 @@ char *pj_build_object_name(const char *table, const char *columns, const char *l
         else
             second--;
     }
-    first = clip(table, first);
-    second = columns ? clip(columns, second) : 0;
+    first = pj_text_clip(table, first);
+    second = columns ? pj_text_clip(columns, second) : 0;
     return pj_sprintf("%.*s%s%.*s_%s", (int)first, table, columns ? "_" : "", (int)second, columns ? columns : "",
                       label);
 }

@@ -171,10 +171,15 @@ static int join_rows(struct pj_session *read, const struct pj_table *table, cons
 }
 
 int pj_difference_run(struct pj_session *read, const struct pj_table *table, const char *before, const char *after,
-                      struct pj_error *error)
+                      int64_t *rows, struct pj_error *error)
 {
-    char *name = rows_name(table, PJ_ROWS_DIFFERING);
-    int code = pj_session_execf(read, error, "%s%s%s", before, name, after);
+    char *name = rows_name(table, PJ_ROWS_DIFFERING), *sql = pj_sprintf("%s%s%s", before, name, after);
+    PGresult *result = NULL;
+    int code = pj_session_query(read, &result, sql, 0, NULL, error);
+    if (rows)
+        *rows = code == PJ_OK ? strtoll(PQcmdTuples(result), NULL, 10) : 0;
+    PQclear(result);
+    pj_free(sql);
     pj_free(name);
     return code;
 }
@@ -188,7 +193,7 @@ static int keep(struct pj_session *read, const struct pj_table *table, enum pj_r
     pj_buf_puts(&sql, " SELECT ");
     pj_mirror_columns(&sql, table, prefix);
     pj_buf_puts(&sql, " FROM ");
-    int code = pj_difference_run(read, table, pj_buf_text(&sql), condition, error);
+    int code = pj_difference_run(read, table, pj_buf_text(&sql), condition, NULL, error);
     pj_buf_free(&sql);
     return code;
 }
@@ -202,8 +207,8 @@ static int keep_rows(struct pj_session *read, const struct pj_table *table, stru
     return code == PJ_OK ? keep(read, table, PJ_ROWS_COME, "d.", " AS d WHERE d.pgprojector_here", error) : code;
 }
 
-static int count_rows(struct pj_session *read, const struct pj_table *table, struct pj_mended *mended,
-                      struct pj_error *error)
+int pj_difference_count(struct pj_session *read, const struct pj_table *table, struct pj_mended *mended,
+                        struct pj_error *error)
 {
     char *name = rows_name(table, PJ_ROWS_DIFFERING);
     char *sql = pj_sprintf("SELECT pg_catalog.count(*) FILTER (WHERE pgprojector_at IS NULL), "
@@ -233,7 +238,7 @@ static int look_at_scope(struct pj_session *write, struct pj_session *read, cons
         code = join_rows(read, table, scope, error);
     if (code == PJ_OK)
         code = keep_rows(read, table, error);
-    return code == PJ_OK ? count_rows(read, table, mended, error) : code;
+    return code == PJ_OK ? pj_difference_count(read, table, mended, error) : code;
 }
 
 static int mend_scope(struct pj_session *write, struct pj_session *read, const struct pj_table *table,

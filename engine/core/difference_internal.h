@@ -39,11 +39,16 @@ int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *tab
 
 /* Runs SQL made of `before`, the name of the table of what differs, and `after`. That table has a row for each row that
  * differs: `pgprojector_at`, its place in the mirror (NULL: missing there), and the source's values, `pgprojector_here`
- * being true where the source has it. */
+ * being true where the source has it. *rows, where it is given, is set to the number of rows written. */
 int pj_difference_run(struct pj_session *read, const struct pj_table *table, const char *before, const char *after,
-                      struct pj_error *error);
+                      int64_t *rows, struct pj_error *error);
 
-/* Writes that to the mirror, and drops it. What was kept of the rows stays. */
+/* How many rows that table has of each kind. */
+int pj_difference_count(struct pj_session *read, const struct pj_table *table, struct pj_mended *mended,
+                        struct pj_error *error);
+
+/* Writes that to the mirror, and drops it. What was kept of the rows stays. PJ_EDATA where other rows were met than were
+ * found. */
 int pj_difference_write_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
 
 #endif

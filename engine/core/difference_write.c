@@ -22,28 +22,34 @@ enum {
     FULL_PERCENT = 80,
 };
 
-/* A row whose key stays is updated: where its page has room, no index has to know. Not where the replica identity has a
- * unique index of its own, for two rows may have exchanged theirs. */
-static bool in_place(const struct pj_table *table)
+/* Exactly the rows that were found must be met: a trigger may have kept some away, or a hand have been there since. */
+static int write_exactly(struct pj_session *read, const struct pj_table *table, const char *before, const char *after,
+                         int64_t rows, struct pj_error *error)
 {
-    return table->identity_is_key || table->identity_full;
+    int64_t met;
+    int code = pj_difference_run(read, table, before, after, &met, error);
+    if (code != PJ_OK || met == rows)
+        return code;
+    pj_error_set(error, PJ_EDATA, "%lld rows were to be written, %lld were", (long long)rows, (long long)met);
+    return pj_error_hint(error,
+                         "does a trigger on %s keep rows from being written, or did somebody write to it meanwhile? "
+                         "Take that away, then start again",
+                         table->mirror_sql);
 }
 
-static int delete_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+static int delete_rows(struct pj_session *read, const struct pj_table *table, int64_t rows, struct pj_error *error)
 {
     char *before = pj_sprintf("DELETE FROM %s AS m USING ", table->mirror_sql);
-    const char *which = in_place(table) ? " AS d WHERE m.ctid = d.pgprojector_at AND d.pgprojector_here IS NULL"
-                                        : " AS d WHERE m.ctid = d.pgprojector_at";
-    int code = pj_difference_run(read, table, before, which, error);
+    int code = write_exactly(read, table, before,
+                             " AS d WHERE m.ctid = d.pgprojector_at AND d.pgprojector_here IS NULL", rows, error);
     pj_free(before);
     return code;
 }
 
-static int update_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+/* The primary key stays, by which rows were matched; no other index of a mirror is unique. */
+static int update_rows(struct pj_session *read, const struct pj_table *table, int64_t rows, struct pj_error *error)
 {
     struct pj_buf before = {0};
-    if (!in_place(table))
-        return PJ_OK;
     pj_buf_printf(&before, "UPDATE %s AS m SET ", table->mirror_sql);
     for (int i = 0; i < table->ncolumns; i++) {
         pj_buf_puts(&before, i ? ", " : "");
@@ -52,14 +58,14 @@ static int update_rows(struct pj_session *read, const struct pj_table *table, st
         pj_quote_identifier(&before, table->columns[i].name);
     }
     pj_buf_puts(&before, " FROM ");
-    int code = pj_difference_run(read, table, pj_buf_text(&before),
-                                 " AS d WHERE m.ctid = d.pgprojector_at AND d.pgprojector_here", error);
+    int code = write_exactly(read, table, pj_buf_text(&before),
+                             " AS d WHERE m.ctid = d.pgprojector_at AND d.pgprojector_here", rows, error);
     pj_buf_free(&before);
     return code;
 }
 
 /* In the order in which most of the mirror's indexes are met page after page. */
-static int insert_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+static int insert_rows(struct pj_session *read, const struct pj_table *table, int64_t rows, struct pj_error *error)
 {
     struct pj_buf before = {0}, after = {0};
     int order = table->insert_order ? table->insert_order - 1 : table->key[0];
@@ -68,10 +74,9 @@ static int insert_rows(struct pj_session *read, const struct pj_table *table, st
     pj_buf_puts(&before, ") SELECT ");
     pj_mirror_columns(&before, table, "d.");
     pj_buf_puts(&before, " FROM ");
-    pj_buf_puts(&after, " AS d WHERE d.pgprojector_here");
-    pj_buf_puts(&after, in_place(table) ? " AND d.pgprojector_at IS NULL ORDER BY d." : " ORDER BY d.");
+    pj_buf_puts(&after, " AS d WHERE d.pgprojector_here AND d.pgprojector_at IS NULL ORDER BY d.");
     pj_quote_identifier(&after, table->columns[order].name);
-    int code = pj_difference_run(read, table, pj_buf_text(&before), pj_buf_text(&after), error);
+    int code = write_exactly(read, table, pj_buf_text(&before), pj_buf_text(&after), rows, error);
     pj_buf_free(&before);
     pj_buf_free(&after);
     return code;
@@ -117,8 +122,8 @@ static int look_at_mirror(struct pj_session *read, const struct pj_table *table,
     return code;
 }
 
-/* Lets the mirror's pages pass for full. Where the lock cannot be had (a VACUUM is at work), or the table is another
- * role's, rows go where there is room. */
+/* Lets the mirror's pages pass for full. Where that cannot be (a VACUUM is at work, the table is another role's, an event
+ * trigger forbids it), rows go where there is room. */
 static int spare_pages(struct pj_session *read, const struct pj_table *table, struct spared *before,
                        struct pj_error *error)
 {
@@ -130,7 +135,7 @@ static int spare_pages(struct pj_session *read, const struct pj_table *table, st
                             "ALTER TABLE %s SET (fillfactor = %d); SET LOCAL lock_timeout = '%s'; "
                             "RELEASE SAVEPOINT pgprojector_pages",
                             table->mirror_sql, FULL_PERCENT, before->lock_timeout);
-    if (code == PJ_OK || (strcmp(error->sqlstate, "55P03") != 0 && strcmp(error->sqlstate, "42501") != 0))
+    if (code != PJ_EFAIL || !*error->sqlstate || strncmp(error->sqlstate, "57", 2) == 0)
         return code;
     forget(before);
     pj_error_clear(error);
@@ -142,15 +147,18 @@ static int spare_pages(struct pj_session *read, const struct pj_table *table, st
 int pj_difference_write_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
 {
     struct spared before = {0};
-    int code = spare_pages(read, table, &before, error);
+    struct pj_mended found;
+    int code = pj_difference_count(read, table, &found, error);
     if (code == PJ_OK)
-        code = delete_rows(read, table, error);
+        code = spare_pages(read, table, &before, error);
     if (code == PJ_OK)
-        code = update_rows(read, table, error);
+        code = delete_rows(read, table, found.extra, error);
     if (code == PJ_OK)
-        code = insert_rows(read, table, error);
+        code = update_rows(read, table, found.changed, error);
+    if (code == PJ_OK)
+        code = insert_rows(read, table, found.missing, error);
     if (code == PJ_OK && before.options)
         code = pj_session_execf(read, error, "ALTER TABLE %s %s", table->mirror_sql, before.options);
     forget(&before);
-    return code == PJ_OK ? pj_difference_run(read, table, "DROP TABLE ", "", error) : code;
+    return code == PJ_OK ? pj_difference_run(read, table, "DROP TABLE ", "", NULL, error) : code;
 }

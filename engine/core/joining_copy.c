@@ -60,7 +60,9 @@ static int open_guard(const struct pj_joining *joining, const struct pj_table *t
     if (code == PJ_OK)
         pj_session_set_tick(*guard, PJ_JOINING_TICK_MS, pj_joining_working, joining->job);
     if (code == PJ_OK)
-        code = pj_session_execf(*guard, error, "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = %d",
+        code = pj_session_execf(*guard, error,
+                                "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = %d; "
+                                "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
                                 joining->slot_wait_ms);
     for (int i = 0; code == PJ_OK && i < ntables; i++)
         if (tables[i].joining) {
@@ -134,11 +136,12 @@ static int copy_each(const struct pj_joining *joining, const struct pj_table *ta
 }
 
 /* Locks that were lost with their session have not kept anybody from rewriting a table before it was read. `code`: what
- * the copy has come to; it may have failed for that. */
+ * the copy has come to; where it has failed for that, its snapshot was gone, which is said of the locks instead. */
 static int still_guarded(struct pj_session *guard, int code, struct pj_error *error)
 {
     struct pj_error lost;
-    if (code == PJ_ESTOPPED || pj_session_exec(guard, "SELECT", &lost) == PJ_OK)
+    if (code == PJ_ESTOPPED || (code != PJ_OK && pj_pg_disk_full(error)) ||
+        pj_session_exec(guard, "SELECT", &lost) == PJ_OK)
         return code;
     *error = lost;
     return pj_error_wrap(error, "hold the tables' locks");

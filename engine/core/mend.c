@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "core/textarray.h"
 
 #include <stdio.h>
@@ -43,7 +44,7 @@ void pj_mend_without_values(const struct pj_error *fault, char *text, size_t siz
         if (names_only || !quoted || *at == '"')
             text[length++] = *at;
     }
-    text[length] = '\0';
+    pj_text_end(text, length);
 }
 
 static const char park_sql[] =

@@ -156,6 +156,7 @@ static void say(struct pj_pipeline *p, const struct pj_error *error)
     uint64_t now = pj_pipeline_now(p);
     uint64_t quiet = !p->trouble.over ? SAY_AGAIN_US : pj_pg_disk_full(error) ? SAY_ANEW_US : 0;
     p->trouble.open = p->state != CONNECTING && error->code == PJ_EFAIL && error->sqlstate[0];
+    p->trouble.reached = p->received;
     bool same = pj_error_same_cause(&p->trouble.cause, error) && now - p->trouble.said_us < quiet;
     p->trouble.attempts++;
     pj_log_error(p->options->log, same ? PJ_LOG_DEBUG : PJ_LOG_WARNING, error);

@@ -74,8 +74,8 @@ void pj_pipeline_apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool
 static void advance_by_keepalive(struct pj_pipeline *p)
 {
     enum pj_gate_state gate = pj_gate_state(p->options->gate, NULL);
-    if (p->trouble.open && pj_pipeline_drained(p) && pj_pipeline_now(p) - p->data_us > SETTLED_US)
-        pj_pipeline_relax(p); /* nothing comes that could fail */
+    if (p->trouble.open && pj_pipeline_drained(p) && p->received >= p->trouble.reached)
+        pj_pipeline_relax(p); /* what could not be applied has come, and is, or is none of ours */
     if (p->keepalive <= p->applied || !pj_pipeline_drained(p) || p->purpose != TO_STREAM || gate == PJ_GATE_HELD ||
         gate == PJ_GATE_REACHED)
         return;
@@ -170,6 +170,7 @@ static void hand_over(struct pj_pipeline *p, bool commit)
     struct pj_batch *batch = p->collecting;
     pj_pipeline_collect_anew(p);
     p->collecting->ends_at_commit = !p->intake.in_transaction;
+    batch->reaches = p->received;
     if (p->held)
         p->held = HELD;
     p->in_parts = !commit;
@@ -244,8 +245,9 @@ void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
         p->backoff_ms = BACKOFF_FIRST_MS;
         p->hurried = false;
         p->reread.in_a_row = 0;
-        pj_pipeline_relax(p);
     }
+    if (committed || (p->trouble.open && batch->reaches >= p->trouble.reached))
+        pj_pipeline_relax(p);
     pj_batch_reset(batch, p->pace.hot ? p->options->outfit->deployment.batch_bytes : KEEP_BYTES);
     p->spare[p->nspare++] = batch;
     if (committed && pj_pipeline_now(p) - p->status_us > STATUS_US)

@@ -50,7 +50,6 @@ enum {
     BACKOFF_LAST_MS = 30000,
     SAY_AGAIN_US = 600 * 1000 * 1000, /* a cause that lasts is logged so often */
     SAY_ANEW_US = 60 * 1000 * 1000,   /* a full disk, where something could be committed in between */
-    SETTLED_US = 5 * 1000 * 1000,     /* what was sent again would have come by then */
     STOP_US = 5 * 1000 * 1000,        /* how long a stop waits for the batch under way */
     KEEP_BYTES = 4 << 20,
     BATCHES = 3,            /* one collects, one is written, one is made ready behind it */
@@ -94,8 +93,9 @@ struct pj_pipeline {
         uint64_t said_us;
         int attempts;
         bool open;
-        bool told; /* the log knows of it */
-        bool over; /* since it was said something was committed, or the stream was open again */
+        pj_lsn reached; /* what could not be applied stands before this */
+        bool told;      /* the log knows of it */
+        bool over;      /* since it was said something was committed, or the stream was open again */
     } trouble;
     bool hurried; /* the last connect followed a failure at once, and nothing was committed since */
     enum purpose purpose;

@@ -6,6 +6,7 @@
 #include "core/projection.h"
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "core/chain.h"
 #include "core/projection_sql.h"
 #include "core/source.h"
@@ -311,10 +312,7 @@ static int bind_sources(struct pj_projection *projection, const struct pj_bindin
 
 char *pj_table_beside(const char *table, const char *suffix)
 {
-    size_t length = strlen(table), most = 63 - strlen(suffix);
-    if (length > most)
-        for (length = most; length && ((unsigned char)table[length] & 0xc0) == 0x80;)
-            length--;
+    size_t length = pj_text_clip(table, 63 - strlen(suffix));
     return pj_sprintf("%.*s%s", (int)length, table, suffix);
 }
 

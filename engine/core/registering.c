@@ -48,9 +48,8 @@ const struct pj_error *pj_registering_not_again(struct pj_error *error)
 {
     if (pj_pg_disk_full(error)) {
         error->retryable = false;
-        pj_error_hint(error,
-                      "there was no room, so it was given up and what it had written is dropped: make room, then "
-                      "ask for it again (a SIGHUP or a restart of the daemon does so, too)");
+        pj_error_hint(error, "there was no room, so it was given up: make room, then ask for it again (a SIGHUP or a "
+                             "restart of the daemon does so, too, and drops what could not be dropped now)");
     }
     return error;
 }

@@ -275,16 +275,18 @@ static void forget_touched(struct resync *resync)
 /* One that cannot be written (a constraint somebody put on the table) stays as it is, paused; the rest goes on. */
 static int pause_projection(struct resync *resync, const struct pj_projection *projection, struct pj_error *error)
 {
-    const char *params[] = {projection->name};
+    char reason[512];
+    const char *params[] = {projection->name, reason};
     PGresult *result;
     pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->name, error->message);
+    pj_mend_without_values(error, reason, sizeof reason);
     int code = pj_session_exec(resync->read, "ROLLBACK TO SAVEPOINT pgprojector_resync", error);
     if (code != PJ_OK)
         return code;
     code = pj_session_query(resync->read, &result,
-                            "UPDATE pgprojector.projection SET state = 'paused', since = pg_catalog.now() "
+                            "UPDATE pgprojector.projection SET state = 'paused', since = pg_catalog.now(), reason = $2 "
                             "WHERE name = $1 AND state IN ('live', 'failing')",
-                            1, params, error);
+                            2, params, error);
     PQclear(result);
     return code;
 }

@@ -1,6 +1,7 @@
 /* See standing.h. */
 #include "core/standing.h"
 
+#include "base/text.h"
 #include "core/mend.h"
 #include "wire/pgtext.h"
 
@@ -121,7 +122,7 @@ int pj_standing_pause(struct pj_session *read, const struct pj_projection *proje
     if (pj_mend_is_key_fault(cause))
         pj_mend_without_values(cause, reason, sizeof reason);
     else
-        snprintf(reason, sizeof reason, "%.500s", cause->message);
+        snprintf(reason, sizeof reason, "%.*s", (int)pj_text_clip(cause->message, sizeof reason - 1), cause->message);
     const char *params[] = {projection->name, reason};
     PGresult *result;
     int code = pj_session_query(read, &result,

@@ -17,7 +17,7 @@
     X(PJ_STANDBY, "standby")     /* another daemon has the lock */                                                     \
     X(PJ_SNAPSHOT, "snapshot")   /* the first start's copy */                                                          \
     X(PJ_STREAMING, "streaming") /* applying */                                                                        \
-    X(PJ_WAITING, "waiting")     /* for a database that is down, between attempts */                                   \
+    X(PJ_WAITING, "waiting")     /* a database is down, or what has failed there comes again */                        \
     X(PJ_HALTED, "halted")       /* will not go on by itself; the message says why, the hint what to do */             \
     X(PJ_STOPPED, "stopped")
 

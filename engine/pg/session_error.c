@@ -21,13 +21,12 @@ static bool sqlstate_retryable(const char *state)
 /*
  * The server could not do to its files what it wanted to: nothing that was asked of it is at fault, so waiting can help. A
  * quota that is used up and a file system that has become read-only come under codes that say something else, but from the
- * parts of the server that deal with files.
+ * parts of the server that deal with files. Not a block that cannot be read or written (58030): that stays so, and is one
+ * table's, which is no reason to keep the others waiting.
  */
 static bool is_storage_fault(const char *state, const char *source)
 {
     static const char *const sources[] = {"md.c", "fd.c", "buffile.c", "copydir.c"};
-    if (strcmp(state, "58030") == 0)
-        return true;
     if (strcmp(state, "XX000") != 0 && strcmp(state, "42501") != 0)
         return false;
     for (size_t i = 0; source && i < sizeof sources / sizeof *sources; i++)

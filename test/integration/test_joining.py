@@ -172,6 +172,25 @@ def test_a_lost_lock_is_noticed(registering):
     assert pair.read_value("SELECT count(*) FROM second") == 100
 
 
+def test_the_locks_outlast_the_copy(registering):
+    """Whoever holds them is idle in its transaction all the while, longer than the server lets others be."""
+    pair = registering
+    pair.write_query("CREATE TABLE first (id bigint PRIMARY KEY); INSERT INTO first VALUES (1)")
+    pair.write_query(f"ALTER DATABASE {pair.name} SET idle_in_transaction_session_timeout = '100ms'")
+    with open(pair.config, "a", encoding="utf-8") as config:
+        config.write("[mirrors]\ntables = first\n")
+    with contextlib.closing(pair.read_connection()) as conn, conn.cursor() as cursor:
+        cursor.execute(HOLD)
+        pair.daemon.signal(signal.SIGHUP)
+        poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), 20)
+        # the guard waits, or somebody has ended it
+        poll(lambda: pair.write_value("SELECT bool_and(state_change < clock_timestamp() - interval '300 ms') IS NOT FALSE"
+                                      " FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'first'::regclass"), 20)
+        cursor.execute("DROP EVENT TRIGGER held")
+    poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.mirror WHERE table_name = 'first' AND state = 'exact'"), 30)
+    assert "hold the tables' locks" not in pair.daemon.since_start()
+
+
 def test_a_table_that_does_not_fit_does_not_hold_back_the_others(registering):
     pair = registering
     pair.write_query("CREATE TABLE fit (id bigint PRIMARY KEY); INSERT INTO fit VALUES (7); CREATE TABLE keyless (id bigint)")

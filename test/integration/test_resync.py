@@ -329,9 +329,28 @@ def test_a_target_that_cannot_be_written_is_paused(streaming):
     assert result.code == 0 and "conversation_summary is paused" in result.err, result
     pair.start()
     pair.catch_up()
+    status = pair.command("status")
+    assert status.code == 4 and "conversation_summary is not kept up" in status.out and "violates" in status.out, status
     pair.read_query("ALTER TABLE conversation_summary DROP CONSTRAINT small")
     assert pair.command("resume", "conversation_summary").code == 0
+    assert pair.command("status").code == 0
     pair.assert_same()
+
+
+@pytest.mark.parametrize("kept_away", ["INSERT", "UPDATE", "DELETE"])
+def test_rows_that_a_trigger_keeps_away_are_no_success(streaming, kept_away):
+    pair = streaming
+    pair.daemon.stop()
+    lose_slot(pair)
+    table = {"INSERT": "messages", "UPDATE": "conversations", "DELETE": "messages"}[kept_away]
+    before = pair.read_value("SELECT lsn FROM pgprojector.checkpoint")
+    pair.read_query("CREATE FUNCTION keep_away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+                    f" CREATE TRIGGER keep_away BEFORE {kept_away} ON {table} FOR EACH ROW EXECUTE FUNCTION keep_away()")
+    result = pair.command("resync")
+    assert result.code == 1 and "rows were to be written, 0 were" in result.err and "trigger" in result.err, result
+    assert pair.read_value("SELECT lsn FROM pgprojector.checkpoint") == before
+    pair.read_query(f"DROP TRIGGER keep_away ON {table}")
+    resync(pair)
 
 
 def test_a_running_daemon_is_named(streaming):

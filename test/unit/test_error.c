@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "base/text.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -97,4 +98,38 @@ Test(error, codes_have_names)
 {
     cr_assert_str_eq(pj_code_name(PJ_EGAP), "PJ_EGAP");
     cr_assert_str_eq(pj_code_name(99), "PJ_E?");
+}
+
+/* An incomplete character would make JSON of it impossible, and a server refuse it. */
+Test(error, is_cut_between_characters)
+{
+    for (size_t skew = 0; skew < 4; skew++) {
+        struct pj_error error;
+        char text[sizeof error.message + 8] = "";
+        memset(text, 'x', skew);
+        while (strlen(text) + 4 < sizeof text)
+            strcat(text, "\xf0\x9f\x98\x80");
+        pj_error_set(&error, PJ_EFAIL, "%s", text);
+        size_t length = strlen(error.message);
+        cr_assert_str_eq(error.message + length - 3, "\xe2\x80\xa6");
+        cr_assert_eq((length - 3 - skew) % 4, 0, "skew %zu", skew);
+        cr_assert_gt(length + 8, sizeof error.message);
+    }
+}
+
+Test(error, clips_and_ends_texts)
+{
+    char whole[] = "a\xc3\xa9", parts[] = "a\xc3\xa9\xe2\x82", none[] = "", lead[] = "\xf0";
+    cr_assert_eq(pj_text_clip("a\xc3\xa9", 3), 3);
+    cr_assert_eq(pj_text_clip("a\xc3\xa9", 2), 1);
+    cr_assert_eq(pj_text_clip("abc", 9), 3);
+    cr_assert_eq(pj_text_clip("abc", 0), 0);
+    pj_text_end(whole, 3);
+    cr_assert_str_eq(whole, "a\xc3\xa9");
+    pj_text_end(parts, 5);
+    cr_assert_str_eq(parts, "a\xc3\xa9");
+    pj_text_end(none, 0);
+    cr_assert_str_empty(none);
+    pj_text_end(lead, 1);
+    cr_assert_str_empty(lead);
 }
