@@ -191,6 +191,7 @@ static void try_again(struct pj_pipeline *p, const struct pj_error *error)
     bool expected = strcmp(error->sqlstate, "40001") == 0 || p->intake.once_more;
     p->intake.once_more = false;
     p->figures.reconnects++;
+    pj_pipeline_publish(p); /* a stream that ends each time at once would never come to it */
     bool hurry = expected && !p->hurried;
     p->hurried = hurry;
     if (expected)

@@ -74,8 +74,11 @@ void pj_pipeline_apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool
 static void advance_by_keepalive(struct pj_pipeline *p)
 {
     enum pj_gate_state gate = pj_gate_state(p->options->gate, NULL);
-    if (p->trouble.open && pj_pipeline_drained(p) && p->received >= p->trouble.reached)
-        pj_pipeline_relax(p); /* what could not be applied has come, and is, or is none of ours */
+    /* Decoding has passed what could not be applied, so it has come and is applied, or is none of ours. Of a transaction of
+     * which only a part had come the end is not known: hence the pause, too. */
+    if (p->trouble.open && pj_pipeline_drained(p) && p->received > p->trouble.reached &&
+        pj_pipeline_now(p) - p->data_us > SETTLED_US)
+        pj_pipeline_relax(p);
     if (p->keepalive <= p->applied || !pj_pipeline_drained(p) || p->purpose != TO_STREAM || gate == PJ_GATE_HELD ||
         gate == PJ_GATE_REACHED)
         return;
@@ -246,7 +249,7 @@ void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
         p->hurried = false;
         p->reread.in_a_row = 0;
     }
-    if (committed || (p->trouble.open && batch->reaches >= p->trouble.reached))
+    if (committed || (p->trouble.open && batch->reaches > p->trouble.reached))
         pj_pipeline_relax(p);
     pj_batch_reset(batch, p->pace.hot ? p->options->outfit->deployment.batch_bytes : KEEP_BYTES);
     p->spare[p->nspare++] = batch;

@@ -50,6 +50,7 @@ enum {
     BACKOFF_LAST_MS = 30000,
     SAY_AGAIN_US = 600 * 1000 * 1000, /* a cause that lasts is logged so often */
     SAY_ANEW_US = 60 * 1000 * 1000,   /* a full disk, where something could be committed in between */
+    SETTLED_US = 5 * 1000 * 1000,     /* what was sent again has most likely come by then */
     STOP_US = 5 * 1000 * 1000,        /* how long a stop waits for the batch under way */
     KEEP_BYTES = 4 << 20,
     BATCHES = 3,            /* one collects, one is written, one is made ready behind it */

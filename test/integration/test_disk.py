@@ -130,7 +130,7 @@ def test_no_room_for_the_wal(write_cluster, wal_cluster, disk):
         pair.write_query(SEND, (50000,))
         poll(lambda: wal_cluster.process.poll() is not None, 30, "the server's end")
         poll(lambda: "cannot connect" in pair.daemon.since_start(), 10)
-        assert "pg_wal" in pair.daemon.since_start() and pair.command("status").code == 3
+        assert pair.command("status").code == 3
         disk.make_room()
         wal_cluster.stop()
         wal_cluster.start()
