@@ -35,6 +35,7 @@
 #include "core/mend.h"
 #include "core/resync_check.h"
 #include "core/snapshot_clean.h"
+#include "core/standing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -275,20 +276,10 @@ static void forget_touched(struct resync *resync)
 /* One that cannot be written (a constraint somebody put on the table) stays as it is, paused; the rest goes on. */
 static int pause_projection(struct resync *resync, const struct pj_projection *projection, struct pj_error *error)
 {
-    char reason[512];
-    const char *params[] = {projection->name, reason};
-    PGresult *result;
-    pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->name, error->message);
-    pj_mend_without_values(error, reason, sizeof reason);
+    struct pj_error cause = *error;
+    pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->name, cause.message);
     int code = pj_session_exec(resync->read, "ROLLBACK TO SAVEPOINT pgprojector_resync", error);
-    if (code != PJ_OK)
-        return code;
-    code = pj_session_query(resync->read, &result,
-                            "UPDATE pgprojector.projection SET state = 'paused', since = pg_catalog.now(), reason = $2 "
-                            "WHERE name = $1 AND state IN ('live', 'failing')",
-                            2, params, error);
-    PQclear(result);
-    return code;
+    return code == PJ_OK ? pj_standing_pause(resync->read, projection, &cause, error) : code;
 }
 
 static int recompute(struct resync *resync, int index, const struct pj_difference_keys *keys, struct pj_error *error)

@@ -127,7 +127,7 @@ int pj_standing_pause(struct pj_session *read, const struct pj_projection *proje
     PGresult *result;
     int code = pj_session_query(read, &result,
                                 "UPDATE pgprojector.projection SET state = 'paused', since = clock_timestamp(), "
-                                "reason = $2 WHERE name = $1",
+                                "reason = $2 WHERE name = $1 AND state IN ('live', 'failing')",
                                 2, params, error);
     PQclear(result);
     return code == PJ_OK ? pj_standing_changed(read, error) : code;

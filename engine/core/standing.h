@@ -30,7 +30,8 @@ int pj_standing_mark(struct pj_session *read, struct pj_mark *mark, struct pj_er
 /* Within the caller's transaction: reads the dead letters of one projection anew. */
 int pj_standing_load_parked(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
-/* Within the caller's transaction: pauses a projection that cannot go on, notes why, and raises the version. */
+/* Within the caller's transaction: pauses a projection that is live and cannot go on, notes why (without values of rows),
+ * and raises the version. One that is paused already keeps its own reason. */
 int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, const struct pj_error *cause,
                       struct pj_error *error);
 

@@ -152,20 +152,27 @@ HOLD = """
 """
 
 
+@contextlib.contextmanager
+def held_up(pair, *tables):
+    """The configuration names the tables, in this order, and within the block the copy of `first` waits."""
+    with open(pair.config, "a", encoding="utf-8") as config:
+        config.write(f"[mirrors]\ntables = {', '.join(tables)}\n")
+    with contextlib.closing(pair.read_connection()) as conn, conn.cursor() as cursor:
+        cursor.execute(HOLD)
+        pair.daemon.signal(signal.SIGHUP)
+        poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), 20)
+        yield
+        cursor.execute("DROP EVENT TRIGGER held")
+
+
 def test_a_lost_lock_is_noticed(registering):
     """A table rewritten after the snapshot and before it is copied looks empty to it; neither is that in the stream."""
     pair = registering
     pair.write_query("CREATE TABLE first (id bigint PRIMARY KEY); INSERT INTO first VALUES (1);"
                      "CREATE TABLE second (id bigint PRIMARY KEY); INSERT INTO second SELECT generate_series(1, 100)")
-    with open(pair.config, "a", encoding="utf-8") as config:
-        config.write("[mirrors]\ntables = first, second\n")
-    with contextlib.closing(pair.read_connection()) as conn, conn.cursor() as cursor:
-        cursor.execute(HOLD)
-        pair.daemon.signal(signal.SIGHUP)
-        poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), 20)
+    with held_up(pair, "first", "second"):
         assert pair.write_query("SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE relation = 'second'::regclass") == [(True,)]
         pair.write_query("SET lock_timeout = '10s'; ALTER TABLE second ADD COLUMN volatile float DEFAULT random()")
-        cursor.execute("DROP EVENT TRIGGER held")
     poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.mirror WHERE table_name = 'second' AND state = 'exact'"), 30)
     assert "hold the tables' locks" in pair.daemon.since_start()
     pair.catch_up()
@@ -177,16 +184,10 @@ def test_the_locks_outlast_the_copy(registering):
     pair = registering
     pair.write_query("CREATE TABLE first (id bigint PRIMARY KEY); INSERT INTO first VALUES (1)")
     pair.write_query(f"ALTER DATABASE {pair.name} SET idle_in_transaction_session_timeout = '100ms'")
-    with open(pair.config, "a", encoding="utf-8") as config:
-        config.write("[mirrors]\ntables = first\n")
-    with contextlib.closing(pair.read_connection()) as conn, conn.cursor() as cursor:
-        cursor.execute(HOLD)
-        pair.daemon.signal(signal.SIGHUP)
-        poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), 20)
+    with held_up(pair, "first"):
         # the guard waits, or somebody has ended it
         poll(lambda: pair.write_value("SELECT bool_and(state_change < clock_timestamp() - interval '300 ms') IS NOT FALSE"
                                       " FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'first'::regclass"), 20)
-        cursor.execute("DROP EVENT TRIGGER held")
     poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.mirror WHERE table_name = 'first' AND state = 'exact'"), 30)
     assert "hold the tables' locks" not in pair.daemon.since_start()
 
