@@ -8,8 +8,8 @@
  * The read session, and with it the lock, is kept while the write database is waited for. The control thread, which
  * writes the daemon's row, runs only while the lock is held: a daemon standing by must not write over the active one's.
  *
- * What waiting can mend (a retryable error, an unreachable database) is logged once per change of its cause and tried
- * again; everything else ends the attempt. A first start that failed left no slot (core/snapshot.h).
+ * What waiting can mend (a retryable error, an unreachable database) is logged once and now and then (base/causes.h) and
+ * tried again; everything else ends the attempt. A first start that failed left no slot (core/snapshot.h).
  */
 #include "app/start.h"
 
@@ -81,19 +81,18 @@ static int next_wait(struct pj_start *start)
     return left < wait ? left : wait;
 }
 
-/* Logs each cause once, and waits; PJ_OK: try again. Else the error stays what it was, or says that a stop was asked.
- */
+/* Logs each cause once, and waits; PJ_OK: try again. Else the error stays what it was, or says that a stop was asked. */
 static int wait_for_better(struct pj_start *start, struct pj_error *error)
 {
     if (!worth_waiting(error))
         return error->code;
     if (start->deadline_us && pj_clock_monotonic_us() >= start->deadline_us)
         return error->code;
-    if (!pj_error_same_cause(&start->cause, error)) {
+    if (pj_causes_news(&start->causes, error, pj_clock_monotonic_us(), 0)) {
         pj_log(&start->app->log, PJ_LOG_WARNING, "waiting: %s", error->message);
         if (error->hint[0])
             pj_log(&start->app->log, PJ_LOG_WARNING, "HINT: %s", error->hint);
-        start->cause = *error;
+        start->waited = true;
         pj_backoff_reset(&start->backoff);
     }
     pj_state_set(start->state, PJ_WAITING, error->message, error->hint);
@@ -102,9 +101,10 @@ static int wait_for_better(struct pj_start *start, struct pj_error *error)
 
 static void waited_enough(struct pj_start *start)
 {
-    if (start->cause.code != PJ_OK)
+    if (start->waited)
         pj_log(&start->app->log, PJ_LOG_INFO, "going on");
-    pj_error_clear(&start->cause);
+    start->waited = false;
+    pj_causes_over(&start->causes);
     pj_backoff_reset(&start->backoff);
 }
 
@@ -190,7 +190,6 @@ static int reach_read_side(struct pj_start *start, struct pj_error *error)
     while (try_read_side(start, error) != PJ_OK)
         if (wait_for_better(start, error) != PJ_OK)
             return error->code;
-    waited_enough(start);
     return PJ_OK;
 }
 
@@ -368,7 +367,10 @@ static int reach_write_side(struct pj_start *start, struct pj_error *error)
 int pj_start_make_ready(struct pj_start *start, struct pj_error *error)
 {
     int code = reach_read_side(start, error);
-    return code == PJ_OK ? reach_write_side(start, error) : code;
+    if (code != PJ_OK)
+        return code;
+    waited_enough(start);
+    return reach_write_side(start, error);
 }
 
 int pj_start_again(struct pj_start *start, struct pj_error *error)

@@ -6,6 +6,7 @@
 
 #include "app/app.h"
 #include "app/backoff.h"
+#include "base/causes.h"
 #include "core/catalog.h"
 #include "core/control.h"
 #include "core/handover.h"
@@ -32,8 +33,9 @@ struct pj_start {
 
     /* waiting for what is down */
     struct pj_backoff backoff;
-    uint64_t deadline_us;  /* monotonic; `init`: when to give up; 0: never */
-    struct pj_error cause; /* what was logged last, so that each cause is logged once; PJ_OK: nothing */
+    uint64_t deadline_us;    /* monotonic; `init`: when to give up; 0: never */
+    struct pj_causes causes; /* what was logged of late, so that each cause is logged once */
+    bool waited;             /* something was logged since all was well */
 
     /* the first start's progress on a terminal */
     bool line_open;

@@ -65,6 +65,8 @@ bool pj_error_same_cause(const struct pj_error *a, const struct pj_error *b)
 {
     if (a->code != b->code || strcmp(a->sqlstate, b->sqlstate) != 0)
         return false;
+    if (!a->server != !b->server || (a->server && strcmp(a->server, b->server) != 0))
+        return false;
     return a->sqlstate[0] || strcmp(a->message, b->message) == 0;
 }
 

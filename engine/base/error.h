@@ -37,6 +37,7 @@ struct pj_error {
     int code;           /* enum pj_code */
     bool retryable;     /* the same action may succeed later without anyone's help (server down, lock timeout …) */
     char sqlstate[6];   /* five characters, or "" where no server was asked */
+    const char *server; /* whose words they are, as pj_side_name() calls it; NULL where no server was asked */
     char message[2048]; /* one line, no trailing newline; truncated with "…" where longer */
     char hint[1024];    /* the remedy, or "" */
 };
@@ -53,8 +54,8 @@ int pj_error_wrap(struct pj_error *error, const char *format, ...) __attribute__
 /* Names the remedy. Returns the error's code. */
 int pj_error_hint(struct pj_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Whether two errors speak of one cause, so that the second need not be said: the same SQLSTATE, whatever file, block or
- * statement it was met at; where no server was asked, the same message. */
+/* Whether two errors speak of one cause, so that the second need not be said: the same SQLSTATE of the same server, whatever
+ * file, block or statement it was met at; where no server was asked, the same message. */
 bool pj_error_same_cause(const struct pj_error *a, const struct pj_error *b);
 
 /* The process exit code of the contract for a code. */

@@ -11,6 +11,7 @@
  */
 #include "core/control.h"
 
+#include "base/causes.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/daemon_row.h"
@@ -22,7 +23,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -61,7 +61,8 @@ struct pj_control {
     struct pj_daemon_row row;
     uint64_t chore_at_us; /* monotonic */
     int pause_ms;
-    char complaint[256]; /* the last trouble logged; "" while all is well */
+    struct pj_causes causes; /* what was logged of late */
+    bool told;               /* something was logged since all was well */
 };
 
 static void ring(void *context)
@@ -98,21 +99,20 @@ static void lose_session(struct pj_control *control)
     control->session = NULL;
 }
 
-/* Once per change of cause. */
 static void complain(struct pj_control *control, const struct pj_error *error)
 {
-    char complaint[sizeof control->complaint];
-    snprintf(complaint, sizeof complaint, "%.*s", (int)sizeof complaint - 1, error->message);
-    if (strcmp(complaint, control->complaint) != 0)
-        pj_log(control->log, PJ_LOG_WARNING, "control session: %s", error->message);
-    memcpy(control->complaint, complaint, sizeof complaint);
+    if (!pj_causes_news(&control->causes, error, pj_clock_monotonic_us(), PJ_SAY_ANEW_US))
+        return;
+    pj_log(control->log, PJ_LOG_WARNING, "control session: %s", error->message);
+    control->told = true;
 }
 
 static void relax(struct pj_control *control)
 {
-    if (control->complaint[0])
+    if (control->told)
         pj_log(control->log, PJ_LOG_INFO, "control session: back");
-    control->complaint[0] = '\0';
+    control->told = false;
+    pj_causes_over(&control->causes);
     control->pause_ms = PAUSE_MS;
 }
 

@@ -147,38 +147,13 @@ void pj_pipeline_close(struct pj_pipeline *p, enum pipeline_state next)
     on_part_closed(p);
 }
 
-/*
- * A cause that lasts is said once, and now and then: a disk that is full all night must not fill the log's disk, too. On
- * one that is almost full this and that is committed in between; that is no news either.
- */
-static void say(struct pj_pipeline *p, const struct pj_error *error)
+void pj_pipeline_relax(struct pj_pipeline *p, bool committed)
 {
-    uint64_t now = pj_pipeline_now(p);
-    uint64_t quiet = !p->trouble.over ? SAY_AGAIN_US : pj_pg_disk_full(error) ? SAY_ANEW_US : 0;
-    p->trouble.open = p->state != CONNECTING && error->code == PJ_EFAIL && error->sqlstate[0];
-    p->trouble.reached = p->received;
-    bool same = pj_error_same_cause(&p->trouble.cause, error) && now - p->trouble.said_us < quiet;
-    p->trouble.attempts++;
-    pj_log_error(p->options->log, same ? PJ_LOG_DEBUG : PJ_LOG_WARNING, error);
-    if (same)
-        return;
-    p->trouble.cause = *error;
-    p->trouble.said_us = now;
-    p->trouble.told = true;
-    p->trouble.over = false;
-}
-
-void pj_pipeline_relax(struct pj_pipeline *p)
-{
-    if (p->trouble.open) {
-        if (p->trouble.told && (p->trouble.attempts > 1 || pj_pg_disk_full(&p->trouble.cause)))
-            pj_log(p->options->log, PJ_LOG_INFO, "going on, after %d attempt%s", p->trouble.attempts,
-                   p->trouble.attempts == 1 ? "" : "s");
+    if (p->trouble.open)
         pj_state_set(p->options->state, PJ_STREAMING, "", "");
-    }
-    p->trouble.open = p->trouble.told = false;
-    p->trouble.attempts = 0;
-    p->trouble.over = true;
+    int attempts = pj_trouble_end(&p->trouble, committed);
+    if (attempts)
+        pj_log(p->options->log, PJ_LOG_INFO, "going on, after %d attempt%s", attempts, attempts == 1 ? "" : "s");
 }
 
 /*
@@ -194,10 +169,12 @@ static void try_again(struct pj_pipeline *p, const struct pj_error *error)
     pj_pipeline_publish(p); /* a stream that ends each time at once would never come to it */
     bool hurry = expected && !p->hurried;
     p->hurried = hurry;
-    if (expected)
-        pj_log_error(p->options->log, PJ_LOG_INFO, error);
-    else
-        say(p, error);
+    enum pj_log_level level = PJ_LOG_INFO;
+    if (!expected)
+        level = pj_trouble_met(&p->trouble, error, p->state == CONNECTING, p->received, pj_pipeline_now(p))
+                    ? PJ_LOG_WARNING
+                    : PJ_LOG_DEBUG;
+    pj_log_error(p->options->log, level, error);
     if (!hurry)
         pj_state_set(p->options->state, PJ_WAITING, error->message, error->hint);
     pj_pipeline_close(p, hurry ? CONNECTING : BACKOFF);

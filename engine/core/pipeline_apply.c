@@ -74,11 +74,8 @@ void pj_pipeline_apply_batch(struct pj_pipeline *p, struct pj_batch *batch, bool
 static void advance_by_keepalive(struct pj_pipeline *p)
 {
     enum pj_gate_state gate = pj_gate_state(p->options->gate, NULL);
-    /* Decoding has passed what could not be applied, so it has come and is applied, or is none of ours. Of a transaction of
-     * which only a part had come the end is not known: hence the pause, too. */
-    if (p->trouble.open && pj_pipeline_drained(p) && p->received > p->trouble.reached &&
-        pj_pipeline_now(p) - p->data_us > SETTLED_US)
-        pj_pipeline_relax(p);
+    if (pj_pipeline_drained(p) && pj_trouble_settled(&p->trouble, p->received, pj_pipeline_now(p) - p->data_us))
+        pj_pipeline_relax(p, false);
     if (p->keepalive <= p->applied || !pj_pipeline_drained(p) || p->purpose != TO_STREAM || gate == PJ_GATE_HELD ||
         gate == PJ_GATE_REACHED)
         return;
@@ -249,8 +246,8 @@ void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
         p->hurried = false;
         p->reread.in_a_row = 0;
     }
-    if (committed || (p->trouble.open && batch->reaches > p->trouble.reached))
-        pj_pipeline_relax(p);
+    if (pj_trouble_passed(&p->trouble, committed, batch->reaches))
+        pj_pipeline_relax(p, committed);
     pj_batch_reset(batch, p->pace.hot ? p->options->outfit->deployment.batch_bytes : KEEP_BYTES);
     p->spare[p->nspare++] = batch;
     if (committed && pj_pipeline_now(p) - p->status_us > STATUS_US)

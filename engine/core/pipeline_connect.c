@@ -48,8 +48,10 @@ static void begin_streaming(struct pj_pipeline *p)
     pj_log(p->options->log, trying && p->trouble.attempts > 1 ? PJ_LOG_DEBUG : PJ_LOG_INFO,
            "%s slot %s at %s, applied up to %s", relayed ? "another setup; going on with" : "streaming from",
            c->checkpoint.slot, PJ_LSN(p->confirmed), PJ_LSN(p->applied));
-    if (!trying) {
-        pj_pipeline_relax(p);
+    if (trying) {
+        pj_state_set(p->options->state, PJ_WAITING, p->trouble.cause.message, p->trouble.cause.hint);
+    } else {
+        pj_pipeline_relax(p, false);
         pj_state_set(p->options->state, PJ_STREAMING, "", "");
     }
     if (p->options->handover)

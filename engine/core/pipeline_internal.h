@@ -8,6 +8,7 @@
 #include "core/intake.h"
 #include "core/pace.h"
 #include "core/pipeline.h"
+#include "core/trouble.h"
 #include "pg/reader.h"
 
 enum pipeline_state { CONNECTING, STREAMING, RESOLVING, CLOSING, BACKOFF, HALTED, FINISHED };
@@ -48,10 +49,7 @@ enum {
     ASKED_US = 1000 * 1000, /* the same where the server asks for an answer */
     BACKOFF_FIRST_MS = 250,
     BACKOFF_LAST_MS = 30000,
-    SAY_AGAIN_US = 600 * 1000 * 1000, /* a cause that lasts is logged so often */
-    SAY_ANEW_US = 60 * 1000 * 1000,   /* a full disk, where something could be committed in between */
-    SETTLED_US = 5 * 1000 * 1000,     /* what was sent again has most likely come by then */
-    STOP_US = 5 * 1000 * 1000,        /* how long a stop waits for the batch under way */
+    STOP_US = 5 * 1000 * 1000, /* how long a stop waits for the batch under way */
     KEEP_BYTES = 4 << 20,
     BATCHES = 3,            /* one collects, one is written, one is made ready behind it */
     MESSAGES_A_TURN = 20000 /* then the loop comes round, for status and results */
@@ -87,17 +85,7 @@ struct pj_pipeline {
     struct pj_session *first_read; /* the caller's session, for the first connect */
     PGconn *kept;                  /* when another outfit is to be used: the applying connection, if it is in order */
     int backoff_ms;
-    /* Of what is tried again. `open`: a statement has failed while both connections were good, so that they are open again
-     * means nothing yet. */
-    struct {
-        struct pj_error cause; /* said last */
-        uint64_t said_us;
-        int attempts;
-        bool open;
-        pj_lsn reached; /* what could not be applied stands before this */
-        bool told;      /* the log knows of it */
-        bool over;      /* since it was said something was committed, or the stream was open again */
-    } trouble;
+    struct pj_trouble trouble;
     bool hurried; /* the last connect followed a failure at once, and nothing was committed since */
     enum purpose purpose;
 
@@ -142,8 +130,8 @@ void pj_pipeline_enter(struct pj_pipeline *p, enum pipeline_state state);
 bool pj_pipeline_running(const struct pj_pipeline *p); /* STREAMING or RESOLVING */
 /* Says what happened, once, closes everything, and decides what comes of it: another try, a halt, the end. */
 void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error);
-/* The trouble is over: something was committed, there is nothing to commit, or connecting was all that failed. */
-void pj_pipeline_relax(struct pj_pipeline *p);
+/* The trouble is over (core/trouble.h); committed: something was, and not only the connections are open again. */
+void pj_pipeline_relax(struct pj_pipeline *p, bool committed);
 void pj_pipeline_close(struct pj_pipeline *p, enum pipeline_state next); /* CLOSING; then `next` */
 void pj_pipeline_closed_so_far(struct pj_pipeline *p);                   /* a connection or a job is done with */
 

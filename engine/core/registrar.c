@@ -10,6 +10,8 @@
  */
 #include "core/registrar.h"
 
+#include "base/causes.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -17,8 +19,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -32,7 +32,7 @@ struct pj_registrar {
     int wake_fd;
     atomic_bool survey;
     int pause_ms;
-    char complaint[256]; /* the last trouble logged */
+    struct pj_causes causes; /* what was logged of late */
 };
 
 void pj_registrar_wake(struct pj_registrar *registrar, bool survey)
@@ -127,14 +127,10 @@ static int survey(struct pj_registrar *registrar, struct pj_error *error)
 
 /* ------------------------------------------------------------------------------------------------------ the thread */
 
-/* Once per change of cause. */
 static void complain(struct pj_registrar *registrar, const struct pj_error *error)
 {
-    char complaint[sizeof registrar->complaint];
-    snprintf(complaint, sizeof complaint, "%.*s", (int)sizeof complaint - 1, error->message);
-    if (strcmp(complaint, registrar->complaint) != 0)
+    if (pj_causes_news(&registrar->causes, error, pj_clock_monotonic_us(), 0))
         pj_log(registrar->work.log, PJ_LOG_WARNING, "registrar: %s; trying again", error->message);
-    memcpy(registrar->complaint, complaint, sizeof complaint);
 }
 
 static void pause_attempts(struct pj_registrar *registrar)
@@ -158,7 +154,7 @@ static void *run(void *context)
         pj_registering_close(&registrar->work);
         if (code == PJ_OK) {
             registrar->pause_ms = PAUSE_MS;
-            registrar->complaint[0] = '\0';
+            pj_causes_over(&registrar->causes);
             wait_for_work(registrar);
         } else if (code != PJ_ESTOPPED) {
             complain(registrar, &error);

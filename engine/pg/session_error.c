@@ -72,6 +72,7 @@ int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, en
         pj_error_set(error, lost ? PJ_EUNREACHABLE : PJ_EFAIL, "%s: %s%s%s (SQLSTATE %s)", pj_side_name(side), primary,
                      detail && harmless ? "; " : "", detail && harmless ? detail : "", state);
         snprintf(error->sqlstate, sizeof error->sqlstate, "%s", state);
+        error->server = pj_side_name(side);
         error->retryable = lost || sqlstate_retryable(state) ||
                            is_storage_fault(state, PQresultErrorField(result, PG_DIAG_SOURCE_FILE));
         const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);

@@ -80,6 +80,10 @@ Test(error, is_of_one_cause_by_its_sqlstate_or_its_message)
     cr_assert(pj_error_same_cause(&down, &down));
     cr_assert_not(pj_error_same_cause(&down, &gone));
     cr_assert_not(pj_error_same_cause(&none, &down));
+    full.server = fuller.server = "read database";
+    cr_assert(pj_error_same_cause(&full, &fuller));
+    fuller.server = "write database";
+    cr_assert_not(pj_error_same_cause(&full, &fuller), "another server's disk is another disk");
 }
 
 Test(error, codes_have_the_exit_codes_of_the_contract)
