@@ -6,7 +6,7 @@ REPEAT      rounds; in each every contender runs once (3)
 SECONDS     of each latency and freshness measurement (20)
 RATES       of the latency measurement ("500 1000 2000")
 HISTORY     messages there before (100,000; snapshot: 3,000,000; growth: 9,000,000)
-CONTENDERS  names out of contenders/ ("pump pgprojector native triggers")
+CONTENDERS  names out of contenders/ ("pump pgprojector native triggers"; latency: "pgprojector triggers durable")
 PLOT=1      writes the results into README.md and SVG files beside it
 
 How it measures stands in README.md. A result that is wrong ends the run without a time. KEEP_SCRATCH=1 keeps the clusters.
@@ -80,7 +80,7 @@ def run_growth(rig):
 @with_rig
 def run_latency(rig):
     rig.prepare(history=setting("HISTORY", 100_000))
-    contenders = chosen("pgprojector triggers")
+    contenders = chosen("pgprojector triggers durable")
     rates = [int(word) for word in setting("RATES", "500 1000 2000").replace(",", " ").split()]
     report.publish(report.latency_table(latency(rig, contenders, rates, setting("SECONDS", 20)), contenders))
 

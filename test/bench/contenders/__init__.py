@@ -11,8 +11,8 @@
     process       a process of its own, if it has one
     stop(rig)     ends it; the slot is then inactive
 """
-from .native import Native, NativeTriggers
+from .native import DurableTriggers, Native, NativeTriggers
 from .pgprojector import Pgprojector
 from .pump import Pump
 
-ALL = (Pump, Pgprojector, Native, NativeTriggers)
+ALL = (Pump, Pgprojector, Native, NativeTriggers, DurableTriggers)

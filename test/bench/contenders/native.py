@@ -23,3 +23,12 @@ class Native:
 class NativeTriggers(Native):
     name, title = "triggers", "native subscription + row triggers for both projections"
     base, targets = "triggers", True
+
+
+class DurableTriggers(NativeTriggers):
+    """Like with like: a subscription leaves its commits to the WAL writer by default, pgprojector waits for each."""
+    name, title = "durable", "the same subscription and triggers, synchronous_commit = on"
+
+    def prepare(self, rig):
+        super().prepare(rig)
+        rig.read_query("ALTER SUBSCRIPTION bench SET (synchronous_commit = 'on')")
