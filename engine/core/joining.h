@@ -4,15 +4,15 @@
  *      prepare    the empty table and its row in the catalog, in the state `joining`
  *                 -> the pipeline is handed a setup with the table in it: from then on it notes the identities of its changed rows
  *                    (pgprojector.dirty_row) instead of writing them
- *      run        copy from a snapshot of the source that is newer than the first note; keys; statistics; then the noted rows
- *                 once more from newer snapshots, in rounds, until few are left; these at a fence, where apply stands still at the
- *                 commit that the source's snapshot shows. In that transaction the mirror becomes `exact`.
+ *      run        copy from a snapshot of the source that holds all that was streamed before the first note; keys; statistics;
+ *                 then the noted rows once more from newer snapshots, in rounds, until few are left; these at a fence, where apply
+ *                 stands still at the commit that the source's snapshot shows. In that transaction the mirror becomes `exact`.
  *                 -> the pipeline is handed a setup in which it is like any other
  *
- * Why it is exact: a row that was not changed after the copy's snapshot is right since the copy. One that was, is
- * noted, for the noting began before the snapshot; it is fetched again after it was noted, and at last at a commit up
- * to which everything has been noted. Interrupted anywhere, it begins again from nothing; what the daemon serves is not
- * touched.
+ * Why it is exact: a row whose change is not in the copy's snapshot is noted, for the stream brought that change after the
+ * noting had begun; else it would be in. It is fetched again from a snapshot that holds all that was noted before, and at last
+ * at a commit up to which everything has been noted. An ordinary snapshot would not do (joining_source.c). Interrupted
+ * anywhere, it begins again from nothing; what the daemon serves is not touched.
  */
 #ifndef PJ_CORE_JOINING_H
 #define PJ_CORE_JOINING_H
@@ -26,7 +26,7 @@ struct pj_joining {
     struct pj_session *work; /* on the read database, idle: short transactions */
     struct pj_job *job;      /* its session is another one on the read database; without a row yet */
     int jobs;                /* parallel copies */
-    int slot_wait_ms;        /* how long a fence may wait for open transactions */
+    int slot_wait_ms;        /* how long one attempt at a snapshot may wait for open transactions */
     const struct pj_stop *stop;
     char *waiting; /* PJ_JOINING_WAITING bytes of the caller's, for the job's phase */
 };

@@ -1,12 +1,13 @@
 /*
  * The copy of a mirror that is added while the daemon runs.
  *
- * It reads from an exported snapshot of an ordinary transaction: any commit will do that is newer than the first note.
- * The tables are locked (ACCESS SHARE) before it is taken, or a TRUNCATE in between would show them empty to an older
- * snapshot. A TRUNCATE later on is noted as "all rows": the whole mirror is then compared with its source.
+ * It reads from a snapshot that holds whatever the stream had brought before the first note (joining_source.c), and that
+ * one session keeps for all connections. The tables are pinned by that session, or a TRUNCATE before they are read
+ * would show them empty. A TRUNCATE later on is noted as "all rows": the whole mirror is then compared with its source.
  */
 #include "core/joining_internal.h"
 
+#include "base/mem.h"
 #include "core/copy.h"
 #include "core/mirror.h"
 
@@ -53,23 +54,10 @@ static void copied(void *context, const char *table, int64_t rows, int64_t rows_
 static int open_guard(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
                       struct pj_session **guard, char snapshot[64], struct pj_error *error)
 {
-    struct pj_session_options options = {
-        .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
+    const char **names = pj_joining_names(tables, ntables);
     PGresult *result = NULL;
-    int code = pj_session_open(guard, &options, error);
-    if (code == PJ_OK)
-        pj_session_set_tick(*guard, PJ_JOINING_TICK_MS, pj_joining_working, joining->job);
-    if (code == PJ_OK)
-        code = pj_session_execf(*guard, error,
-                                "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = %d; "
-                                "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
-                                joining->slot_wait_ms);
-    for (int i = 0; code == PJ_OK && i < ntables; i++)
-        if (tables[i].joining) {
-            code = pj_session_execf(*guard, error, "LOCK TABLE %s IN ACCESS SHARE MODE", tables[i].mirror_sql);
-            if (code != PJ_OK)
-                pj_error_wrap(error, "lock %s", tables[i].mirror_sql);
-        }
+    int code = pj_joining_snapshot(joining, "copying", names, guard, error);
+    pj_free(names);
     if (code == PJ_OK)
         code = pj_session_query_row(*guard, &result, "SELECT pg_catalog.pg_export_snapshot()", 0, NULL, error);
     snprintf(snapshot, 64, "%s", code == PJ_OK ? PQgetvalue(result, 0, 0) : "");
@@ -152,9 +140,7 @@ int pj_joining_copy(const struct pj_joining *joining, const struct pj_table *tab
 {
     struct pj_session *guard = NULL;
     char snapshot[64];
-    int code = pj_job_phase(joining->job, "copying", -1, error);
-    if (code == PJ_OK)
-        code = open_guard(joining, tables, ntables, &guard, snapshot, error);
+    int code = open_guard(joining, tables, ntables, &guard, snapshot, error);
     if (code == PJ_OK)
         code = still_guarded(guard, copy_each(joining, tables, ntables, snapshot, error), error);
     pj_session_close(guard);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 4000, FEW = 1000, PATIENT_ROUNDS = 5, KEY_COLUMNS = 32, FENCE_ATTEMPTS = 3, PAUSE_MS = 500 };
+enum { CHUNK_ROWS = 4000, FEW = 1000, PATIENT_ROUNDS = 5, KEY_COLUMNS = 32, FENCE_ATTEMPTS = 3 };
 
 static const char no_end[] = "9223372036854775807";
 
@@ -119,41 +119,48 @@ static int mend(const struct pj_joining *joining, struct pj_session *write, stru
 
 /* One round of one table, beside the stream: nobody else writes to its mirror. */
 static int round_of(const struct pj_joining *joining, struct pj_session *write, const struct pj_table *table,
-                    struct pj_error *error)
+                    const struct notes *notes, struct pj_error *error)
 {
-    struct notes notes;
-    struct pj_error ignored;
-    int code = look(joining->work, table, &notes, error);
-    if (code != PJ_OK || !notes.count)
-        return code;
-    code = pj_session_exec(write, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
+    int code = pj_session_exec(joining->work, "BEGIN", error);
     if (code == PJ_OK)
-        code = pj_session_exec(joining->work, "BEGIN", error);
+        code = mend(joining, write, joining->work, table, notes, error);
     if (code == PJ_OK)
-        code = mend(joining, write, joining->work, table, &notes, error);
-    if (code == PJ_OK)
-        code = forget_notes(joining->work, table, notes.last_id, error);
+        code = forget_notes(joining->work, table, notes->last_id, error);
     if (code == PJ_OK)
         code = pj_session_exec(joining->work, "COMMIT", error);
     if (code != PJ_OK)
         pj_keywork_rollback(joining->work);
-    pj_session_exec(write, "ROLLBACK", &ignored);
     return code;
 }
 
+static int look_at_all(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
+                       struct notes *notes, bool *any, struct pj_error *error)
+{
+    int code = PJ_OK;
+    *any = false;
+    for (int i = 0; code == PJ_OK && i < ntables; i++)
+        if (tables[i].joining) {
+            code = look(joining->work, &tables[i], &notes[i], error);
+            *any = *any || notes[i].count;
+        }
+    return code;
+}
+
+/* The snapshot comes after the look: what the stream has noted is in it. */
 static int round_of_all(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
                         struct pj_error *error)
 {
-    struct pj_session *write;
-    struct pj_session_options options = {
-        .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
-    int code = pj_session_open(&write, &options, error);
-    if (code == PJ_OK)
-        pj_session_set_tick(write, PJ_JOINING_TICK_MS, pj_joining_working, joining->job);
+    struct notes *notes = pj_alloc((size_t)ntables * sizeof *notes);
+    struct pj_session *write = NULL;
+    bool any;
+    int code = look_at_all(joining, tables, ntables, notes, &any, error);
+    if (code == PJ_OK && any)
+        code = pj_joining_snapshot(joining, "catching up", NULL, &write, error);
     for (int i = 0; code == PJ_OK && i < ntables; i++)
-        if (tables[i].joining)
-            code = round_of(joining, write, &tables[i], error);
+        if (notes[i].count)
+            code = round_of(joining, write, &tables[i], &notes[i], error);
     pj_session_close(write);
+    pj_free(notes);
     return code;
 }
 
@@ -187,26 +194,26 @@ static int wait_for_fence(const struct pj_joining *joining, struct pj_error *err
 {
     if (!error->retryable && error->code != PJ_EUNREACHABLE)
         return error->code;
-    snprintf(joining->waiting, PJ_JOINING_WAITING, "waiting: %.200s", error->message);
-    pj_error_clear(error);
-    int code = pj_job_phase(joining->job, joining->waiting, -1, error);
-    return code == PJ_OK ? pj_stop_sleep(joining->stop, PAUSE_MS, error) : code;
+    return pj_joining_wait(joining, error);
 }
 
 /* All of them, at one commit. *done: false where it could not be had, or more was noted than apply should wait for. */
 static int finish(const struct pj_joining *joining, const struct pj_table *tables, int ntables, int64_t few, bool *done,
                   struct pj_error *error)
 {
+    const char **pinned = pj_joining_names(tables, ntables); /* one emptied after the fence would look empty at it */
     struct pj_fence_options fence = {.write_url = joining->write_url,
                                      .read_url = joining->read_url,
                                      .wait_ms = 1000,
                                      .attempts = FENCE_ATTEMPTS,
                                      .lock = true,
+                                     .write_tables = pinned,
                                      .stop = joining->stop};
     struct pj_session *write, *read;
     pj_lsn lsn;
     *done = true;
     int code = pj_fence_open(&fence, &write, &read, &lsn, error);
+    pj_free(pinned);
     if (code != PJ_OK) {
         *done = false;
         return wait_for_fence(joining, error);

@@ -10,6 +10,7 @@ from harness.beside import Statements
 from harness.cluster import poll
 from harness.history import populate
 from harness.modules import Modules
+from harness.pair import lsn
 from harness.scenes import SEED
 from test_register import settled
 
@@ -190,6 +191,97 @@ def test_the_locks_outlast_the_copy(registering):
                                       " FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'first'::regclass"), 20)
     poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.mirror WHERE table_name = 'first' AND state = 'exact'"), 30)
     assert "hold the tables' locks" not in pair.daemon.since_start()
+
+
+class AtStandby:
+    """Statements whose COMMIT waits for a synchronous standby that is not there: written, streamed, and not visible until the end
+    of the `with`."""
+
+    def __init__(self, pair):
+        self.pair, self.threads, self.over = pair, [], threading.Event()
+
+    def __enter__(self):
+        self.set("'nobody'")
+        self.threads.append(threading.Thread(target=self.try_until_it_waits))
+        self.threads[-1].start()
+        self.await_waiting()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.set("''")
+        for thread in self.threads:
+            thread.join(20)
+
+    def set(self, names):
+        self.pair.write.query("postgres", f"ALTER SYSTEM SET synchronous_standby_names = {names}")
+        self.pair.write.query("postgres", "SELECT pg_reload_conf()")
+
+    def try_until_it_waits(self):
+        """The server reads its settings anew in its own time."""
+        while not self.over.is_set() and not self.waiting():
+            self.pair.write_query("SELECT pg_logical_emit_message(true, 'test', 'does it wait?')")
+
+    def waiting(self):
+        return self.pair.write_value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+
+    def await_waiting(self):
+        poll(lambda: self.waiting() == len(self.threads), 20, "the wait for a standby")
+
+    def run(self, sql):
+        self.threads.append(threading.Thread(target=self.pair.write_query, args=(sql,)))
+        self.threads[-1].start()
+        self.await_waiting()
+
+
+@pytest.fixture
+def with_first(make_pair, own_clusters):
+    """A write server of the test's own, with `first` in it, which is not mirrored yet."""
+    pair = make_pair(write=own_clusters(), config="# to be added to\n")
+    pair.write_query("CREATE TABLE first (id bigint PRIMARY KEY, n int); INSERT INTO first VALUES (1, 0), (2, 0), (3, 0)")
+    pair.start()
+    pair.catch_up()
+    return pair
+
+
+INVISIBLE = "UPDATE first SET n = 1 WHERE id = 1; DELETE FROM first WHERE id = 2; INSERT INTO first VALUES (4, 0)"
+
+
+def assert_first_joins(pair):
+    poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.mirror WHERE table_name = 'first' AND state = 'exact'"), 30)
+    pair.catch_up()
+    assert pair.read_query("SELECT * FROM first ORDER BY id") == [(1, 1), (3, 0), (4, 0)]
+    assert pair.command("verify").code == 0
+
+
+def await_waiting(pair):
+    """For whoever is open on the source."""
+    poll(lambda: pair.read_query("SELECT 1 FROM pgprojector.job WHERE kind = 'mirror' AND phase LIKE 'waiting: %'"), 30,
+         "the joining to wait")
+
+
+def test_a_commit_that_is_noted_before_it_is_visible(with_first):
+    pair = with_first
+    with contextlib.ExitStack() as until_it_waits:
+        with held_up(pair, "first"):
+            standby = until_it_waits.enter_context(AtStandby(pair))
+            standby.run(INVISIBLE)
+            poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.dirty_row") == 3, 20, "three notes")
+        await_waiting(pair)
+    assert_first_joins(pair)
+
+
+def test_a_commit_that_is_streamed_before_the_noting_and_visible_later(with_first):
+    pair = with_first
+    with AtStandby(pair) as standby:
+        standby.run(INVISIBLE)
+        end = lsn(pair.write_value("SELECT pg_current_wal_flush_lsn()::text"))
+        poll(lambda: pair.applied() >= end, 20, "the stream to pass it")
+        with open(pair.config, "a", encoding="utf-8") as config:
+            config.write("[mirrors]\ntables = first\n")
+        pair.daemon.signal(signal.SIGHUP)
+        await_waiting(pair)
+    assert_first_joins(pair)
 
 
 def test_a_table_that_does_not_fit_does_not_hold_back_the_others(registering):
