@@ -1,6 +1,7 @@
 -- The leaves of partitioned tables. $1 oid[]: the roots. `identity` is the leaf's replica identity in a form that can be
--- compared: FULL, NOTHING, or the identity's columns in alphabetical order. `attached` tells a table that became a
--- partition after it was made (its row type is older than its inheritance): its earlier rows never came as its root's.
+-- compared: FULL, NOTHING, or the identity's columns in alphabetical order. `attached` tells a table that became the root's
+-- after it was made: its earlier rows never came as the root's. Then its row type is older than its inheritance, or that is
+-- older than an inheritance above it (a partitioned table was attached with all its leaves).
 SELECT root.oid AS root, c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS selectable,
        CASE c.relreplident
@@ -16,7 +17,10 @@ SELECT root.oid AS root, c.oid, n.nspname, c.relname, c.relkind, c.relpersistenc
                                                         ELSE i.indisreplident END), 'NOTHING')
        END AS identity,
        EXISTS (SELECT FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_type t ON t.oid = c.reltype
-               WHERE h.inhrelid = c.oid AND h.xmin::text <> t.xmin::text) AS attached
+               WHERE h.inhrelid = c.oid AND (h.xmin::text <> t.xmin::text OR EXISTS
+                   (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) AS above (oid)
+                    JOIN pg_catalog.pg_inherits u ON u.inhrelid = above.oid
+                    WHERE (u.xmin::text::bigint - h.xmin::text::bigint) & 4294967295 BETWEEN 1 AND 2147483647))) AS attached
 FROM unnest($1::oid[]) AS root (oid)
 CROSS JOIN LATERAL pg_catalog.pg_partition_tree(root.oid) AS tree
 JOIN pg_catalog.pg_class c ON c.oid = tree.relid AND c.relkind <> 'p'

@@ -91,6 +91,14 @@ static const struct pj_table_leaf *find_leaf(const struct pj_table *table, uint3
     return NULL;
 }
 
+int pj_source_was_attached(const struct pj_table *root, const char *schema, const char *name, struct pj_error *error)
+{
+    pj_error_set(error, PJ_ESCHEMA,
+                 "%s.%s: table %s.%s was attached as a partition; rows it had before are not in the mirror",
+                 root->schema, root->name, schema, name);
+    return pj_error_hint(error, "pgprojector resync makes the mirror exact again");
+}
+
 static int compare_leaves(const struct pj_table *known, const struct pj_table *now, struct pj_error *error)
 {
     for (int i = 0; i < known->nleaves; i++) {
@@ -108,14 +116,8 @@ static int compare_leaves(const struct pj_table *known, const struct pj_table *n
         }
     }
     for (int i = 0; i < now->nleaves; i++)
-        if (now->leaves[i].attached && !find_leaf(known, now->leaves[i].oid)) {
-            pj_error_set(error, PJ_ESCHEMA,
-                         "%s.%s: table %s.%s was attached as a partition; rows it had before are not in "
-                         "the mirror",
-                         known->schema, known->name, now->leaves[i].schema, now->leaves[i].name);
-            pj_error_hint(error, "pgprojector resync makes the mirror exact again");
-            return differs(error);
-        }
+        if (now->leaves[i].attached && !find_leaf(known, now->leaves[i].oid))
+            return pj_source_was_attached(known, now->leaves[i].schema, now->leaves[i].name, error);
     return PJ_OK;
 }
 

@@ -36,6 +36,9 @@ void pj_source_identity_text(const struct pj_table *table, struct pj_buf *text);
 int pj_source_read_leaves(struct pj_session *write, struct pj_table *tables, int count, struct pj_faults *faults,
                           struct pj_error *error);
 
+/* PJ_ESCHEMA: a table with rows of its own past has become a partition of the root. */
+int pj_source_was_attached(const struct pj_table *root, const char *schema, const char *name, struct pj_error *error);
+
 /* How a column's values are held, by its base type's oid. */
 enum pj_type pj_source_kind(uint32_t type_oid);
 

@@ -172,22 +172,28 @@ static bool knows_leaf(const struct pj_table *root, uint32_t oid)
     return false;
 }
 
-/* The new leaf must identify its rows as its root does. */
+/* It must have been born as a leaf, unless it is known by another name, and identify its rows as its root does. */
+static int check_new_leaf(const PGresult *result, int row, const struct pj_table *root, struct pj_error *error)
+{
+    struct pj_faults faults = {0};
+    if (pj_field_true(result, row, "attached") && !knows_leaf(root, pj_field_uint(result, row, "oid")))
+        return pj_source_was_attached(root, pj_field(result, row, "nspname"), pj_field(result, row, "relname"), error);
+    check_identity(result, row, root, &faults);
+    return pj_faults_report(&faults, PJ_ESCHEMA, error);
+}
+
 static int enter_new_leaf(struct pj_session *write, struct pj_table *root, const char *schema, const char *name,
                           struct pj_relmap *map, struct pj_error *error)
 {
     PGresult *result;
     int code = query_leaves(write, root, 1, &result, error);
-    struct pj_faults faults = {0};
     int found = -1;
     for (int row = 0; code == PJ_OK && row < PQntuples(result); row++)
         if (strcmp(pj_field(result, row, "nspname"), schema) == 0 &&
             strcmp(pj_field(result, row, "relname"), name) == 0)
             found = row;
     if (found >= 0)
-        check_identity(result, found, root, &faults);
-    if (code == PJ_OK)
-        code = pj_faults_report(&faults, PJ_ESCHEMA, error);
+        code = check_new_leaf(result, found, root, error);
     if (code == PJ_OK && found >= 0 && !knows_leaf(root, pj_field_uint(result, found, "oid")))
         add_leaf(result, found, root);
     PQclear(result);

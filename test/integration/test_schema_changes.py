@@ -72,3 +72,39 @@ def test_a_late_partition_that_is_dropped_while_nobody_looks(partitioned):
     partitioned.daemon.start()
     poll(lambda: not partitioned.daemon.running or "halted: " in partitioned.daemon.since_start(), 30, "the refusal")
     assert "resync" in partitioned.daemon.since_start()
+
+
+ATTACHED = {
+    "a table": ("CREATE TABLE late (LIKE days INCLUDING ALL)", "ALTER TABLE days ATTACH PARTITION late FOR VALUES IN (9)"),
+    "a partitioned table": (
+        "CREATE TABLE late (LIKE days INCLUDING ALL) PARTITION BY LIST (day); CREATE TABLE late_9 PARTITION OF late FOR VALUES IN (9)",
+        "ALTER TABLE days ATTACH PARTITION late FOR VALUES IN (9)"),
+    "beneath a partition": (
+        "CREATE TABLE days_9 PARTITION OF days FOR VALUES IN (9) PARTITION BY LIST (day); CREATE TABLE late (LIKE days INCLUDING ALL)",
+        "ALTER TABLE days_9 ATTACH PARTITION late FOR VALUES IN (9)"),
+}
+
+
+@pytest.mark.parametrize("made, attached", ATTACHED.values(), ids=ATTACHED.keys())
+def test_a_filled_table_that_is_attached_and_written_to_at_once(make_pair, made, attached):
+    """Filled before the daemon looked; the stream names it before the schema is looked at again."""
+    pair = make_pair(config="[mirrors]\ntables = public.days\n")
+    pair.write_query(f"{DAYS}; {made}; INSERT INTO late VALUES (1, 9), (2, 9)")
+    pair.start()
+    pair.write_query(f"{attached}; INSERT INTO days VALUES (3, 9)")
+    state, message, hint = pair.daemon.await_state("halted", timeout=30)
+    assert "attached" in message and "resync" in hint, message
+    pair.daemon.stop()
+    assert pair.command("resync").code == 0
+    pair.start()
+    pair.write_query("INSERT INTO days VALUES (4, 9)")
+    pair.catch_up()
+    assert pair.read_query("SELECT id FROM public.days ORDER BY id") == [(1,), (2,), (3,), (4,)]
+
+
+def test_a_partition_of_a_partition_is_no_attached_table(partitioned):
+    """Made beneath one that is older; as its rows are."""
+    partitioned.write_query("CREATE TABLE days_8 PARTITION OF days FOR VALUES IN (7, 8) PARTITION BY LIST (day)")
+    partitioned.write_query("CREATE TABLE days_8_8 PARTITION OF days_8 FOR VALUES IN (8); INSERT INTO days VALUES (3, 8)")
+    partitioned.catch_up()
+    assert partitioned.read_query("SELECT id FROM public.days ORDER BY id") == [(1,), (2,), (3,)]
