@@ -222,10 +222,11 @@ static int call_apply(struct pj_deltas *deltas, const struct pj_change *change, 
     pj_guard_leave();
     if (error->code == PJ_OK && refused)
         pj_error_set(error, PJ_EFAIL, "%s", call.words[0] ? call.words : "refused without a word");
-    if (error->code != PJ_OK)
-        pj_error_wrap(error, "projection %s: apply() of a change of %s", deltas->module->name,
-                      deltas->module->sources[change->source].table);
-    return error->code;
+    if (error->code == PJ_OK)
+        return PJ_OK;
+    error->code = PJ_EFAIL; /* whatever it was, it is this module's, and says nothing of the batch or of the mirrors */
+    return pj_error_wrap(error, "projection %s: apply() of a change of %s", deltas->module->name,
+                         deltas->module->sources[change->source].table);
 }
 
 int pj_deltas_apply(struct pj_deltas *deltas, const struct pj_change *change, struct pj_error *error)

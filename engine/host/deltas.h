@@ -23,7 +23,8 @@ void pj_deltas_reset(struct pj_deltas *deltas);
 /*
  * Hands one changed row to the module. The rows have the columns that the source declares, in that order; for a source
  * without columns, one value, the routing key (none where `key` is NULL, too). Without an apply(), marks the old and
- * the new routing key dirty. PJ_EFAIL, with the module's words, where apply() refuses.
+ * the new routing key dirty. PJ_EFAIL, with the module's words, where apply() refuses, or with ours, where what it emits
+ * cannot be taken (a sum beyond bigint, a value of a wrong width).
  */
 int pj_deltas_apply(struct pj_deltas *deltas, const struct pj_change *change, struct pj_error *error);
 

@@ -247,6 +247,29 @@ def test_one_that_always_fails_is_served_by_its_definition(deploy):
     assert pair.command("status").code == 0
 
 
+# It emits instead of marking keys: a message 'bad' counts for more than a bigint holds twice.
+SUMMING = {"extra": '''static const struct pj_stream_column of_counts[] = {
+    {"conversation_id", PJ_UUID, PJ_KEY}, {"n", PJ_INT8, PJ_SUM}, {NULL, PJ_ANY, PJ_KEY}};
+static const struct pj_stream streams[] = {{"counts", of_counts, "INSERT INTO {target} AS t SELECT * FROM {delta} AS d"
+    " ON CONFLICT (conversation_id) DO UPDATE SET n = t.n + excluded.n"}, {NULL, NULL, NULL}};''',
+           "options": ".streams = streams,", "when": "change->new_row && !change->old_row",
+           "bad": '''unsigned char space[8];
+        struct pj_value row[] = {change->new_row[0],
+            pj_make_int64(is_bad(change->new_row) ? INT64_MAX : 1, space)};
+        host->emit(call, 0, row);
+        return 0;'''}
+
+
+def test_a_sum_beyond_bigint_is_mended_from_the_definition(deploy):
+    pair = deploy(**SUMMING)
+    pair.write_query("INSERT INTO messages (id, conversation_id, sequence_number, content, created_at)"
+                     " SELECT gen_random_uuid(), %s, i, 'bad', now() FROM generate_series(1, 2) i", (pair.ids[0],))
+    others_are_right(pair)
+    pair.assert_same()
+    assert standing(pair) == ("live", False, None)
+    assert "a sum is out of bigint's range" in pair.daemon.since_start()
+
+
 def test_one_that_fails_on_one_key_has_it_parked(deploy, suspect):
     pair = deploy(bad=REFUSE, definition=PICKY)
     send(pair, "worse")
