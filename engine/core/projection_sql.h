@@ -48,6 +48,10 @@ char *pj_sql_instead(const char *text, const char *table, const char *other);
 /* The same question alone, whoever is chained on the projection, of the table that its SQL names. */
 int pj_projection_check_merges(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error);
 
+/* PJ_ECONFIG where the source's column or a stream's first one carries the routing key in another form than the target's
+ * key_kinds say. */
+int pj_projection_check_kinds(const struct pj_projection *projection, struct pj_error *error);
+
 /* The SQL type as which keys and delta columns of a kind are sent: "pg_catalog.uuid"; "pg_catalog.text" for PJ_ANY. */
 const char *pj_kind_sql(enum pj_type kind);
 

@@ -138,21 +138,6 @@ static int create(struct pj_session *read, const struct pj_projection *projectio
     return code == PJ_OK ? PJ_OK : bad_sql(error, "the definition is refused");
 }
 
-int pj_projection_create_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
-{
-    pj_error_clear(error);
-    if (!projection->target_sql)
-        return PJ_OK;
-    int code = clear_the_way(read, projection, error);
-    if (code == PJ_OK)
-        code = create(read, projection, error);
-    if (code == PJ_OK)
-        code = set_not_null(read, projection, error);
-    if (code == PJ_OK)
-        code = record(read, projection, error);
-    return code == PJ_OK ? PJ_OK : failed(projection, error);
-}
-
 /* ------------------------------------------------------------------------------------------------------------ fill */
 
 static void put_key(struct pj_buf *sql, const struct pj_projection *projection)
@@ -313,19 +298,18 @@ static int read_columns(struct pj_session *read, const struct pj_projection *pro
     return code;
 }
 
-/* A table that is built beside gets its primary key when it is filled. */
-static int fill_key(struct pj_projection *projection, const PGresult *columns, struct pj_error *error)
+/* `keyed`: the table has its primary key, which must be the module's. */
+static int fill_key(struct pj_projection *projection, const PGresult *columns, bool keyed, struct pj_error *error)
 {
     if (!projection->key_types) {
         projection->key_types = pj_alloc((size_t)projection->nkey * sizeof *projection->key_types);
         projection->key_kinds = pj_alloc((size_t)projection->nkey * sizeof *projection->key_kinds);
     }
-    bool beside = strcmp(projection->name, projection->module->name) != 0;
     for (int i = 0; i < projection->nkey; i++) {
         int row = 0;
         while (row < PQntuples(columns) && strcmp(PQgetvalue(columns, row, 0), projection->module->key[i]) != 0)
             row++;
-        if (row == PQntuples(columns) || (!beside && atoi(PQgetvalue(columns, row, 3)) != i)) {
+        if (row == PQntuples(columns) || (keyed && atoi(PQgetvalue(columns, row, 3)) != i)) {
             pj_error_set(error, PJ_ECONFIG, "column %s of %s is not number %d of its primary key",
                          projection->module->key[i], projection->target_sql, i + 1);
             return pj_error_hint(error,
@@ -336,29 +320,7 @@ static int fill_key(struct pj_projection *projection, const PGresult *columns, s
         projection->key_types[i] = pj_strdup(PQgetvalue(columns, row, 1));
         projection->key_kinds[i] = kind_of(strtoul(PQgetvalue(columns, row, 2), NULL, 10));
     }
-    return PJ_OK;
-}
-
-/* Routing keys travel in the form of the source's column, so the target's must have that form, too. */
-static int check_routing_kinds(const struct pj_projection *projection, struct pj_error *error)
-{
-    for (int i = 0; i < projection->nsources; i++) {
-        const struct pj_projection_source *source = &projection->sources[i];
-        const char *key = source->table ? projection->module->sources[i].key : NULL;
-        for (int j = 0; key && j < source->nrenames; j++)
-            if (strcmp(source->renames[2 * j], key) == 0) {
-                key = source->renames[2 * j + 1];
-                break;
-            }
-        int index = key ? pj_table_column_index(source->table, key, strlen(key)) : -1;
-        if (index >= 0 && source->table->columns[index].type != projection->key_kinds[0]) {
-            pj_error_set(error, PJ_ECONFIG,
-                         "key column %s of %s is of type %s, but %s.%s, which carries the key, is %s",
-                         projection->module->key[0], projection->target_sql, projection->key_types[0],
-                         source->table->name, key, source->table->columns[index].type_sql);
-            return pj_error_hint(error, "cast one of them in the definition");
-        }
-    }
+    pj_deltas_know_kinds(projection->deltas, projection->key_kinds);
     return PJ_OK;
 }
 
@@ -386,10 +348,11 @@ int pj_projection_describe_as(struct pj_session *read, struct pj_projection *pro
         return PJ_OK;
     PGresult *columns = NULL;
     int code = read_columns(read, projection, table, &columns, error);
+    bool beside = strcmp(projection->name, projection->module->name) != 0; /* gets its primary key when it is filled */
     if (code == PJ_OK)
-        code = fill_key(projection, columns, error);
+        code = fill_key(projection, columns, !beside, error);
     if (code == PJ_OK)
-        code = check_routing_kinds(projection, error);
+        code = pj_projection_check_kinds(projection, error);
     if (code == PJ_OK)
         code = pj_chain_check_kinds(projection, error);
     if (code == PJ_OK)
@@ -397,6 +360,34 @@ int pj_projection_describe_as(struct pj_session *read, struct pj_projection *pro
     if (code == PJ_OK)
         code = pj_projection_build_touched(read, projection, table, error);
     PQclear(columns);
+    return code == PJ_OK ? PJ_OK : failed(projection, error);
+}
+
+/* Before the tables are copied, not after. */
+static int check_new(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+{
+    PGresult *columns = NULL;
+    int code = read_columns(read, projection, projection->target_sql, &columns, error);
+    if (code == PJ_OK)
+        code = fill_key(projection, columns, false, error);
+    PQclear(columns);
+    return code == PJ_OK ? pj_projection_check_kinds(projection, error) : code;
+}
+
+int pj_projection_create_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+{
+    pj_error_clear(error);
+    if (!projection->target_sql)
+        return PJ_OK;
+    int code = clear_the_way(read, projection, error);
+    if (code == PJ_OK)
+        code = create(read, projection, error);
+    if (code == PJ_OK)
+        code = set_not_null(read, projection, error);
+    if (code == PJ_OK)
+        code = check_new(read, projection, error);
+    if (code == PJ_OK)
+        code = record(read, projection, error);
     return code == PJ_OK ? PJ_OK : failed(projection, error);
 }
 

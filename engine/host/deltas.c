@@ -10,6 +10,7 @@
 #include "host/guard.h"
 #include "host/module.h"
 #include "host/rowset.h"
+#include "host/value_text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ enum { ARENA_KEEP = 4 * 1024 * 1024 };
 struct pj_deltas {
     const struct pj_module *module;
     const char *const *options;
+    const enum pj_type *kinds; /* of the target's key columns; NULL: not known, and keys are taken as they come */
     int nstreams, nkey, noptions;
     struct pj_arena arena;     /* the bytes of all delta rows, until the reset */
     struct pj_arena key_arena; /* of all dirty keys */
@@ -38,37 +40,29 @@ struct pj_call {
 
 /* ------------------------------------------------------------------------------------------- what apply() may call */
 
-/* The bytes that a value of the type has; 0: any number. */
-static int32_t type_width(enum pj_type type)
-{
-    switch (type) {
-    case PJ_BOOL:
-        return 1;
-    case PJ_INT2:
-        return 2;
-    case PJ_INT4:
-    case PJ_DATE:
-        return 4;
-    case PJ_INT8:
-    case PJ_TIMESTAMP:
-    case PJ_TIMESTAMPTZ:
-        return 8;
-    case PJ_UUID:
-        return 16;
-    default:
-        return 0;
-    }
-}
-
-/* A value of a wrong width would otherwise reach the server as garbage. */
+/* A value of a wrong width would otherwise reach the server as garbage; and a routing key that no server takes could
+ * neither be recomputed nor noted nor parked. */
 static int check_row(const struct pj_stream *stream, const struct pj_value *row, struct pj_error *error)
 {
     for (int i = 0; stream->columns[i].name; i++) {
-        int32_t width = type_width(stream->columns[i].type);
+        int32_t width = pj_type_width(stream->columns[i].type);
         if (row[i].length < PJ_NULL || (width && row[i].length != width && !pj_is_null(row[i])))
             return pj_error_set(error, PJ_EFAIL, "stream %s: column %s was given a value of %d bytes", stream->name,
                                 stream->columns[i].name, (int)row[i].length);
     }
+    if (!pj_value_fits(stream->columns[0].type, row[0]))
+        return pj_error_set(error, PJ_EFAIL, "stream %s: column %s was given what is no value of its type",
+                            stream->name, stream->columns[0].name);
+    return PJ_OK;
+}
+
+static int check_key(const struct pj_deltas *deltas, const struct pj_value *key, int count, struct pj_error *error)
+{
+    for (int i = 0; i < count; i++)
+        if (key[i].length < PJ_NULL || (deltas->kinds && !pj_value_fits(deltas->kinds[i], key[i])))
+            return pj_error_set(error, PJ_EFAIL,
+                                "dirty: for key column %s %d bytes were given that are no value of its type",
+                                deltas->module->key[i], (int)key[i].length);
     return PJ_OK;
 }
 
@@ -98,11 +92,13 @@ static void host_emit(struct pj_call *call, int stream, const struct pj_value *r
 
 static void host_dirty(struct pj_call *call, const struct pj_value *key, int count)
 {
-    if (count == 1 || count == call->deltas->nkey)
-        pj_deltas_mark(call->deltas, key, count);
-    else if (call->error->code == PJ_OK)
+    if (call->error->code != PJ_OK)
+        return;
+    if (count != 1 && count != call->deltas->nkey)
         pj_error_set(call->error, PJ_EFAIL, "dirty with %d values; it takes 1 or the %d of the key", count,
                      call->deltas->nkey);
+    else if (check_key(call->deltas, key, count, call->error) == PJ_OK)
+        pj_deltas_mark(call->deltas, key, count);
 }
 
 static void host_dirty_all(struct pj_call *call)
@@ -157,6 +153,11 @@ struct pj_deltas *pj_deltas_new(const struct pj_module *module, const char *cons
         pj_rowset_init(&deltas->streams[i], stream->columns, pj_stream_column_count(stream), nkey);
     }
     return deltas;
+}
+
+void pj_deltas_know_kinds(struct pj_deltas *deltas, const enum pj_type *kinds)
+{
+    deltas->kinds = kinds;
 }
 
 void pj_deltas_free(struct pj_deltas *deltas)

@@ -17,6 +17,10 @@ struct pj_deltas;
 struct pj_deltas *pj_deltas_new(const struct pj_module *module, const char *const *options);
 void pj_deltas_free(struct pj_deltas *deltas);
 
+/* Of what types the target's key columns are, one for each; borrowed. What apply() marks dirty must then be such values:
+ * a key that no server takes could neither be recomputed nor parked, and would be nobody's. */
+void pj_deltas_know_kinds(struct pj_deltas *deltas, const enum pj_type *kinds);
+
 /* Forgets everything, keeps memory for the next batch. */
 void pj_deltas_reset(struct pj_deltas *deltas);
 
@@ -24,7 +28,7 @@ void pj_deltas_reset(struct pj_deltas *deltas);
  * Hands one changed row to the module. The rows have the columns that the source declares, in that order; for a source
  * without columns, one value, the routing key (none where `key` is NULL, too). Without an apply(), marks the old and
  * the new routing key dirty. PJ_EFAIL, with the module's words, where apply() refuses, or with ours, where what it emits
- * cannot be taken (a sum beyond bigint, a value of a wrong width).
+ * cannot be taken (a sum beyond bigint, a key that is no value of its type).
  */
 int pj_deltas_apply(struct pj_deltas *deltas, const struct pj_change *change, struct pj_error *error);
 

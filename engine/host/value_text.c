@@ -6,9 +6,7 @@ enum { EPOCH_DAYS = 730425 }; /* from 0000-03-01 to 2000-01-01, proleptic Gregor
 
 static bool has_width(enum pj_type type, int32_t length)
 {
-    static const int8_t widths[] = {[PJ_BOOL] = 1, [PJ_INT2] = 2,      [PJ_INT4] = 4,        [PJ_INT8] = 8,
-                                    [PJ_DATE] = 4, [PJ_TIMESTAMP] = 8, [PJ_TIMESTAMPTZ] = 8, [PJ_UUID] = 16};
-    return !widths[type] || widths[type] == length;
+    return !pj_type_width(type) || pj_type_width(type) == length;
 }
 
 static void put_hex(struct pj_buf *text, struct pj_value value)
@@ -30,11 +28,18 @@ static int sequence_length(unsigned char first)
     return first >= 0xf0 && first < 0xf5 ? 4 : 0;
 }
 
+/* A longer form than needed, half of a surrogate pair, or beyond U+10FFFF: the second byte tells. */
+static bool no_character(unsigned char first, unsigned char second)
+{
+    return (first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) || (first == 0xf0 && second < 0x90) ||
+           (first == 0xf4 && second >= 0x90);
+}
+
 static bool is_utf8(struct pj_value value)
 {
     for (int32_t i = 0; i < value.length;) {
         int length = sequence_length(value.data[i]);
-        if (!length || i + length > value.length)
+        if (!length || i + length > value.length || (length > 1 && no_character(value.data[i], value.data[i + 1])))
             return false;
         for (int j = 1; j < length; j++)
             if ((value.data[i + j] & 0xc0) != 0x80)
@@ -139,4 +144,38 @@ bool pj_value_text(enum pj_type type, struct pj_value value, struct pj_buf *text
             put_text(text, value);
     }
     return true;
+}
+
+/* ------------------------------------------------------------------------------------------------------- validity */
+
+/* As the server's date_recv and timestamp_recv have it. */
+static bool date_fits(int64_t days)
+{
+    return days == INT32_MAX || days == INT32_MIN || (days >= -2451545 && days < INT64_C(2147483494) - 2451545);
+}
+
+static bool timestamp_fits(int64_t us)
+{
+    return us == INT64_MAX || us == INT64_MIN ||
+           (us >= INT64_C(-211813488000000000) && us < INT64_C(9223371331200000000));
+}
+
+bool pj_value_fits(enum pj_type type, struct pj_value value)
+{
+    if (pj_is_null(value))
+        return true;
+    if (value.length < 0 || !has_width(type, value.length))
+        return false;
+    switch (type) {
+    case PJ_DATE:
+        return date_fits(pj_int64(value));
+    case PJ_TIMESTAMP:
+    case PJ_TIMESTAMPTZ:
+        return timestamp_fits(pj_int64(value));
+    case PJ_TEXT:
+    case PJ_ANY:
+        return is_utf8(value);
+    default:
+        return true;
+    }
 }

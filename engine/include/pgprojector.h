@@ -126,7 +126,8 @@ struct pj_source {
 
 /* What the host does when a second row is emitted under the same key in one batch (see struct pj_stream). */
 enum pj_combine {
-    PJ_KEY,  /* part of the stream's key (at least one column; the first one carries the routing key) */
+    PJ_KEY,  /* part of the stream's key (at least one column; the first one carries the routing key, and is of the type
+                of the target's first key column; where that is none of those listed, PJ_TEXT) */
     PJ_SUM,  /* added up; PJ_INT8 only; NULL counts as 0 */
     PJ_MIN,  /* the lesser; integers, dates and timestamps; NULL gives way */
     PJ_MAX,  /* the greater; the same */
@@ -194,7 +195,8 @@ struct pj_host {
     void (*emit)(struct pj_call *call, int stream, const struct pj_value *row);
 
     /* Has the target's rows of a key made equal to the definition. `count` is 1 (the routing key: all its rows) or the
-     * number of the target's key columns (one row; the values in the order of `key`). */
+     * number of the target's key columns (one row; the values in the order of `key`). Each must be a value of its
+     * column's type (of one that is not listed: text), else the call of apply() counts as refused. */
     void (*dirty)(struct pj_call *call, const struct pj_value *key, int count);
 
     /* The same for every key; costs a pass over the whole definition. */

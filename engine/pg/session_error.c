@@ -9,6 +9,13 @@ const char *pj_side_name(enum pj_side side)
     return side == PJ_WRITE ? "write database" : "read database";
 }
 
+/* A protocol violation that is a mere ERROR leaves the connection as it is: the server could not read a value that it was
+ * sent, and will not be able to the next time. (What breaks the connection is FATAL, a pooler's word, too.) */
+static bool is_unreadable(const char *state, const char *severity)
+{
+    return strcmp(state, "08P01") == 0 && severity && strcmp(severity, "ERROR") == 0;
+}
+
 static bool sqlstate_retryable(const char *state)
 {
     static const char *const classes[] = {"08", "40", "53", "55", "57"};
@@ -73,7 +80,9 @@ int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, en
                      detail && harmless ? "; " : "", detail && harmless ? detail : "", state);
         snprintf(error->sqlstate, sizeof error->sqlstate, "%s", state);
         error->server = pj_side_name(side);
-        error->retryable = lost || sqlstate_retryable(state) ||
+        error->retryable = lost ||
+                           (sqlstate_retryable(state) &&
+                            !is_unreadable(state, PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED))) ||
                            is_storage_fault(state, PQresultErrorField(result, PG_DIAG_SOURCE_FILE));
         const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
         if (hint)

@@ -295,6 +295,30 @@ def test_a_definition_that_contradicts_apply_is_found_by_verify(deploy, suspect)
     pair.assert_same()
 
 
+@pytest.mark.parametrize("key", ["{(const unsigned char *)\"short\", 5}", "{change->new_row[0].data, -7}"])
+def test_a_dirty_key_that_is_none_is_refused(deploy, key):
+    """No server takes it, so it could not be recomputed, noted or parked. The rows' own keys are recomputed instead."""
+    pair = deploy(bad=f"struct pj_value none = {key}; host->dirty(call, &none, 1); return 0;")
+    send(pair, "bad")
+    goes_on(pair)
+    pair.assert_same()
+    assert standing(pair) == ("live", False, None)
+    assert "dirty: for key column conversation_id" in pair.daemon.since_start()
+    assert pair.command("pause", NAME).code == 0  # its keys are noted, then
+    send(pair, "bad")
+    goes_on(pair)
+    assert pair.command("resume", NAME).code == 0
+    pair.assert_same()
+
+
+def test_a_stream_whose_key_is_of_another_type_is_refused(make_pair, suspect):
+    suspect.build(**{**SUMMING, "extra": SUMMING["extra"].replace("PJ_UUID", "PJ_TEXT")})
+    pair = make_pair(config=f"[pgprojector]\nmodules = {suspect.file}\n")
+    result = pair.command("run", timeout=20)
+    assert result.code == 2 and "stream counts" in result.err and "conversation_id" in result.err, result
+    assert "as uuid" in result.err and not pair.slots()
+
+
 # ------------------------------------------------------------------------------------------------------------ on_error
 
 def halts(pair, *words):

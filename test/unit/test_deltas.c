@@ -10,7 +10,18 @@
 /* ---------------------------------------------------------------------------------------- a module to play with */
 
 /* apply() of this module does what the change says: values are {key, second key, verb, amount, text}. */
-enum verb { EMIT, DIRTY_ONE, DIRTY_FULL, DIRTY_ALL, REFUSE, EMIT_NOWHERE, EMIT_SHORT, DIRTY_THREE };
+enum verb {
+    EMIT,
+    DIRTY_ONE,
+    DIRTY_FULL,
+    DIRTY_ALL,
+    REFUSE,
+    EMIT_NOWHERE,
+    EMIT_SHORT,
+    DIRTY_THREE,
+    DIRTY_SHORT,
+    DIRTY_BELOW
+};
 
 static const struct pj_column columns[] = {{"a", PJ_INT8}, {"b", PJ_INT8}, {"verb", PJ_INT8},
                                            {"n", PJ_INT8}, {"t", PJ_TEXT}, {NULL, PJ_ANY}};
@@ -51,6 +62,14 @@ static int apply(const struct pj_host *host, struct pj_call *call, const struct 
         return 0;
     case DIRTY_THREE:
         host->dirty(call, row, 3);
+        return 0;
+    case DIRTY_SHORT:
+        out[1].length = 4;
+        host->dirty(call, out, 2);
+        return 0;
+    case DIRTY_BELOW:
+        out[0].length = -7;
+        host->dirty(call, out, 1);
         return 0;
     }
     return 1;
@@ -308,6 +327,25 @@ Test(deltas, apply_is_told_off)
     complains(EMIT_NOWHERE, "stream 3");
     complains(EMIT_SHORT, "column sum was given a value of 4 bytes");
     complains(DIRTY_THREE, "dirty with 3 values");
+    complains(DIRTY_BELOW, "key column a -7 bytes");
+}
+
+Test(deltas, a_dirty_key_must_be_of_the_targets_types)
+{
+    static const enum pj_type kinds[] = {PJ_INT8, PJ_INT8}, other_kinds[] = {PJ_TEXT, PJ_INT8};
+    size_t count;
+    cr_expect_eq(change(1, 2, DIRTY_SHORT, 0, NULL), PJ_OK, "where the types are not known");
+    pj_deltas_reset(deltas);
+    pj_deltas_know_kinds(deltas, kinds);
+    complains(DIRTY_SHORT, "dirty: for key column b 4 bytes");
+    cr_expect_eq(change(1, 2, DIRTY_FULL, 0, NULL), PJ_OK);
+    pj_deltas_know_kinds(deltas, other_kinds);
+    complains(DIRTY_ONE, "dirty: for key column a 8 bytes");
+    pj_deltas_finish(deltas);
+    pj_deltas_full_keys(deltas, &count);
+    cr_expect_eq(count, 1);
+    pj_deltas_routing_keys(deltas, &count);
+    cr_expect_eq(count, 0);
 }
 
 /* ------------------------------------------------------------------------------------------------- without apply() */

@@ -88,3 +88,46 @@ Test(value_text, what_is_no_value_has_no_text)
     }
     pj_buf_free(&out);
 }
+
+/* ----------------------------------------------------------------------------------------------------------- validity */
+
+static bool fits(enum pj_type type, const char *bytes)
+{
+    return pj_value_fits(type, (struct pj_value){(const unsigned char *)bytes, (int32_t)strlen(bytes)});
+}
+
+Test(value_text, only_text_that_a_server_takes_fits)
+{
+    const char *const texts[] = {"", "plain", "na\xc3\xafve", "\xed\x9f\xbf", "\xee\x80\x80", "\xf4\x8f\xbf\xbf"};
+    const char *const broken[] = {
+        "\xff",         "\xc3",     "a\xc3(",           "\xc0\x80",         "\xe0\x9f\xbf",
+        "\xed\xa0\x80", "\xe2\x82", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        cr_expect(fits(PJ_TEXT, texts[i]) && fits(PJ_ANY, texts[i]), "%zu", i);
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++)
+        cr_expect(!fits(PJ_TEXT, broken[i]) && !fits(PJ_ANY, broken[i]) && fits(PJ_BYTEA, broken[i]), "%zu", i);
+    cr_expect(!pj_value_fits(PJ_TEXT, (struct pj_value){(const unsigned char *)"a\0b", 3}));
+}
+
+static bool number_fits(enum pj_type type, int64_t number)
+{
+    unsigned char space[8];
+    struct pj_value value = pj_make_int64(number, space);
+    if (type == PJ_DATE)
+        value = (struct pj_value){space + 4, 4};
+    return pj_value_fits(type, value);
+}
+
+Test(value_text, only_times_that_a_server_takes_fit)
+{
+    cr_expect(number_fits(PJ_DATE, 0) && number_fits(PJ_DATE, INT32_MIN) && number_fits(PJ_DATE, INT32_MAX));
+    cr_expect(number_fits(PJ_DATE, -2451545) && !number_fits(PJ_DATE, -2451546));
+    cr_expect(number_fits(PJ_DATE, 2145031948) && !number_fits(PJ_DATE, 2145031949));
+    cr_expect(number_fits(PJ_TIMESTAMP, INT64_MIN) && number_fits(PJ_TIMESTAMPTZ, INT64_MAX));
+    cr_expect(number_fits(PJ_TIMESTAMP, INT64_C(9223371331199999999)) &&
+              !number_fits(PJ_TIMESTAMP, INT64_C(9223371331200000000)));
+    cr_expect(number_fits(PJ_TIMESTAMPTZ, INT64_C(-211813488000000000)) &&
+              !number_fits(PJ_TIMESTAMPTZ, INT64_C(-211813488000000001)));
+    cr_expect(pj_value_fits(PJ_UUID, pj_make_null()) && !fits(PJ_UUID, "short") && !fits(PJ_INT4, ""));
+    cr_expect(!pj_value_fits(PJ_TEXT, (struct pj_value){NULL, -2}));
+}
