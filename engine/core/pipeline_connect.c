@@ -44,6 +44,8 @@ static void begin_streaming(struct pj_pipeline *p)
         pj_pipeline_take_up_relay(p);
     else
         begin_afresh(p);
+    if (!pj_pipeline_running(p))
+        return; /* a batch that was left to it has failed before anything was sent: a module's refusal */
     bool trying = p->trouble.open; /* what could not be applied comes again first */
     pj_log(p->options->log, trying && p->trouble.attempts > 1 ? PJ_LOG_DEBUG : PJ_LOG_INFO,
            "%s slot %s at %s, applied up to %s", relayed ? "another setup; going on with" : "streaming from",

@@ -3,9 +3,10 @@ database whose tables other modules keep than the daemon has.
 """
 import re
 
+from harness.beside import Statements
 from harness.cluster import poll
 from harness.history import populate
-from harness.modules import Modules
+from harness.modules import Modules, suspect
 from harness.pair import Sampler
 from harness.scenes import SEED
 from harness.workload import Workload
@@ -79,3 +80,41 @@ def assert_nothing_is_prepared_twice(pair):
     log = pair.read.log.read_text(errors="replace")
     sets = re.findall(rf"pgprojector apply {pair.name} LOG:  statement: -- set (\w+)", log)
     assert len(sets) >= 8 and len(set(sets)) == len(sets), sets
+
+
+# A swap that is about to commit has the checkpoint's row, and waits until a batch waits for that: it will meet another roster.
+LET_A_BATCH_WAIT = """
+    CREATE FUNCTION let_a_batch_wait() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        FOR i IN 1..500 LOOP
+            EXIT WHEN NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity = 'public.suspect');
+            PERFORM pg_stat_clear_snapshot();
+            EXIT WHEN EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgprojector apply%'
+                              AND datname = current_database() AND wait_event_type = 'Lock');
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+    END $$;
+    CREATE EVENT TRIGGER let_a_batch_wait ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION let_a_batch_wait()"""
+
+
+def test_the_first_batch_of_a_new_setup_is_refused_by_the_new_module(make_pair, tmp_path):
+    """It goes along with the stream, is all inserts, so that nothing has to be fetched, and fails before anything is sent."""
+    modules = Modules(tmp_path)
+    modules.build("suspect", suspect("suspect"))
+    pair = make_pair(config=modules.config)
+    populate(pair, SEED)
+    pair.start()
+    process = pair.daemon.process
+    pair.read_query(LET_A_BATCH_WAIT)
+    send = ("INSERT INTO messages (id, conversation_id, sequence_number, content, created_at) SELECT gen_random_uuid(), id, 1,"
+            " 'bad', now() FROM conversations ORDER BY id LIMIT 1")
+    modules.build("suspect", suspect("suspect", version=2, bad='host->fail(call, "no"); return 1;'))
+    with Statements(pair, lambda: send, 0.003):
+        assert pair.command("module", "add", "suspect").code == 0
+        poll(lambda: "projection suspect: apply() of a change of messages: no" in pair.daemon.since_start(), 20)
+    assert pair.read_value("SELECT module_version FROM pgprojector.projection WHERE name = 'suspect'") == 2
+    pair.assert_same()
+    assert pair.daemon.process is process and process.poll() is None
+    assert pair.read_value("SELECT count(*) FROM suspect s WHERE n <> (SELECT count(*) FROM messages m"
+                           " WHERE m.conversation_id = s.conversation_id)") == 0
+    assert "another setup; going on with slot" in pair.daemon.since_start()
