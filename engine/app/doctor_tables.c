@@ -79,7 +79,7 @@ static void check_read_side(struct pj_doctor *doctor)
     for (int i = 0; i < doctor->setup.ntables; i++)
         check_new_columns(doctor, &doctor->setup.tables[i]);
     /* from here on as the daemon sees them: without the columns just reported */
-    if (pj_mirror_limit(doctor->read, doctor->setup.tables, doctor->setup.ntables, &error) == PJ_OK &&
+    if (pj_mirror_limit(doctor->read, doctor->setup.tables, doctor->setup.ntables, false, &error) == PJ_OK &&
         pj_setup_check_read(&doctor->setup, doctor->read, &error) == PJ_OK)
         pj_doctor_add(doctor, PJ_FINE, "mirrors, projections", NULL, "are as the catalog says");
     else

@@ -233,6 +233,7 @@ static int open_setup(struct pj_start *start, struct pj_error *error)
 {
     struct pj_outfit *outfit = start->outfit;
     struct pj_session *write;
+    outfit->deployment.adopt_columns = start->resync;
     int code = pj_app_connect(start->app, PJ_WRITE, "start", STEP_TIMEOUT_MS, &write, error);
     if (code != PJ_OK)
         return code;
@@ -271,6 +272,7 @@ static int resync(struct pj_start *start, struct pj_error *error)
     if (code != PJ_OK)
         return code;
     start->resync = false;
+    start->outfit->deployment.adopt_columns = false;
     pj_log(&start->app->log, PJ_LOG_INFO, "resync complete at %s: %lld rows of mirrors mended, %lld of projections",
            PJ_LSN(done.lsn), (long long)done.rows, (long long)done.target_rows);
     bool installed;

@@ -42,18 +42,23 @@ int pj_mirror_autovacuum(struct pj_session *read, const struct pj_table *table, 
 /* Drops the mirrors that the catalog lists (of a first start that did not complete). */
 int pj_mirror_drop_all(struct pj_session *read, struct pj_error *error);
 
-/* Checks that each mirror still has the columns, types and keys that the stream will write. PJ_ESCHEMA, named. */
+/*
+ * Checks that each mirror still has the columns, types and keys that the stream will write, and that the source is the
+ * one noted, with all columns that were mirrored. PJ_ESCHEMA, named.
+ */
 int pj_mirror_check(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 
-/* The same, whatever has become of the source's rows: it may be another table of that name, with other partitions. */
+/* The same, whatever has become of the source's rows: it may be another table of that name, with other partitions. A
+ * column that the source has no more is refused where the mirror still has it. */
 int pj_mirror_check_shape(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 
 /*
  * Leaves out of the tables what the complete mirrors, by the catalog, do not have: columns that the source gained
  * later; and marks those that are joining. Does nothing before the first start is complete. Columns of keys and
- * identities stay: a check will name them.
+ * identities stay: a check will name them. `adopt`: of the source's columns those stay, too, that somebody has given the
+ * mirror by hand; only a resync makes them exact.
  */
-int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error);
+int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, bool adopt, struct pj_error *error);
 
 /*
  * Finds for each table the order in which rows are best inserted: that of the column with which most of its mirror's

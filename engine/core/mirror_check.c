@@ -89,14 +89,61 @@ static int check_table(struct pj_session *read, const struct pj_table *table, st
 
 /*
  * Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. Then a
- * column of a noted name that has another number, if there is one.
+ * column of a noted name that has another number, if there is one; one of a noted name that the source has no more; and
+ * one of these that the mirror still has.
  */
 static const char noted_sql[] =
     "SELECT m.source_oid = $3::oid, m.leaves <@ $4::oid[], $5::oid[] <@ m.leaves, "
     "(SELECT min(name) FROM ROWS FROM (unnest(m.columns), unnest(m.numbers)) b (name, number) "
     "JOIN ROWS FROM (unnest($6::text[]), unnest($7::int[])) n (name, number) USING (name) "
-    "WHERE n.number <> b.number) "
+    "WHERE n.number <> b.number), "
+    "(SELECT min(name) FROM unnest(m.columns) g (name) WHERE name <> ALL ($6::text[])), "
+    "(SELECT min(name) FROM unnest(m.columns) g (name) JOIN pg_catalog.pg_attribute a ON a.attname = g.name "
+    "WHERE name <> ALL ($6::text[]) AND a.attnum > 0 AND NOT a.attisdropped "
+    "AND a.attrelid = to_regclass(format('%I.%I', m.schema_name, m.table_name))) "
     "FROM pgprojector.mirror m WHERE m.schema_name = $1 AND m.table_name = $2";
+
+enum { SAME_TABLE, NO_LEAF_GONE, NO_LEAF_ATTACHED, ANOTHER_NUMBER, COLUMN_GONE, COLUMN_LEFT };
+
+/* Its values would never change again, and nobody who reads the mirror could tell. */
+static int refuse_gone(const struct pj_table *table, const char *column, struct pj_error *error)
+{
+    struct pj_buf name = {0};
+    pj_quote_identifier(&name, column);
+    pj_error_set(error, PJ_ESCHEMA, "column %s of the source is gone (dropped or renamed)", column);
+    pj_error_hint(error,
+                  "undo the change on the write database; or ALTER TABLE %s DROP COLUMN %s on the read database (where "
+                  "the source renamed it: RENAME it there), then run pgprojector resync",
+                  table->mirror_sql, pj_buf_text(&name));
+    pj_buf_free(&name);
+    return PJ_ESCHEMA;
+}
+
+static int check_source(const PGresult *noted, const struct pj_table *table, struct pj_error *error)
+{
+    if (PQgetvalue(noted, 0, SAME_TABLE)[0] != 't') {
+        pj_error_set(error, PJ_ESCHEMA,
+                     "the source table %s.%s was dropped and created again, or another took its name", table->schema,
+                     table->name);
+        return pj_error_hint(
+            error, "its former changes did not come in the stream; pgprojector resync makes the mirror exact");
+    }
+    if (PQgetvalue(noted, 0, NO_LEAF_GONE)[0] != 't') {
+        pj_error_set(error, PJ_ESCHEMA, "a partition of the source has been dropped or detached");
+        return pj_error_hint(error, "its rows are still in the mirror; pgprojector resync makes it exact");
+    }
+    if (PQgetvalue(noted, 0, NO_LEAF_ATTACHED)[0] != 't') {
+        pj_error_set(error, PJ_ESCHEMA, "a table has been attached to the source as a partition");
+        return pj_error_hint(error, "rows it had before are not in the mirror; pgprojector resync makes it exact");
+    }
+    if (!PQgetisnull(noted, 0, ANOTHER_NUMBER)) {
+        pj_error_set(error, PJ_ESCHEMA, "column %s of the source was dropped and added again",
+                     PQgetvalue(noted, 0, ANOTHER_NUMBER));
+        return pj_error_hint(error,
+                             "the values it has now are not in the stream; pgprojector resync makes the mirror exact");
+    }
+    return PJ_OK;
+}
 
 /* `lenient`: for a resync, which makes the mirror exact whatever the source was before. */
 static int check_answer(const PGresult *noted, const struct pj_table *table, bool lenient, struct pj_error *error)
@@ -106,29 +153,10 @@ static int check_answer(const PGresult *noted, const struct pj_table *table, boo
         return pj_error_hint(error, "the daemon adds it: `pgprojector module add NAME` for a module's table, SIGHUP "
                                     "for one of [mirrors] tables");
     }
-    if (lenient)
-        return PJ_OK;
-    if (PQgetvalue(noted, 0, 0)[0] != 't') {
-        pj_error_set(error, PJ_ESCHEMA,
-                     "the source table %s.%s was dropped and created again, or another took its name", table->schema,
-                     table->name);
-        return pj_error_hint(
-            error, "its former changes did not come in the stream; pgprojector resync makes the mirror exact");
-    }
-    if (PQgetvalue(noted, 0, 1)[0] != 't') {
-        pj_error_set(error, PJ_ESCHEMA, "a partition of the source has been dropped or detached");
-        return pj_error_hint(error, "its rows are still in the mirror; pgprojector resync makes it exact");
-    }
-    if (PQgetvalue(noted, 0, 2)[0] != 't') {
-        pj_error_set(error, PJ_ESCHEMA, "a table has been attached to the source as a partition");
-        return pj_error_hint(error, "rows it had before are not in the mirror; pgprojector resync makes it exact");
-    }
-    if (!PQgetisnull(noted, 0, 3)) {
-        pj_error_set(error, PJ_ESCHEMA, "column %s of the source was dropped and added again", PQgetvalue(noted, 0, 3));
-        return pj_error_hint(error,
-                             "the values it has now are not in the stream; pgprojector resync makes the mirror exact");
-    }
-    return PJ_OK;
+    int gone = lenient ? COLUMN_LEFT : COLUMN_GONE;
+    if (!lenient && check_source(noted, table, error) != PJ_OK)
+        return error->code;
+    return PQgetisnull(noted, 0, gone) ? PJ_OK : refuse_gone(table, PQgetvalue(noted, 0, gone), error);
 }
 
 static void put_leaves(struct pj_buf *array, const struct pj_table *table, bool attached_only)
@@ -221,13 +249,16 @@ static bool among(const PGresult *columns, const char *name)
     return false;
 }
 
-static int limit_table(struct pj_session *read, struct pj_table *table, struct pj_error *error)
+static int limit_table(struct pj_session *read, struct pj_table *table, bool adopt, struct pj_error *error)
 {
     static const char sql[] =
-        "SELECT unnest(columns), state FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2";
-    const char *params[] = {table->schema, table->name};
+        "SELECT unnest(columns), state FROM pgprojector.mirror WHERE schema_name = $1 AND table_name = $2 "
+        "UNION SELECT a.attname, m.state FROM pgprojector.mirror m JOIN pg_catalog.pg_attribute a "
+        "ON a.attrelid = to_regclass(format('%I.%I', $1::text, $2::text)) "
+        "WHERE $3::boolean AND m.schema_name = $1 AND m.table_name = $2 AND a.attnum > 0 AND NOT a.attisdropped";
+    const char *params[] = {table->schema, table->name, adopt ? "t" : "f"};
     PGresult *columns;
-    int code = pj_session_query(read, &columns, sql, 2, params, error);
+    int code = pj_session_query(read, &columns, sql, 3, params, error);
     for (int i = table->ncolumns - 1; code == PJ_OK && PQntuples(columns) && i >= 0; i--)
         if (!among(columns, table->columns[i].name) && !in_keys(table, i))
             pj_table_remove_column(table, i);
@@ -236,7 +267,7 @@ static int limit_table(struct pj_session *read, struct pj_table *table, struct p
     return code;
 }
 
-int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, struct pj_error *error)
+int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, bool adopt, struct pj_error *error)
 {
     struct pj_checkpoint checkpoint;
     bool installed;
@@ -244,6 +275,6 @@ int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count,
     if (code != PJ_OK || !installed || !checkpoint.complete)
         return code;
     for (int i = 0; code == PJ_OK && i < count; i++)
-        code = limit_table(read, &tables[i], error);
+        code = limit_table(read, &tables[i], adopt, error);
     return code;
 }

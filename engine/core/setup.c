@@ -203,7 +203,7 @@ int pj_setup_open(struct pj_setup *setup, const struct pj_deployment *deployment
     if (code == PJ_OK)
         code = read_tables(setup, deployment, write, error);
     if (code == PJ_OK && read)
-        code = pj_mirror_limit(read, setup->tables, setup->ntables, error);
+        code = pj_mirror_limit(read, setup->tables, setup->ntables, deployment->adopt_columns, error);
     if (code == PJ_OK)
         code = bind_modules(setup, deployment, &misfit, error);
     if (code != PJ_OK)

@@ -42,6 +42,47 @@ def test_a_needed_column_that_goes_halts_and_is_named(streaming):
     streaming.assert_same("after the column has its name back")
 
 
+def refusal(pair):
+    """What the daemon says where it is started and does not go on."""
+    pair.daemon.start()
+    poll(lambda: not pair.daemon.running or "halted: " in pair.daemon.since_start(), 30, "the refusal")
+    pair.daemon.stop()
+    return pair.daemon.since_start()
+
+
+def test_a_mirrored_column_renamed_while_nobody_looks(streaming):
+    streaming.daemon.stop()
+    streaming.write_query("ALTER TABLE users RENAME COLUMN display_name TO \"Shown\"")
+    for _ in range(2):  # and again where somebody starts it anew and hopes
+        said = refusal(streaming)
+        assert "column display_name of the source is gone" in said and "resync" in said
+    doctor = streaming.command("doctor")
+    assert doctor.code != 0 and "display_name of the source is gone" in doctor.out, doctor
+    refused = streaming.command("resync")
+    assert refused.code in (1, 2) and 'DROP COLUMN "display_name"' in refused.err, refused
+    streaming.read_query("ALTER TABLE users RENAME COLUMN display_name TO \"Shown\"")
+    assert "column display_name of the source is gone" in refusal(streaming), "rows may have come in between"
+    streaming.write_query("UPDATE users SET \"Shown\" = 'x' || id")
+    assert streaming.command("resync").code == 0
+    streaming.start()
+    streaming.write_query("INSERT INTO users SELECT (jsonb_populate_record(u, jsonb_build_object('id', gen_random_uuid(),"
+                          " 'Shown', 'later'))).* FROM users u LIMIT 1")
+    streaming.catch_up()
+    shown = "SELECT id, \"Shown\" FROM users ORDER BY 1"
+    assert streaming.read_query(shown) == streaming.write_query(shown)
+
+
+def test_a_mirrored_column_dropped_while_nobody_looks(streaming):
+    streaming.daemon.stop()
+    streaming.write_query("ALTER TABLE users DROP COLUMN display_name")
+    assert "column display_name of the source is gone" in refusal(streaming)
+    assert "display_name" in streaming.command("resync").err
+    streaming.read_query("ALTER TABLE users DROP COLUMN display_name")
+    assert streaming.command("resync").code == 0
+    streaming.start()
+    streaming.catch_up()
+
+
 @pytest.fixture
 def partitioned(make_pair):
     """A source that is partitioned by day, and a partition made after the first start, with a row."""
