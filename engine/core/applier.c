@@ -17,8 +17,13 @@
  * that never existed, and when there are too many to be kept, the whole projection is recomputed instead.
  *
  *      --apply--> FETCHING --all old rows are there--> WRITING --all is sent--> FINISHING --all is done-->
- *                     ^                                   |
+ *                     ^  ^                                |
+ *                     |  +--> SLICING                     |
  *      --apply--> AHEAD <---------------------------------+ of the batch before
+ *
+ * Of old rows that are too large to be held together, the fetch brings no values. These are worked off first, in
+ * slices (core/slices): each is fetched, written and forgotten, a part of the transaction like any other. Nothing is
+ * taken ahead meanwhile.
  *
  * WRITING sends statements as long as the socket takes them; a cursor says what comes next. (Between two levels of a
  * chain it waits for answers: what was touched upstream.) Any error, anywhere, ends the connection, and with it the
@@ -33,6 +38,7 @@
 #include "core/applier.h"
 
 #include "core/rowcache.h"
+#include "core/slices.h"
 #include "core/statements.h"
 #include "core/writer.h"
 #include "pg/pipe.h"
@@ -40,22 +46,28 @@
 #include <stdio.h>
 #include <string.h>
 
-enum flight_state { AHEAD, FETCHING, WRITING, FINISHING };
+enum flight_state { AHEAD, FETCHING, SLICING, WRITING, FINISHING };
+
+enum { FETCH_ROWS = 4096 };
 
 /* A batch under way. */
 struct flight {
     struct pj_applier *applier;
     enum flight_state state;
     struct pj_batch *batch;
-    bool begins; /* its transaction */
-    bool commit; /* the batch ends its transaction */
-    int fetches; /* results still to come */
+    bool begins;                  /* its transaction */
+    bool commit;                  /* the batch ends its transaction */
+    int fetches;                  /* results still to come */
+    bool late;                    /* some of its old rows are too large */
+    struct pj_slices *slices;     /* of these; NULL: not begun */
+    const struct pj_slice *slice; /* under way; NULL: none */
 };
 
 struct pj_applier {
     struct flight flights[2];
     struct flight *first, *second; /* of them, under way; NULL: none */
     struct pj_setup *setup;
+    size_t batch_bytes;
     struct pj_pipe *pipe;
     struct pj_writer *writer;
     struct pj_rowcache *cache;     /* of this connection */
@@ -69,30 +81,36 @@ struct pj_applier {
 /* An old-row request: where its results belong. Lives in the batch's arena. */
 struct fetch {
     struct flight *flight;
-    struct pj_table_rows *rows;
+    struct pj_batch *batch; /* the flight's, or its slice's */
+    const struct pj_table *table;
     struct pj_row **wanted;
 };
 
-enum { FETCH_ROWS = 4096 };
-
 static int write_on(struct flight *flight, struct pj_error *error);
 static void on_failed(void *context, const struct pj_error *error);
+
+static bool is_writing(const struct flight *flight)
+{
+    return flight && (flight->state == WRITING || flight->state == SLICING);
+}
 
 /* The socket takes more, or answers that were waited for are there. The second writes only when the first has. */
 static void on_writable(void *context)
 {
     struct pj_applier *applier = context;
-    struct flight *flight = applier->second && applier->second->state == WRITING ? applier->second : applier->first;
+    struct flight *flight = is_writing(applier->second) ? applier->second : applier->first;
     struct pj_error error;
     pj_error_clear(&error);
-    if (flight && flight->state == WRITING && write_on(flight, &error) != PJ_OK)
+    if (is_writing(flight) && write_on(flight, &error) != PJ_OK)
         on_failed(applier, &error);
 }
 
-struct pj_applier *pj_applier_new(struct pj_setup *setup, const struct pj_applier_callbacks *callbacks)
+struct pj_applier *pj_applier_new(struct pj_setup *setup, size_t batch_bytes,
+                                  const struct pj_applier_callbacks *callbacks)
 {
     struct pj_applier *applier = pj_alloc(sizeof *applier);
     applier->setup = setup;
+    applier->batch_bytes = batch_bytes;
     applier->callbacks = *callbacks;
     applier->writer = pj_writer_new(setup);
     pj_writer_on_answers(applier->writer, on_writable, applier);
@@ -130,10 +148,15 @@ int pj_applier_connect(struct pj_applier *applier, uv_loop_t *loop, PGconn *conn
     return pj_pipe_open(&applier->pipe, loop, conn, &callbacks, error);
 }
 
+/* No result comes any more. */
 static struct pj_pipe *forget_pipe(struct pj_applier *applier)
 {
     struct pj_pipe *pipe = applier->pipe;
     applier->pipe = NULL;
+    if (applier->first)
+        pj_slices_free(applier->first->slices);
+    if (applier->second)
+        pj_slices_free(applier->second->slices);
     applier->first = applier->second = NULL;
     applier->in_transaction = false;
     return pipe;
@@ -158,7 +181,7 @@ struct pj_batch *pj_applier_take_back(struct pj_applier *applier, bool *commit, 
                                       void (*closed)(void *context), void *context)
 {
     const struct flight *flight = applier->first;
-    if (!flight || !flight->begins || applier->second)
+    if (!flight || !flight->begins || flight->slices || applier->second)
         return NULL;
     pj_batch_unresolve(flight->batch);
     *commit = flight->commit;
@@ -287,38 +310,57 @@ static void begin_transaction(struct flight *flight)
 
 /* --------------------------------------------------------------------------------------------------------- old rows */
 
-/* The first field is the ordinal, the rest are the columns. */
+enum { ORDINAL, TOO_WIDE, COLUMNS }; /* fields of an old row; TOO_WIDE: NULL, or the bytes of one that is late */
+
 static struct pj_value *copy_row(struct pj_arena *arena, const PGresult *result, int row, int ncolumns)
 {
     struct pj_value *values = pj_arena_alloc(arena, (size_t)ncolumns * sizeof *values);
     for (int i = 0; i < ncolumns; i++) {
-        if (PQgetisnull(result, row, i + 1)) {
+        if (PQgetisnull(result, row, COLUMNS + i)) {
             values[i] = pj_make_null();
             continue;
         }
-        int32_t length = PQgetlength(result, row, i + 1);
+        int32_t length = PQgetlength(result, row, COLUMNS + i);
         unsigned char *bytes = pj_arena_alloc(arena, (size_t)length);
-        memcpy(bytes, PQgetvalue(result, row, i + 1), (size_t)length);
+        memcpy(bytes, PQgetvalue(result, row, COLUMNS + i), (size_t)length);
         values[i] = (struct pj_value){bytes, length};
     }
     return values;
 }
 
-void pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *table, struct pj_row *const *wanted,
-                              const PGresult *result)
+static int64_t int8_field(const PGresult *result, int row, int field)
 {
-    for (int row = 0; row < PQntuples(result); row++) {
-        struct pj_value ordinal = {(const unsigned char *)PQgetvalue(result, row, 0), 8};
-        pj_batch_set_old(wanted[pj_int64(ordinal) - 1], copy_row(&batch->arena, result, row, table->ncolumns));
-    }
+    return pj_int64((struct pj_value){(const unsigned char *)PQgetvalue(result, row, field), 8});
 }
 
+size_t pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *table, struct pj_row *const *wanted,
+                                const PGresult *result)
+{
+    size_t late = 0;
+    for (int row = 0; row < PQntuples(result); row++) {
+        struct pj_row *of = wanted[int8_field(result, row, ORDINAL) - 1];
+        if (PQgetisnull(result, row, TOO_WIDE)) {
+            pj_batch_set_old(of, copy_row(&batch->arena, result, row, table->ncolumns));
+        } else {
+            pj_batch_set_late(of, (uint64_t)int8_field(result, row, TOO_WIDE));
+            late++;
+        }
+    }
+    return late;
+}
+
+static int next_slice(struct flight *flight, struct pj_error *error);
+
+/* The batch without what is late, or a slice of that. */
 static int begin_writing(struct flight *flight, struct pj_error *error)
 {
-    if (pj_batch_resolve(flight->batch, error) != PJ_OK ||
-        pj_writer_prepare(flight->applier->writer, flight->batch, flight->commit, error) != PJ_OK)
+    struct pj_batch *batch = flight->slice ? flight->slice->batch : flight->batch;
+    if (flight->late && !flight->slices)
+        return next_slice(flight, error);
+    if (pj_batch_resolve(batch, error) != PJ_OK ||
+        pj_writer_prepare(flight->applier->writer, batch, flight->commit && !flight->slice, error) != PJ_OK)
         return error->code;
-    flight->state = WRITING;
+    flight->state = flight->slice ? SLICING : WRITING;
     return write_on(flight, error);
 }
 
@@ -326,39 +368,71 @@ static int on_old_rows(void *context, const PGresult *result, struct pj_error *e
 {
     const struct fetch *fetch = context;
     struct flight *flight = fetch->flight;
-    pj_applier_take_old_rows(flight->batch, fetch->rows->table, fetch->wanted, result);
+    if (pj_applier_take_old_rows(fetch->batch, fetch->table, fetch->wanted, result))
+        flight->late = true;
     return --flight->fetches == 0 && flight->state == FETCHING ? begin_writing(flight, error) : PJ_OK;
 }
 
-static void send_fetch(struct flight *flight, struct pj_table_rows *rows, struct pj_row **wanted, size_t count)
+/* With the batch each row may be as wide as its share; one of a slice as wide as it is. */
+static void send_fetch(struct flight *flight, struct fetch of, size_t count, size_t share)
 {
     struct fetch *fetch = pj_arena_alloc(&flight->batch->arena, sizeof *fetch);
-    *fetch = (struct fetch){flight, rows, wanted};
+    *fetch = of;
     flight->fetches++;
     const struct pj_sink sink = pj_pipe_sink(flight->applier->pipe);
-    pj_writer_send_identities(flight->applier->writer, &sink, PJ_FETCH_OLD, rows->table, wanted, count, on_old_rows,
-                              fetch);
+    pj_writer_send_fetch(flight->applier->writer, &sink, of.table, of.wanted, count, share, on_old_rows, fetch);
 }
 
-static void fetch_table(struct flight *flight, struct pj_table_rows *rows)
+/* A table's rows whose old is not known here. */
+static size_t list_unknown(struct pj_batch *batch, const struct pj_table_rows *rows, struct pj_row ***wanted)
 {
-    struct pj_row **wanted = pj_arena_alloc(&flight->batch->arena, rows->count * sizeof *wanted);
     size_t count = 0;
+    *wanted = pj_arena_alloc(&batch->arena, rows->count * sizeof **wanted);
     for (size_t i = 0; !rows->table->joining && i < rows->count; i++)
         if (rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
-            wanted[count++] = rows->rows[i];
-    for (size_t at = 0; at < count; at += FETCH_ROWS)
-        send_fetch(flight, rows, wanted + at, count - at < FETCH_ROWS ? count - at : FETCH_ROWS);
+            (*wanted)[count++] = rows->rows[i];
+    return count;
 }
 
 /* Asks for the old rows that are not known here. */
 static void fetch_rows(struct flight *flight)
 {
-    pj_rowcache_fill(flight->applier->cache, flight->batch);
-    for (int i = 0; i < flight->batch->ntables; i++)
-        fetch_table(flight, &flight->batch->tables[i]);
+    struct pj_batch *batch = flight->batch;
+    struct pj_row ***wanted = pj_arena_alloc(&batch->arena, (size_t)batch->ntables * sizeof *wanted);
+    size_t *counts = pj_arena_alloc(&batch->arena, (size_t)batch->ntables * sizeof *counts), total = 0;
+    pj_rowcache_fill(flight->applier->cache, batch);
+    for (int i = 0; i < batch->ntables; i++)
+        total += counts[i] = list_unknown(batch, &batch->tables[i], &wanted[i]);
+    size_t share = pj_slices_share(flight->applier->batch_bytes, total);
+    for (int i = 0; i < batch->ntables; i++)
+        for (size_t at = 0; at < counts[i]; at += FETCH_ROWS)
+            send_fetch(flight, (struct fetch){flight, batch, batch->tables[i].table, wanted[i] + at},
+                       counts[i] - at < FETCH_ROWS ? counts[i] - at : FETCH_ROWS, share);
     if (flight->fetches)
         pj_pipe_flush(flight->applier->pipe);
+}
+
+static void fetch_slice(struct flight *flight)
+{
+    const struct pj_slice *slice = flight->slice;
+    for (size_t at = 0, count; at < slice->nwanted; at += count) {
+        count = pj_slices_chunk(slice, at);
+        send_fetch(flight, (struct fetch){flight, slice->batch, slice->table, slice->wanted + at}, count, SIZE_MAX / 2);
+    }
+    if (flight->fetches)
+        pj_pipe_flush(flight->applier->pipe);
+}
+
+/* The first slice, or the one after that which is written; behind the last one the rest of the batch. */
+static int next_slice(struct flight *flight, struct pj_error *error)
+{
+    if (!flight->slices)
+        flight->slices = pj_slices_new(flight->batch, flight->applier->batch_bytes);
+    flight->slice = pj_slices_next(flight->slices);
+    flight->state = FETCHING;
+    if (flight->slice)
+        fetch_slice(flight);
+    return flight->fetches ? PJ_OK : begin_writing(flight, error);
 }
 
 /* -------------------------------------------------------------------------------------------------- the way through */
@@ -377,6 +451,8 @@ static void on_done(void *context)
     struct pj_applier *applier = flight->applier;
     applier->first = applier->second;
     applier->second = NULL;
+    pj_slices_free(flight->slices);
+    flight->slices = NULL;
     if (flight->commit)
         applier->believed.lsn = flight->batch->end_lsn;
     applier->callbacks.done(applier->callbacks.context, flight->batch, flight->commit);
@@ -421,6 +497,10 @@ static void end_transaction(struct flight *flight)
 static int finish(struct flight *flight, struct pj_error *error)
 {
     struct pj_applier *applier = flight->applier;
+    if (flight->slice) {
+        pj_rowcache_learn(applier->cache, flight->slice->batch);
+        return next_slice(flight, error);
+    }
     flight->state = FINISHING;
     pj_rowcache_learn(applier->cache, flight->batch);
     if (flight->commit) {
@@ -453,7 +533,7 @@ static int write_on(struct flight *flight, struct pj_error *error)
 static void look_ahead(struct flight *flight, const struct flight *before)
 {
     flight->state = AHEAD;
-    pj_batch_follow(flight->batch, before->batch);
+    flight->late = pj_batch_follow(flight->batch, before->batch, flight->applier->batch_bytes) > 0;
     fetch_rows(flight);
 }
 

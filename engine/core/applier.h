@@ -23,7 +23,9 @@ struct pj_applier_callbacks {
     void *context;
 };
 
-struct pj_applier *pj_applier_new(struct pj_setup *setup, const struct pj_applier_callbacks *callbacks);
+/* `batch_bytes`: a batch's cap; old rows take no more than about that, or come in slices (core/slices). */
+struct pj_applier *pj_applier_new(struct pj_setup *setup, size_t batch_bytes,
+                                  const struct pj_applier_callbacks *callbacks);
 void pj_applier_free(struct pj_applier *applier); /* disconnected; NULL is fine */
 
 /* Takes a prepared session's connection (pj_statements_prepare). `checkpoint` says what the row holds, and our
@@ -39,7 +41,7 @@ void pj_applier_release(struct pj_applier *applier, PGconn **kept, void (*closed
 /*
  * After a failure of the batch under way: takes it back as it was collected, to be applied once more, and gives the
  * connection back in *conn before `closed` fires (pj_pipe_salvage). NULL, and nothing is done, where that cannot be: it
- * is not the first of its transaction, or another batch is under way behind it. *commit: as it was applied with.
+ * is not the first of its transaction, was begun in slices, or another batch is under way behind it. *commit: as it was applied with.
  */
 struct pj_batch *pj_applier_take_back(struct pj_applier *applier, bool *commit, PGconn **conn,
                                       void (*closed)(void *context), void *context);
@@ -61,8 +63,9 @@ void pj_applier_send_fence(const struct pj_sink *sink, const struct pj_checkpoin
 void pj_applier_send_checkpoint(const struct pj_sink *sink, const struct pj_checkpoint *believed,
                                 const struct pj_batch *batch);
 void pj_applier_send_commit(const struct pj_sink *sink); /* an error where the answer is ROLLBACK */
-void pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *table, struct pj_row *const *wanted,
-                              const PGresult *result);
+/* Enters what pj_writer_send_fetch has brought; returns how many rows are late. */
+size_t pj_applier_take_old_rows(struct pj_batch *batch, const struct pj_table *table, struct pj_row *const *wanted,
+                                const PGresult *result);
 
 /* One batch is under way, and far enough for the next one to be taken behind it. */
 bool pj_applier_takes_ahead(const struct pj_applier *applier);

@@ -19,7 +19,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { FIRST_SLOTS = 256 };
+/* Old rows of up to USUAL_COLUMNS columns are not counted before they are there: their texts are bounded (core/slices). */
+enum { FIRST_SLOTS = 256, USUAL_COLUMNS = 16, COLUMN_BYTES = 24 };
 
 struct pj_batch *pj_batch_new(const struct pj_table *tables, int ntables)
 {
@@ -79,6 +80,7 @@ void pj_batch_reset(struct pj_batch *batch, size_t keep_bytes)
         reset_rows(&batch->tables[i], keep_bytes);
     pj_arena_reset(&batch->arena, keep_bytes);
     batch->filled = NULL;
+    batch->owed = 0;
     batch->changes = batch->transactions = 0;
     batch->ends_at_commit = true;
     batch->end_lsn = batch->floor_lsn = batch->reaches = 0;
@@ -135,18 +137,30 @@ static struct pj_row *find_row(const struct pj_table_rows *rows, const struct pj
     return NULL;
 }
 
+static void make_place(struct pj_table_rows *rows)
+{
+    if (rows->count < rows->capacity)
+        return;
+    rows->capacity = rows->capacity ? rows->capacity * 2 : FIRST_SLOTS;
+    rows->rows = pj_realloc(rows->rows, rows->capacity * sizeof *rows->rows);
+}
+
+void pj_batch_append(struct pj_table_rows *rows, struct pj_row *row)
+{
+    make_place(rows);
+    rows->rows[rows->count++] = row;
+}
+
 static struct pj_row *add_row(struct pj_batch *batch, struct pj_table_rows *rows, struct pj_value *identity,
                               uint64_t hash, enum pj_old_state old_state)
 {
     if (rows->count * 2 >= rows->nslots)
         grow_slots(rows);
-    if (rows->count == rows->capacity) {
-        rows->capacity = rows->capacity ? rows->capacity * 2 : FIRST_SLOTS;
-        rows->rows = pj_realloc(rows->rows, rows->capacity * sizeof *rows->rows);
-    }
     struct pj_row *row = pj_arena_alloc(&batch->arena, sizeof *row);
     *row = (struct pj_row){.hash = hash, .identity = identity, .base = row, .old_state = old_state};
-    rows->rows[rows->count++] = row;
+    pj_batch_append(rows, row);
+    if (old_state == PJ_OLD_UNKNOWN && rows->table->ncolumns > USUAL_COLUMNS)
+        batch->owed += (size_t)(rows->table->ncolumns - USUAL_COLUMNS) * COLUMN_BYTES;
     insert_slot(rows, row);
     return row;
 }
@@ -344,7 +358,7 @@ bool pj_batch_has_rows(const struct pj_batch *batch)
  */
 size_t pj_batch_bytes(const struct pj_batch *batch)
 {
-    size_t bytes = batch->arena.used;
+    size_t bytes = batch->arena.used + batch->owed;
     for (int i = 0; i < batch->ntables; i++)
         bytes += batch->tables[i].count * 5 * sizeof(struct pj_row *);
     return bytes;
@@ -358,8 +372,13 @@ void pj_batch_set_old(struct pj_row *row, struct pj_value *old)
     row->old_state = PJ_OLD_KNOWN;
 }
 
-/* A row's values, bytes and all, in an arena. */
-static struct pj_value *copy_values(struct pj_arena *arena, const struct pj_value *values, int count)
+void pj_batch_set_late(struct pj_row *row, uint64_t bytes)
+{
+    row->old_bytes = bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
+    row->old_state = PJ_OLD_LATE;
+}
+
+struct pj_value *pj_batch_copy_values(struct pj_arena *arena, const struct pj_value *values, int count)
 {
     struct pj_value *copy = pj_arena_alloc(arena, (size_t)count * sizeof *copy);
     for (int i = 0; i < count; i++) {
@@ -371,24 +390,46 @@ static struct pj_value *copy_values(struct pj_arena *arena, const struct pj_valu
     return copy;
 }
 
+static size_t values_bytes(const struct pj_value *values, int count)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes += values[i].length > 0 ? (size_t)values[i].length : 0;
+    return bytes;
+}
+
 /* A row that `before` has deleted cannot be changed again. It stays unknown here, and whoever knows it otherwise (the
  * cache) writes another number of rows than were meant: a contradiction either way. */
-static void follow_table(struct pj_batch *batch, const struct pj_table_rows *rows, const struct pj_table_rows *before)
+static size_t follow_table(struct pj_batch *batch, const struct pj_table_rows *rows, const struct pj_table_rows *before,
+                           size_t *room)
 {
+    size_t late = 0;
+    int ncolumns = rows->table->ncolumns;
     for (size_t i = 0; before->count && i < rows->count; i++) {
         struct pj_row *row = rows->rows[i], *former;
         if (row->old_state != PJ_OLD_UNKNOWN || !(former = find_row(before, row->identity, row->hash)))
             continue;
-        if (former->new_row)
-            pj_batch_set_old(row, copy_values(&batch->arena, former->new_row, rows->table->ncolumns));
+        if (!former->new_row || former->old_state == PJ_OLD_SLICED)
+            continue;
+        size_t bytes = values_bytes(former->new_row, ncolumns);
+        if (bytes > *room) {
+            pj_batch_set_late(row, bytes);
+            late++;
+            continue;
+        }
+        *room -= bytes;
+        pj_batch_set_old(row, pj_batch_copy_values(&batch->arena, former->new_row, ncolumns));
     }
+    return late;
 }
 
-void pj_batch_follow(struct pj_batch *batch, const struct pj_batch *before)
+size_t pj_batch_follow(struct pj_batch *batch, const struct pj_batch *before, size_t bytes)
 {
+    size_t late = 0;
     for (int t = 0; t < batch->ntables; t++)
         if (!batch->tables[t].table->joining)
-            follow_table(batch, &batch->tables[t], &before->tables[t]);
+            late += follow_table(batch, &batch->tables[t], &before->tables[t], &bytes);
+    return late;
 }
 
 static void keep_collected(struct pj_batch *batch, const struct pj_table *table, struct pj_row *row)
@@ -445,7 +486,7 @@ void pj_batch_unresolve(struct pj_batch *batch)
     for (int t = 0; t < batch->ntables; t++)
         for (size_t i = 0; i < batch->tables[t].count; i++) {
             struct pj_row *row = batch->tables[t].rows[i];
-            if (row->old_state == PJ_OLD_KNOWN)
+            if (row->old_state == PJ_OLD_KNOWN || row->old_state == PJ_OLD_LATE)
                 row->old_state = PJ_OLD_UNKNOWN;
             row->old = NULL;
         }

@@ -15,7 +15,11 @@
 enum pj_old_state {
     PJ_OLD_NONE,    /* there was no row: `old` is NULL */
     PJ_OLD_UNKNOWN, /* there was one; to be fetched from the mirror */
-    PJ_OLD_KNOWN
+    PJ_OLD_KNOWN,
+    /* Of rows that core/slices works off: */
+    PJ_OLD_LATE,      /* too large to be fetched with the batch */
+    PJ_OLD_LATE_BASE, /* the same, and another row takes values from it */
+    PJ_OLD_SLICED     /* no more of the batch: what it was and is cannot be told from here */
 };
 
 struct pj_row {
@@ -25,6 +29,7 @@ struct pj_row {
     struct pj_value *new_row;  /* the same; NULL: deleted. PJ_ABSENT values only before pj_batch_resolve */
     struct pj_row *base;       /* the row whose `old` holds what is PJ_ABSENT in new_row */
     enum pj_old_state old_state;
+    uint32_t old_bytes; /* of a row that is, or was, PJ_OLD_LATE: what its values take, at most UINT32_MAX */
 };
 
 /* What resolving has filled in a row: the values as they were collected. */
@@ -56,6 +61,7 @@ struct pj_batch {
     struct pj_table_rows *tables;
     int ntables;
     struct pj_filled *filled;       /* in the arena */
+    size_t owed;                    /* what its old rows will take by their number of columns alone */
     uint64_t changes, transactions; /* in this batch; a part of a transaction counts when its commit is in here */
     bool ends_at_commit;            /* the last thing collected was a commit (or nothing) */
     pj_lsn end_lsn;                 /* of the last commit */
@@ -93,17 +99,28 @@ size_t pj_batch_bytes(const struct pj_batch *batch);  /* what it holds takes; 0 
 /* Enters a fetched old row: table->ncolumns values that live as long as the batch. */
 void pj_batch_set_old(struct pj_row *row, struct pj_value *old);
 
+/* Enters that an old row is too large, of so many bytes: PJ_OLD_LATE. */
+void pj_batch_set_late(struct pj_row *row, uint64_t bytes);
+
+/* A row's values, bytes and all, in an arena. */
+struct pj_value *pj_batch_copy_values(struct pj_arena *arena, const struct pj_value *values, int count);
+
+/* Puts a row of another batch behind a table's rows; it is not found by its identity. */
+void pj_batch_append(struct pj_table_rows *rows, struct pj_row *row);
+
 /*
- * Gives the rows whose old is PJ_OLD_UNKNOWN what the batch before this one, which is resolved, has made of them; copied.
- * What is unknown after it, `before` has not touched.
+ * Gives the rows whose old is PJ_OLD_UNKNOWN what the batch before this one, which is resolved, has made of them; copied,
+ * as long as that takes no more than `bytes`; else PJ_OLD_LATE. Returns how many are that. What is unknown after it,
+ * `before` has not touched, or has written in a slice.
  */
-void pj_batch_follow(struct pj_batch *batch, const struct pj_batch *before);
+size_t pj_batch_follow(struct pj_batch *batch, const struct pj_batch *before, size_t bytes);
 
 /* PJ_EDATA where a row that the stream updates or deletes was not in the mirror. Tables that are joining are left as
  * they are. */
 int pj_batch_resolve(struct pj_batch *batch, struct pj_error *error);
 
-/* Makes the batch as it was collected: what was fetched is unknown again, what was filled is left out again. */
+/* Makes the batch as it was collected: what was fetched is unknown again, what was filled is left out again. Not once
+ * rows were sliced. */
 void pj_batch_unresolve(struct pj_batch *batch);
 
 /* After resolve: whether anything is to be done for the row (it changed; it was not both made and gone in here). */

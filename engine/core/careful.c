@@ -21,6 +21,7 @@
 #include "core/applier.h"
 #include "core/mend.h"
 #include "core/project.h"
+#include "core/slices.h"
 #include "core/standing.h"
 #include "core/statements.h"
 #include "host/value_text.h"
@@ -34,6 +35,7 @@ enum { FETCH_ROWS = 4096 };
 struct pj_careful {
     struct pj_setup *setup;
     const char *read_url;
+    size_t batch_bytes;
     const struct pj_stop *stop;
     const struct pj_log *log;
     struct pj_session *session;
@@ -54,11 +56,12 @@ struct run {
     const struct pj_value *guilty; /* on_error = halt: the key that was found instead; NULL: none alone */
 };
 
-struct pj_careful *pj_careful_new(struct pj_setup *setup, const char *read_url, const struct pj_stop *stop,
-                                  const struct pj_log *log)
+struct pj_careful *pj_careful_new(struct pj_setup *setup, const char *read_url, size_t batch_bytes,
+                                  const struct pj_stop *stop, const struct pj_log *log)
 {
     struct pj_careful *careful = pj_alloc(sizeof *careful);
-    *careful = (struct pj_careful){.setup = setup, .read_url = read_url, .stop = stop, .log = log};
+    *careful =
+        (struct pj_careful){.setup = setup, .read_url = read_url, .batch_bytes = batch_bytes, .stop = stop, .log = log};
     return careful;
 }
 
@@ -255,34 +258,60 @@ static void apply_projection(struct run *run, int index)
 /* -------------------------------------------------------------------------------------------------------- the batch */
 
 struct fetch {
-    struct run *run;
+    struct pj_batch *batch;
     const struct pj_table *table;
     struct pj_row **wanted;
+    bool late; /* some rows are too large */
 };
 
 static int on_old_rows(void *context, const PGresult *result, struct pj_error *error)
 {
-    const struct fetch *fetch = context;
+    struct fetch *fetch = context;
     (void)error;
-    pj_applier_take_old_rows(fetch->run->batch, fetch->table, fetch->wanted, result);
+    if (pj_applier_take_old_rows(fetch->batch, fetch->table, fetch->wanted, result))
+        fetch->late = true;
     return PJ_OK;
 }
 
-static void fetch_table(struct run *run, struct pj_table_rows *rows)
+static void send_fetch(struct run *run, struct fetch *fetch, size_t count, size_t share)
+{
+    pj_writer_send_fetch(run->writer, run->sink, fetch->table, fetch->wanted, count, share, on_old_rows, fetch);
+}
+
+static size_t count_unknown(const struct pj_batch *batch)
+{
+    size_t count = 0;
+    for (int t = 0; t < batch->ntables; t++)
+        for (size_t i = 0; !batch->tables[t].table->joining && i < batch->tables[t].count; i++)
+            count += batch->tables[t].rows[i]->old_state == PJ_OLD_UNKNOWN;
+    return count;
+}
+
+/* Returns whether rows are too large. */
+static bool fetch_table(struct run *run, struct pj_table_rows *rows, size_t share)
 {
     struct pj_row *wanted[FETCH_ROWS];
-    struct fetch fetch = {run, rows->table, wanted};
+    struct fetch fetch = {run->batch, rows->table, wanted, false};
     if (rows->table->joining)
-        return;
+        return false;
     for (size_t i = 0, count = 0; i < rows->count || count; i++) {
         if (i < rows->count && rows->rows[i]->old_state == PJ_OLD_UNKNOWN)
             wanted[count++] = rows->rows[i];
         if (count < FETCH_ROWS && i + 1 < rows->count)
             continue;
         if (count)
-            pj_writer_send_identities(run->writer, run->sink, PJ_FETCH_OLD, rows->table, wanted, count, on_old_rows,
-                                      &fetch);
+            send_fetch(run, &fetch, count, share);
         count = 0;
+    }
+    return fetch.late;
+}
+
+static void fetch_slice(struct run *run, const struct pj_slice *slice)
+{
+    for (size_t at = 0, count; at < slice->nwanted; at += count) {
+        struct fetch fetch = {slice->batch, slice->table, slice->wanted + at, false};
+        count = pj_slices_chunk(slice, at);
+        send_fetch(run, &fetch, count, SIZE_MAX / 2);
     }
 }
 
@@ -311,12 +340,9 @@ static void commit(struct run *run, struct pj_checkpoint *believed)
     believed->lsn = run->batch->end_lsn;
 }
 
-static void apply(struct run *run, struct pj_checkpoint *believed)
+/* Writes what is in the batch, its old rows known. */
+static void apply_rows(struct run *run)
 {
-    if (!run->careful->in_transaction)
-        begin_transaction(run, believed);
-    for (int i = 0; i < run->batch->ntables; i++)
-        fetch_table(run, &run->batch->tables[i]);
     pj_writer_careful(run->writer, true);
     if (run->error->code == PJ_OK && pj_batch_resolve(run->batch, run->error) == PJ_OK &&
         pj_writer_prepare(run->writer, run->batch, run->commit, run->error) == PJ_OK) {
@@ -326,6 +352,35 @@ static void apply(struct run *run, struct pj_checkpoint *believed)
             apply_projection(run, i);
     }
     pj_writer_careful(run->writer, false);
+}
+
+/* The rows whose old ones are too large, as parts of the transaction (core/slices). */
+static void apply_slices(struct run *run)
+{
+    struct pj_slices *slices = pj_slices_new(run->batch, run->careful->batch_bytes);
+    const struct pj_slice *slice;
+    while (run->error->code == PJ_OK && (slice = pj_slices_next(slices))) {
+        struct run part = *run;
+        part.batch = slice->batch;
+        part.commit = false;
+        fetch_slice(&part, slice);
+        apply_rows(&part);
+    }
+    pj_slices_free(slices);
+}
+
+static void apply(struct run *run, struct pj_checkpoint *believed)
+{
+    bool late = false;
+    if (!run->careful->in_transaction)
+        begin_transaction(run, believed);
+    size_t share = pj_slices_share(run->careful->batch_bytes, count_unknown(run->batch));
+    for (int i = 0; i < run->batch->ntables; i++)
+        late = fetch_table(run, &run->batch->tables[i], share) || late;
+    if (late)
+        apply_slices(run);
+    if (run->error->code == PJ_OK)
+        apply_rows(run);
     if (run->error->code == PJ_OK && run->commit)
         commit(run, believed);
 }

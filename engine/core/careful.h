@@ -14,8 +14,8 @@
 
 struct pj_careful;
 
-struct pj_careful *pj_careful_new(struct pj_setup *setup, const char *read_url, const struct pj_stop *stop,
-                                  const struct pj_log *log);
+struct pj_careful *pj_careful_new(struct pj_setup *setup, const char *read_url, size_t batch_bytes,
+                                  const struct pj_stop *stop, const struct pj_log *log);
 void pj_careful_free(struct pj_careful *careful); /* closes its session, rolling back what is open; NULL is fine */
 
 /* Closes the session: what it has open is rolled back. */

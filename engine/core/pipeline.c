@@ -377,8 +377,9 @@ int pj_pipeline_run(const struct pj_pipeline_options *options, struct pj_error *
     pj_pipeline_collect_anew(p);
     struct pj_applier_callbacks callbacks = {
         .done = pj_pipeline_applied, .failed = pj_pipeline_apply_failed, .context = p};
-    p->applier = pj_applier_new(setup, &callbacks);
-    p->careful = pj_careful_new(setup, options->outfit->deployment.read_url, options->stop, options->log);
+    size_t batch_bytes = options->outfit->deployment.batch_bytes;
+    p->applier = pj_applier_new(setup, batch_bytes, &callbacks);
+    p->careful = pj_careful_new(setup, options->outfit->deployment.read_url, batch_bytes, options->stop, options->log);
     pj_state_get_figures(options->state, &p->figures);
     p->intake.skipped = p->figures.skipped;
     pj_pipeline_accept_relay(p);

@@ -86,18 +86,20 @@ static void put_match(struct pj_buf *sql, const struct pj_table *table)
     }
 }
 
-static void put_fetch(struct pj_buf *sql, const struct pj_table *table)
+/* "SELECT u.ordinal, m.id AS c0, … FROM unnest(…) … JOIN mirror m ON …", all in the form in which it is sent. */
+static void put_old_rows(struct pj_buf *sql, const struct pj_table *table)
 {
+    bool computed = false;
     pj_buf_puts(sql, "SELECT u.ordinal");
     for (int i = 0; i < table->ncolumns; i++) {
         const struct pj_table_column *column = &table->columns[i];
+        computed = computed || (column->output_sql && column->toastable);
         pj_buf_puts(sql, ", ");
         if (column->output_sql)
             pj_buf_printf(sql, "pg_catalog.textin(%s(", column->output_sql);
         pj_buf_puts(sql, "m.");
         pj_quote_identifier(sql, column->name);
-        if (column->output_sql)
-            pj_buf_puts(sql, "))");
+        pj_buf_printf(sql, "%s AS c%d", column->output_sql ? "))" : "", i);
     }
     pj_buf_puts(sql, " FROM ");
     put_unnest(sql, table, true);
@@ -105,6 +107,48 @@ static void put_fetch(struct pj_buf *sql, const struct pj_table *table)
     put_alias(sql, table, true);
     pj_buf_printf(sql, ", ordinal) JOIN %s m ON ", table->mirror_sql);
     put_match(sql, table);
+    pj_buf_puts(sql, computed ? " OFFSET 0" : ""); /* texts that are made, once */
+}
+
+/* The bytes of what may be wide in a row; without reading a TOASTed text. */
+static void put_size(struct pj_buf *sql, const struct pj_table *table, int wide)
+{
+    pj_buf_puts(sql, "SELECT r.*, ");
+    bool first = true;
+    for (int i = 0; i < table->ncolumns; i++) {
+        if (!table->columns[i].toastable)
+            continue;
+        pj_buf_printf(sql, "%scoalesce(pg_catalog.octet_length(r.c%d), 0)::bigint", first ? "" : " + ", i);
+        first = false;
+    }
+    pj_buf_puts(sql, " AS size FROM (");
+    put_old_rows(sql, table);
+    pj_buf_puts(sql, wide > 1 ? ") AS r OFFSET 0" : ") AS r"); /* once, not for each column */
+}
+
+/*
+ * The ordinal, NULL, and the row; or, where what may be wide in it is wider than the last parameter, the row without
+ * that, and instead of NULL how much it is.
+ */
+static void put_fetch(struct pj_buf *sql, const struct pj_table *table)
+{
+    int wide = pj_table_wide_columns(table);
+    pj_buf_puts(sql, "SELECT s.ordinal, ");
+    if (wide)
+        pj_buf_printf(sql, "CASE WHEN s.size > $%d::bigint THEN s.size END", table->nidentity + 1);
+    else
+        pj_buf_puts(sql, "NULL::bigint");
+    for (int i = 0; i < table->ncolumns; i++)
+        if (table->columns[i].toastable)
+            pj_buf_printf(sql, ", CASE WHEN s.size <= $%d::bigint THEN s.c%d END", table->nidentity + 1, i);
+        else
+            pj_buf_printf(sql, ", s.c%d", i);
+    pj_buf_puts(sql, " FROM (");
+    if (wide)
+        put_size(sql, table, wide);
+    else
+        put_old_rows(sql, table);
+    pj_buf_puts(sql, ") AS s");
 }
 
 /*

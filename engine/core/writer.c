@@ -31,7 +31,7 @@ struct pj_writer *pj_writer_new(struct pj_setup *setup)
         if (setup->tables[i].ncolumns > writer->width)
             writer->width = setup->tables[i].ncolumns;
     writer->arrays = pj_alloc((size_t)writer->width * sizeof *writer->arrays);
-    writer->params = pj_alloc((size_t)writer->width * sizeof *writer->params);
+    writer->params = pj_alloc((size_t)(writer->width + 1) * sizeof *writer->params);
     writer->fresh = true;
     writer->touching = pj_alloc((size_t)(setup->nprojections + 1) * sizeof *writer->touching);
     for (int i = 0; i < setup->nprojections; i++) {

@@ -57,9 +57,9 @@ void pj_writer_park(struct pj_writer *writer, const struct pj_sink *sink, int pr
 /* Notes, in pgprojector.dirty_key, what a projection that is not live has dirty. */
 void pj_writer_note(struct pj_writer *writer, const struct pj_sink *sink, int projection);
 
-/* Sends a statement whose parameters are identities: PJ_FETCH_OLD, PJ_DELETE_ROWS. */
-void pj_writer_send_identities(struct pj_writer *writer, const struct pj_sink *sink, enum pj_mirror_statement which,
-                               const struct pj_table *table, struct pj_row *const *rows, size_t count,
-                               pj_result_fn result, void *context);
+/* Sends PJ_FETCH_OLD for some rows of a table; of those with more than `share` bytes in what may be wide only how much
+ * that is (pj_applier_take_old_rows). */
+void pj_writer_send_fetch(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_table *table,
+                          struct pj_row *const *rows, size_t count, size_t share, pj_result_fn result, void *context);
 
 #endif

@@ -18,13 +18,13 @@ struct pj_writer {
     struct pj_batch *batch;
     bool last, careful;
     enum phase phase;
-    int item;              /* table or projection */
-    int stream;            /* MERGES: stream; RECOMPUTE: 0 routing keys, 1 full keys, 2 all */
-    size_t at;             /* row within the item */
-    struct pj_buf *arrays; /* one for each parameter; reused */
-    struct pj_value *params;
-    int width;  /* how many of them */
-    bool fresh; /* the next batch begins a transaction */
+    int item;                /* table or projection */
+    int stream;              /* MERGES: stream; RECOMPUTE: 0 routing keys, 1 full keys, 2 all */
+    size_t at;               /* row within the item */
+    struct pj_buf *arrays;   /* one for each parameter; reused */
+    struct pj_value *params; /* these, and one more */
+    int width;               /* how many of them */
+    bool fresh;              /* the next batch begins a transaction */
 
     /* chains */
     int level, levels;            /* MERGES, RECOMPUTE: of the projections at hand; the highest */

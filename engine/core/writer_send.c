@@ -61,9 +61,8 @@ static struct chunk *make_chunk(struct pj_writer *writer, const struct pj_table 
     return chunk;
 }
 
-void pj_writer_send_identities(struct pj_writer *writer, const struct pj_sink *sink, enum pj_mirror_statement which,
-                               const struct pj_table *table, struct pj_row *const *rows, size_t count,
-                               pj_result_fn result, void *context)
+static void put_identities(struct pj_writer *writer, const struct pj_table *table, struct pj_row *const *rows,
+                           size_t count)
 {
     for (int c = 0; c < table->nidentity; c++) {
         pj_array_begin(&writer->arrays[c], table->columns[table->identity[c]].type);
@@ -71,9 +70,18 @@ void pj_writer_send_identities(struct pj_writer *writer, const struct pj_sink *s
             pj_array_put(&writer->arrays[c], rows[i]->identity[c]);
     }
     end_arrays(writer, table->nidentity, count);
+}
+
+void pj_writer_send_fetch(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_table *table,
+                          struct pj_row *const *rows, size_t count, size_t share, pj_result_fn result, void *context)
+{
+    unsigned char space[8];
     char name[PJ_STATEMENT_NAME];
-    sink->execute(sink->self, pj_statement_mirror(which, table->index, name), table->nidentity, writer->params, result,
-                  context);
+    bool wide = pj_table_wide_columns(table) > 0;
+    put_identities(writer, table, rows, count);
+    writer->params[table->nidentity] = pj_make_int64((int64_t)share, space);
+    sink->execute(sink->self, pj_statement_mirror(PJ_FETCH_OLD, table->index, name), table->nidentity + wide,
+                  writer->params, result, context);
 }
 
 /*
@@ -130,8 +138,10 @@ bool pj_writer_send_deletes(struct pj_writer *writer, const struct pj_sink *sink
             chunk[count++] = rows->rows[writer->at];
     if (!count)
         return false;
-    pj_writer_send_identities(writer, sink, PJ_DELETE_ROWS, rows->table, chunk, count, on_chunk,
-                              make_chunk(writer, rows->table, "DELETE", count));
+    put_identities(writer, rows->table, chunk, count);
+    char name[PJ_STATEMENT_NAME];
+    sink->execute(sink->self, pj_statement_mirror(PJ_DELETE_ROWS, rows->table->index, name), rows->table->nidentity,
+                  writer->params, on_chunk, make_chunk(writer, rows->table, "DELETE", count));
     return true;
 }
 

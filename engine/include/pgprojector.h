@@ -150,9 +150,10 @@ struct pj_stream_column {
  *   {option:x}   for the value of an option as an SQL literal.
  *
  * A batch is a number of whole transactions, or, of one that is too large to be held, some of its parts. apply() sees a
- * row once a part, so what a later part takes away may be combined with what an earlier one brought: of a message that
- * was inserted and deleted again in the same transaction, the deltas can say both that it came and that it went, and no
- * mirror has its row. For sums that is nothing; a greatest or least value that was emitted (and PJ_LAST) need not be
+ * row once a part (which may also be some rows of a batch, whose former values are too large to be held together), so
+ * what a later part takes away may be combined with what an earlier one brought: of a message that was inserted and
+ * deleted again in the same transaction, the deltas can say both that it came and that it went, and no mirror has its
+ * row. For sums that is nothing; a greatest or least value that was emitted (and PJ_LAST) need not be
  * there any more. Take "the greatest added" for the new greatest only where nothing as great was removed; else look it
  * up in the mirror, or have apply() mark the key dirty.
  *

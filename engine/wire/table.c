@@ -53,6 +53,14 @@ static bool same(const char *text, const char *bytes, size_t length)
     return strncmp(text, bytes, length) == 0 && text[length] == '\0';
 }
 
+int pj_table_wide_columns(const struct pj_table *table)
+{
+    int count = 0;
+    for (int i = 0; i < table->ncolumns; i++)
+        count += table->columns[i].toastable;
+    return count;
+}
+
 int pj_table_column_index(const struct pj_table *table, const char *name, size_t length)
 {
     for (int i = 0; i < table->ncolumns; i++)

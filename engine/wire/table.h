@@ -62,6 +62,9 @@ void pj_table_free(struct pj_table *table);
 /* Takes out a column that is neither of the key nor of the identity. */
 void pj_table_remove_column(struct pj_table *table, int column);
 
+/* How many columns may be wide, for being TOASTable. */
+int pj_table_wide_columns(const struct pj_table *table);
+
 /* The index of a column by its exact name (not NUL-terminated), or -1. */
 int pj_table_column_index(const struct pj_table *table, const char *name, size_t length);
 

@@ -45,6 +45,41 @@ def test_texts_of_a_megabyte(make_pair):
     pair.assert_same("gone")
 
 
+WIDE, WIDE_ROWS = 64_000, 1500
+
+
+def test_old_rows_of_96_megabytes(make_pair):
+    """Changed without their texts, which the stream leaves out, and deleted: old rows are not held all at once."""
+    pair = make_pair(Flavour(odd=False))
+    pair.write_query("INSERT INTO conversations (id) SELECT md5('c' || i)::uuid FROM generate_series(0, 9) i;"
+                     " ALTER TABLE messages ALTER content SET STORAGE EXTERNAL;"
+                     " INSERT INTO messages (id, conversation_id, sequence_number, content, created_at) SELECT md5('w' || i)::uuid,"
+                     f" md5('c' || i % 10)::uuid, i, repeat(md5(i::text), {WIDE} / 32), timestamptz '2024-05-05' + i * interval '1 s'"
+                     f" FROM generate_series(1, {WIDE_ROWS}) i")
+    pair.start()
+    pair.read_query("ALTER TABLE messages ALTER content SET STORAGE EXTERNAL")
+    touch = "UPDATE messages SET created_at = created_at + interval '1 day'"
+    pair.write_query(touch)
+    pair.assert_same("in one transaction", 60)
+    with pair.write_connection() as conn, conn.cursor() as cursor:
+        for i in range(50):
+            cursor.execute(f"{touch} WHERE sequence_number % 50 = {i}")
+    pair.catch_up(60)
+    pair.read_query("ALTER TABLE conversation_summary ADD CONSTRAINT poison CHECK (message_count <> 151)")
+    pair.write_query(f"BEGIN; {touch}; UPDATE messages SET id = md5('moved' || id)::uuid WHERE sequence_number > 500;"
+                     " INSERT INTO messages (id, conversation_id) VALUES (md5('one more')::uuid, md5('c0')::uuid); COMMIT")
+    pair.catch_up(60)
+    assert "with care" in pair.daemon.since_start()
+    pair.read_query("ALTER TABLE conversation_summary DROP CONSTRAINT poison")
+    assert pair.command("deadletters", "retry", "--all").code == 0
+    pair.assert_same("with care")
+    pair.write_query("DELETE FROM messages WHERE sequence_number % 100 <> 7")
+    pair.assert_same("deleted", 60)
+    peak = pair.daemon.peak_memory_kib()
+    print(f"peak memory {peak} KiB")
+    assert sanitized(pair) or peak < LIMIT_KIB, f"peak memory is {peak} KiB"
+
+
 def test_a_transaction_is_atomic_whatever_its_size(make_pair):
     """With a tiny cap it is applied in many parts; a reader sees none or all of it."""
     pair = make_pair(Flavour(odd=False, batch_bytes=65536))

@@ -38,7 +38,7 @@ static void collect(struct pj_batch *into, enum pj_action action, const char *id
 static void follow(void)
 {
     cr_assert_eq(pj_batch_resolve(before, &error), PJ_OK, "%s", error.message);
-    pj_batch_follow(batch, before);
+    pj_batch_follow(batch, before, SIZE_MAX);
 }
 
 static void assert_old(const char *identity, enum pj_old_state state, const char *old)
