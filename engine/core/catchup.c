@@ -8,18 +8,20 @@
  *      whatever makes the projection live is done, in this one transaction.
  *
  * Entries go only after their keys were recomputed in a committed transaction: whatever is interrupted is done again.
- * Each round's "few" grows after a while, so that it comes to an end under any load. Parked keys are left out: their
- * retry recomputes them.
+ * Each round's "few" grows after a while, so that it comes to an end under any load. From then on the last transaction
+ * also takes an entry that says "everything", which each batch may note anew: by a comparison of its own, which the stream
+ * waits for. Parked keys are left out: their retry recomputes them.
  */
 #include "core/catchup.h"
 
 #include "base/mem.h"
+#include "core/comparison.h"
 #include "core/rebuild.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FEW = 1000, COMPARE_FROM = 50000, PATIENT_ROUNDS = 5, MOST_DOUBLINGS = 40, KEY_COLUMNS = 32 };
+enum { FEW = 1000, COMPARE_FROM = 50000, PATIENT_ROUNDS = 5, MOST_DOUBLINGS = 40, KEY_COLUMNS = 32, TICK_MS = 300 };
 
 static const char everything[] = "9223372036854775807"; /* an id beyond all others */
 
@@ -114,26 +116,80 @@ static int round_of(struct pj_mend *mend, const struct dirty *dirty, struct pj_e
 
 /* ----------------------------------------------------------------------------------------------------- the last one */
 
-static int recompute_rest(struct pj_mend *mend, bool full, struct pj_error *error)
+static int recompute_these(struct pj_mend *mend, bool full, const PGresult *keys, struct pj_error *error)
+{
+    char *arrays[KEY_COLUMNS];
+    int width = full ? mend->projection->nkey : 1;
+    if (!PQntuples(keys))
+        return PJ_OK;
+    pj_mend_arrays(keys, 0, PQntuples(keys), width, arrays);
+    int code = pj_keywork_recompute(mend->work, mend->projection, full, (const char *const *)arrays, NULL, error);
+    for (int i = 0; i < width; i++)
+        pj_free(arrays[i]);
+    return code;
+}
+
+static int recompute_width(struct pj_mend *mend, bool full, struct pj_error *error)
 {
     char *sql = keys_sql(mend->projection, full, everything);
     PGresult *keys;
     int code = pj_session_query(mend->work, &keys, sql, 0, NULL, error);
     pj_free(sql);
-    if (code == PJ_OK && PQntuples(keys) > 0) {
-        char *arrays[KEY_COLUMNS];
-        int width = full ? mend->projection->nkey : 1;
-        pj_mend_arrays(keys, 0, PQntuples(keys), width, arrays);
-        code = pj_keywork_recompute(mend->work, mend->projection, full, (const char *const *)arrays, NULL, error);
-        for (int i = 0; i < width; i++)
-            pj_free(arrays[i]);
-    }
+    if (code == PJ_OK)
+        code = recompute_these(mend, full, keys, error);
     PQclear(keys);
     return code;
 }
 
-/* Within the transaction: whether as few are left as it was thought. */
-static int few_left(struct pj_mend *mend, int64_t few, bool *yes, struct pj_error *error)
+static int recompute_noted(struct pj_mend *mend, struct pj_error *error)
+{
+    int code = recompute_width(mend, false, error);
+    return code == PJ_OK && mend->projection->nkey > 1 ? recompute_width(mend, true, error) : code;
+}
+
+static int still_wanted(void *context, struct pj_error *error)
+{
+    const struct pj_mend *mend = context;
+    return pj_job_check(&mend->job, mend->job.session, error);
+}
+
+/* The keys of the rows that differ, or one more than `few` of them, with the planner's whole choice for the comparison. */
+static int find_differing(struct pj_mend *mend, int64_t few, PGresult **keys, struct pj_error *error)
+{
+    static const char widen[] = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; "
+                                "SET LOCAL enable_mergejoin = on; SET LOCAL work_mem = '128MB'";
+    static const char narrow[] = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; "
+                                 "SET LOCAL enable_mergejoin = off; SET LOCAL work_mem TO DEFAULT";
+    char *sql = NULL;
+    *keys = NULL;
+    int code = pj_session_exec(mend->work, widen, error);
+    if (code == PJ_OK)
+        code = pj_comparison_sql(mend->work, mend->projection, PJ_COMPARE_BUT_PARKED, &sql, error);
+    if (code == PJ_OK) {
+        char *limited = pj_sprintf("%s LIMIT %lld", sql, (long long)few + 1);
+        pj_session_set_tick(mend->work, TICK_MS, still_wanted, mend);
+        code = pj_session_query(mend->work, keys, limited, 0, NULL, error);
+        pj_session_set_tick(mend->work, 0, NULL, NULL);
+        pj_free(limited);
+    }
+    pj_free(sql);
+    return code == PJ_OK ? pj_session_exec(mend->work, narrow, error) : code;
+}
+
+/* "Everything" is among what was noted, as it may be with each batch. The rounds have left few rows that differ. */
+static int recompute_differing(struct pj_mend *mend, int64_t few, bool *done, struct pj_error *error)
+{
+    PGresult *keys;
+    int code = find_differing(mend, few, &keys, error);
+    *done = code == PJ_OK && PQntuples(keys) <= few;
+    if (*done)
+        code = recompute_these(mend, mend->projection->nkey > 1, keys, error);
+    PQclear(keys);
+    return code;
+}
+
+/* Within the transaction: what is left now. */
+static int look_again(struct pj_mend *mend, struct dirty *dirty, struct pj_error *error)
 {
     const char *name = mend->projection->name;
     PGresult *result;
@@ -141,7 +197,10 @@ static int few_left(struct pj_mend *mend, int64_t few, bool *yes, struct pj_erro
                                     "SELECT pg_catalog.count(*), coalesce(pg_catalog.bool_or(key IS NULL), false) "
                                     "FROM pgprojector.dirty_key WHERE projection = $1",
                                     1, &name, error);
-    *yes = code == PJ_OK && strtoll(PQgetvalue(result, 0, 0), NULL, 10) <= few && PQgetvalue(result, 0, 1)[0] == 'f';
+    if (code == PJ_OK) {
+        dirty->entries = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+        dirty->everything = PQgetvalue(result, 0, 1)[0] == 't';
+    }
     PQclear(result);
     return code;
 }
@@ -161,11 +220,11 @@ int pj_catchup_round(struct pj_mend *mend, struct pj_error *error)
 
 int pj_catchup_rest(struct pj_mend *mend, int64_t few, bool *done, struct pj_error *error)
 {
-    int code = few_left(mend, few, done, error);
-    if (code == PJ_OK && *done)
-        code = recompute_rest(mend, false, error);
-    if (code == PJ_OK && *done && mend->projection->nkey > 1)
-        code = recompute_rest(mend, true, error);
+    struct dirty dirty;
+    int code = look_again(mend, &dirty, error);
+    *done = code == PJ_OK && dirty.entries <= few && (!dirty.everything || few > FEW);
+    if (*done)
+        code = dirty.everything ? recompute_differing(mend, few, done, error) : recompute_noted(mend, error);
     if (code == PJ_OK && *done)
         code = empty_log(mend->work, mend->projection->name, everything, error);
     *done = *done && code == PJ_OK;

@@ -80,6 +80,8 @@ static int copy_rows(const struct pj_joining *joining, struct copying *copying, 
                                    .context = copying};
     int code = pj_session_open(&write, &options, error);
     if (code == PJ_OK)
+        pj_session_set_tick(write, PJ_JOINING_TICK_MS, copy_waits, copying);
+    if (code == PJ_OK)
         code = pj_copy_tables(write, &copy, table, 1, error);
     pj_session_close(write);
     if (code == PJ_ESTOPPED && copying->why.code != PJ_OK)

@@ -173,7 +173,7 @@ static int make_exact(const struct pj_joining *joining, struct pj_session *write
     struct notes notes;
     PGresult *result = NULL;
     int code = look(read, table, &notes, error);
-    *done = code == PJ_OK && notes.count <= few && !notes.all;
+    *done = code == PJ_OK && notes.count <= few && (!notes.all || few > FEW);
     if (!*done)
         return code;
     code = mend(joining, write, read, table, &notes, error);
@@ -197,7 +197,8 @@ static int wait_for_fence(const struct pj_joining *joining, struct pj_error *err
     return pj_joining_wait(joining, error);
 }
 
-/* All of them, at one commit. *done: false where it could not be had, or more was noted than apply should wait for. */
+/* All of them, at one commit. *done: false where it could not be had, or more was noted than apply should wait for: it
+ * waits for ever more of it, and after some rounds for whole tables, or one that is emptied all the time would never join. */
 static int finish(const struct pj_joining *joining, const struct pj_table *tables, int ntables, int64_t few, bool *done,
                   struct pj_error *error)
 {

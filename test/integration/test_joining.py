@@ -1,5 +1,6 @@
 """Mirrors added while the daemon runs, under changes of all kinds to the very table."""
 import contextlib
+import itertools
 import random
 import signal
 import threading
@@ -282,6 +283,39 @@ def test_a_commit_that_is_streamed_before_the_noting_and_visible_later(with_firs
         pair.daemon.signal(signal.SIGHUP)
         await_waiting(pair)
     assert_first_joins(pair)
+
+
+# Whoever removes notes, and does not keep the stream from noting, goes on when "all rows" has been noted again.
+AGAIN = """
+    CREATE FUNCTION public.again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE relation = 'pgprojector.checkpoint'::regclass
+                       AND pid = pg_catalog.pg_backend_pid()) AND EXISTS (SELECT FROM gone) THEN
+            WHILE NOT EXISTS (SELECT FROM pgprojector.dirty_row WHERE identity IS NULL) LOOP PERFORM pg_catalog.pg_sleep(0.001); END LOOP;
+        END IF;
+        RETURN NULL; END $$;
+    CREATE TRIGGER again AFTER DELETE ON pgprojector.dirty_row REFERENCING OLD TABLE AS gone EXECUTE FUNCTION public.again()
+"""
+
+
+def test_a_table_that_is_emptied_all_the_time(registering):
+    """Each round of catching up ends with the table emptied once more."""
+    pair = registering
+    numbers = itertools.count(2)
+    pair.write_query("CREATE TABLE first (id bigint PRIMARY KEY)")
+    pair.read_query(AGAIN)
+
+    def empty():
+        catching_up = pair.read_query("SELECT 1 FROM pgprojector.job WHERE kind = 'mirror' AND phase <> 'copying'")
+        return f"TRUNCATE first; INSERT INTO first VALUES ({next(numbers)})" if catching_up else "SELECT"
+
+    with contextlib.ExitStack() as until_it_has_joined:
+        with held_up(pair, "first"):
+            pair.write_query("INSERT INTO first VALUES (1)")
+            poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.dirty_row"), 20, "a note")
+            until_it_has_joined.enter_context(Statements(pair, empty, 0.005))
+        poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.mirror WHERE table_name = 'first' AND state = 'exact'"), 30)
+    pair.catch_up()
+    assert pair.read_query("SELECT id FROM first") == pair.write_query("SELECT id FROM first")
 
 
 def test_a_table_that_does_not_fit_does_not_hold_back_the_others(registering):

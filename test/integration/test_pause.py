@@ -1,9 +1,13 @@
 """Pause and resume: a paused projection holds nobody back and loses nothing, whatever is killed when."""
+import itertools
 import random
 import signal
 import time
 
+import pytest
+
 from harness import oracle
+from harness.beside import Statements
 from harness.cluster import poll
 from harness.history import populate
 from harness.scenes import SEED, SEND
@@ -156,6 +160,40 @@ def test_many_dirty_keys_are_caught_up_with_in_rounds(streaming):
     result = resume(streaming)
     assert "keys were caught up with" in result.out
     streaming.assert_same()
+
+
+# Whoever is to remove what was noted, and does not keep the stream from noting, does so when everything has been noted again.
+AGAIN = """
+    CREATE FUNCTION public.again() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE last bigint := (SELECT max(id) FROM pgprojector.dirty_key WHERE key IS NULL); BEGIN
+        IF last IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE relation = 'pgprojector.checkpoint'::regclass
+                                            AND pid = pg_catalog.pg_backend_pid()) THEN
+            WHILE NOT EXISTS (SELECT FROM pgprojector.dirty_key WHERE key IS NULL AND id > last) LOOP
+                PERFORM pg_catalog.pg_sleep(0.001);
+            END LOOP;
+        END IF;
+        RETURN NULL; END $$;
+    CREATE TRIGGER again BEFORE DELETE ON pgprojector.dirty_key EXECUTE FUNCTION public.again()
+"""
+
+
+@pytest.mark.parametrize("words", [["resume", "titles"], ["rebuild", "titles", "--fresh"]], ids=["resume", "swap"])
+def test_everything_noted_with_each_batch_does_not_keep_it_from_going_live(registering, words):
+    pair = registering
+    pair.modules.titles(columns="c.title, (SELECT count(*) FROM {users} WHERE display_name > 'm') AS n", sources='{"users",NULL,NULL},')
+    assert pair.command("module", "add", "titles").code == 0
+    if words[0] == "resume":
+        assert pair.command("pause", "titles").code == 0
+    pair.read_query(AGAIN)
+    numbers = itertools.count()
+    # titles, too, lest all rows be right all the time
+    with Statements(pair, lambda: f"UPDATE users SET display_name = 'n{next(numbers)}' WHERE id = (SELECT min(id::text)::uuid FROM users);"
+                    "UPDATE conversations SET title = title || 'x' WHERE id = (SELECT min(id::text)::uuid FROM conversations)", 0.001):
+        result = pair.command(*words)
+    assert result.code == 0 and state(pair, "titles") == "live", result
+    pair.catch_up()
+    assert dirty(pair) == 0
+    assert pair.command("verify").code == 0
 
 
 def test_usage(streaming):
