@@ -1,10 +1,11 @@
--- The columns of tables of the write database, in their order. $1 oid[]: the tables.
+-- The columns of tables of the write database, in their order. $1 oid[]: the tables. Virtual generated ones are left out: they
+-- have no stored values, and the stream says NULL of them.
 -- key_place and identity_place: the column's place in the primary key and in the identity index (NULL: not in it).
 WITH RECURSIVE resolved AS (
     -- each column's type with domains resolved, step by step, to the type beneath
     SELECT a.attrelid, a.attnum, a.atttypid AS type_oid
     FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
     UNION ALL
     SELECT r.attrelid, r.attnum, t.typbasetype
     FROM resolved r
