@@ -52,6 +52,9 @@ CREATE TABLE IF NOT EXISTS pgprojector.projection (
 -- The source's numbers of the mirrored columns: one dropped and added again has another. NULL: made by an earlier version.
 ALTER TABLE pgprojector.mirror ADD COLUMN IF NOT EXISTS numbers integer[];
 
+-- The names under which these partitions come in the stream, each as "oid schema.name", quoted. NULL: made by an earlier version.
+ALTER TABLE pgprojector.mirror ADD COLUMN IF NOT EXISTS leaf_names text[];
+
 -- What the daemon keeps in memory of the two tables below has this number; whoever changes them raises it, under the
 -- checkpoint row's lock, and the daemon, whose every transaction asks for the number it knows, reads them again.
 ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS version bigint NOT NULL DEFAULT 0;

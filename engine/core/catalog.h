@@ -73,6 +73,9 @@ int pj_catalog_enter_mirrors(struct pj_session *read, const struct pj_table *tab
 /* Enters one more, in the state `joining`. Within the caller's transaction. */
 int pj_catalog_enter_joining(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
 
+/* Appends, as an array, what the catalog notes of the table's partitions by name: "oid schema.name". */
+void pj_catalog_put_leaf_names(struct pj_buf *array, const struct pj_table *table);
+
 /* Adds to the catalog the partitions that the tables have by now. */
 int pj_catalog_note_leaves(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 

@@ -46,6 +46,30 @@ static char *leaves_array(const struct pj_table *table)
     return pj_buf_take(&array);
 }
 
+void pj_catalog_put_leaf_names(struct pj_buf *array, const struct pj_table *table)
+{
+    struct pj_buf name = {0};
+    pj_textarray_begin(array);
+    for (int i = 0; i < table->nleaves; i++) {
+        const struct pj_table_leaf *leaf = &table->leaves[i];
+        pj_buf_clear(&name);
+        pj_buf_printf(&name, "%u ", leaf->oid);
+        pj_quote_identifier(&name, leaf->schema);
+        pj_buf_puts(&name, ".");
+        pj_quote_identifier(&name, leaf->name);
+        pj_textarray_add(array, pj_buf_text(&name));
+    }
+    pj_textarray_end(array);
+    pj_buf_free(&name);
+}
+
+static char *leaf_names_array(const struct pj_table *table)
+{
+    struct pj_buf array = {0};
+    pj_catalog_put_leaf_names(&array, table);
+    return pj_buf_take(&array);
+}
+
 static int enter_mirror(struct pj_session *read, const struct pj_table *table, const char *state,
                         struct pj_error *error)
 {
@@ -54,13 +78,15 @@ static int enter_mirror(struct pj_session *read, const struct pj_table *table, c
     char *columns = columns_array(table, NULL, table->ncolumns), *types = types_array(table);
     char *key = columns_array(table, table->key, table->nkey), *leaves = leaves_array(table);
     char *identity = columns_array(table, table->identity, table->nidentity), *numbers = numbers_array(table);
-    const char *params[] = {table->schema, table->name, oid, columns, types, key, identity, leaves, numbers, state};
+    char *names = leaf_names_array(table);
+    const char *params[] = {table->schema, table->name, oid,     columns, types, key,
+                            identity,      leaves,      numbers, state,   names};
     PGresult *result;
     int code = pj_session_query(read, &result,
                                 "INSERT INTO pgprojector.mirror (schema_name, table_name, source_oid, columns, "
-                                "types, key, identity, leaves, numbers, state) "
-                                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-                                10, params, error);
+                                "types, key, identity, leaves, numbers, state, leaf_names) "
+                                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                                11, params, error);
     PQclear(result);
     pj_free(columns);
     pj_free(types);
@@ -68,6 +94,7 @@ static int enter_mirror(struct pj_session *read, const struct pj_table *table, c
     pj_free(identity);
     pj_free(leaves);
     pj_free(numbers);
+    pj_free(names);
     return code;
 }
 
@@ -88,14 +115,16 @@ int pj_catalog_enter_joining(struct pj_session *read, const struct pj_table *tab
 static int note_leaves(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
 {
     static const char sql[] =
-        "UPDATE pgprojector.mirror SET leaves = ARRAY(SELECT unnest(leaves) UNION SELECT unnest($3::oid[])) "
-        "WHERE schema_name = $1 AND table_name = $2 AND NOT leaves @> $3::oid[]";
-    char *leaves = leaves_array(table);
-    const char *params[] = {table->schema, table->name, leaves};
+        "UPDATE pgprojector.mirror SET leaves = ARRAY(SELECT unnest(leaves) UNION SELECT unnest($3::oid[])), "
+        "leaf_names = ARRAY(SELECT unnest(leaf_names) UNION SELECT unnest($4::text[])) "
+        "WHERE schema_name = $1 AND table_name = $2 AND (leaves @> $3::oid[] AND leaf_names @> $4::text[]) IS NOT TRUE";
+    char *leaves = leaves_array(table), *names = leaf_names_array(table);
+    const char *params[] = {table->schema, table->name, leaves, names};
     PGresult *result;
-    int code = pj_session_query(read, &result, sql, 3, params, error);
+    int code = pj_session_query(read, &result, sql, 4, params, error);
     PQclear(result);
     pj_free(leaves);
+    pj_free(names);
     return code;
 }
 

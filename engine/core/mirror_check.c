@@ -89,8 +89,8 @@ static int check_table(struct pj_session *read, const struct pj_table *table, st
 
 /*
  * Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. Then a
- * column of a noted name that has another number, if there is one; one of a noted name that the source has no more; and
- * one of these that the mirror still has.
+ * column of a noted name that has another number, if there is one; one of a noted name that the source has no more; one
+ * of these that the mirror still has; and the former name of a noted partition that has another now.
  */
 static const char noted_sql[] =
     "SELECT m.source_oid = $3::oid, m.leaves <@ $4::oid[], $5::oid[] <@ m.leaves, "
@@ -100,10 +100,12 @@ static const char noted_sql[] =
     "(SELECT min(name) FROM unnest(m.columns) g (name) WHERE name <> ALL ($6::text[])), "
     "(SELECT min(name) FROM unnest(m.columns) g (name) JOIN pg_catalog.pg_attribute a ON a.attname = g.name "
     "WHERE name <> ALL ($6::text[]) AND a.attnum > 0 AND NOT a.attisdropped "
-    "AND a.attrelid = to_regclass(format('%I.%I', m.schema_name, m.table_name))) "
+    "AND a.attrelid = to_regclass(format('%I.%I', m.schema_name, m.table_name))), "
+    "(SELECT min(substr(name, strpos(name, ' ') + 1)) FROM unnest(m.leaf_names) n (name) WHERE name <> ALL "
+    "($8::text[])) "
     "FROM pgprojector.mirror m WHERE m.schema_name = $1 AND m.table_name = $2";
 
-enum { SAME_TABLE, NO_LEAF_GONE, NO_LEAF_ATTACHED, ANOTHER_NUMBER, COLUMN_GONE, COLUMN_LEFT };
+enum { SAME_TABLE, NO_LEAF_GONE, NO_LEAF_ATTACHED, ANOTHER_NUMBER, COLUMN_GONE, COLUMN_LEFT, FORMER_LEAF };
 
 /* Its values would never change again, and nobody who reads the mirror could tell. */
 static int refuse_gone(const struct pj_table *table, const char *column, struct pj_error *error)
@@ -135,6 +137,12 @@ static int check_source(const PGresult *noted, const struct pj_table *table, str
     if (PQgetvalue(noted, 0, NO_LEAF_ATTACHED)[0] != 't') {
         pj_error_set(error, PJ_ESCHEMA, "a table has been attached to the source as a partition");
         return pj_error_hint(error, "rows it had before are not in the mirror; pgprojector resync makes it exact");
+    }
+    if (!PQgetisnull(noted, 0, FORMER_LEAF)) {
+        pj_error_set(error, PJ_ESCHEMA, "partition %s of the source has been renamed, or moved to another schema",
+                     PQgetvalue(noted, 0, FORMER_LEAF));
+        return pj_error_hint(error, "rows may come in the stream under its former name; give it that back for as long, "
+                                    "or run pgprojector resync, which makes the mirror exact");
     }
     if (!PQgetisnull(noted, 0, ANOTHER_NUMBER)) {
         pj_error_set(error, PJ_ESCHEMA, "column %s of the source was dropped and added again",
@@ -183,15 +191,21 @@ static void put_columns(struct pj_buf *names, struct pj_buf *numbers, const stru
 static int check_noted(struct pj_session *read, const struct pj_table *table, bool lenient, struct pj_error *error)
 {
     char *oid = pj_sprintf("%u", table->oid);
-    struct pj_buf leaves = {0}, attached = {0}, names = {0}, numbers = {0};
+    struct pj_buf leaves = {0}, attached = {0}, names = {0}, numbers = {0}, leaf_names = {0};
     put_leaves(&leaves, table, false);
     put_leaves(&attached, table, true);
     put_columns(&names, &numbers, table);
-    const char *params[] = {
-        table->schema,       table->name,          oid, pj_buf_text(&leaves), pj_buf_text(&attached),
-        pj_buf_text(&names), pj_buf_text(&numbers)};
+    pj_catalog_put_leaf_names(&leaf_names, table);
+    const char *params[] = {table->schema,
+                            table->name,
+                            oid,
+                            pj_buf_text(&leaves),
+                            pj_buf_text(&attached),
+                            pj_buf_text(&names),
+                            pj_buf_text(&numbers),
+                            pj_buf_text(&leaf_names)};
     PGresult *noted;
-    int code = pj_session_query(read, &noted, noted_sql, 7, params, error);
+    int code = pj_session_query(read, &noted, noted_sql, 8, params, error);
     if (code == PJ_OK)
         code = check_answer(noted, table, lenient, error);
     PQclear(noted);
@@ -199,6 +213,7 @@ static int check_noted(struct pj_session *read, const struct pj_table *table, bo
     pj_buf_free(&attached);
     pj_buf_free(&names);
     pj_buf_free(&numbers);
+    pj_buf_free(&leaf_names);
     pj_free(oid);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
 }

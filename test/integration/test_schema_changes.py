@@ -149,3 +149,19 @@ def test_a_partition_of_a_partition_is_no_attached_table(partitioned):
     partitioned.write_query("CREATE TABLE days_8_8 PARTITION OF days_8 FOR VALUES IN (8); INSERT INTO days VALUES (3, 8)")
     partitioned.catch_up()
     assert partitioned.read_query("SELECT id FROM public.days ORDER BY id") == [(1,), (2,), (3,)]
+
+
+@pytest.mark.parametrize("moved", ["ALTER TABLE days_2 RENAME TO \"Second\"",
+                                   "CREATE SCHEMA shelf; ALTER TABLE days_2 SET SCHEMA shelf"])
+def test_a_partition_that_changes_its_name_while_nobody_looks(partitioned, moved):
+    """Its rows stand in the WAL under the former one, which nobody knows any more."""
+    partitioned.daemon.stop()
+    partitioned.write_query("INSERT INTO days VALUES (3, 2)")
+    partitioned.write_query(moved)
+    said = refusal(partitioned)
+    assert '"public"."days_2" of the source has been renamed' in said and "resync" in said
+    assert partitioned.command("resync").code == 0
+    partitioned.start()
+    partitioned.write_query("INSERT INTO days VALUES (4, 2)")
+    partitioned.catch_up()
+    assert partitioned.read_query("SELECT id FROM public.days ORDER BY 1") == [(1,), (2,), (3,), (4,)]
