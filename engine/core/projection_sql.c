@@ -133,6 +133,15 @@ static const char *declared_name(const struct pj_projection_source *source, cons
     return actual;
 }
 
+/* The table's own column of a name that the mapping gives to another: the definition means that one. */
+static bool is_covered(const struct pj_projection_source *source, const char *actual)
+{
+    for (int i = 0; i < source->nrenames; i++)
+        if (strcmp(source->renames[2 * i], actual) == 0 && strcmp(source->renames[2 * i + 1], actual) != 0)
+            return strcmp(declared_name(source, actual), actual) == 0;
+    return false;
+}
+
 char *pj_relation_sql(const struct pj_projection_source *source)
 {
     if (!source->nrenames)
@@ -140,7 +149,9 @@ char *pj_relation_sql(const struct pj_projection_source *source)
     struct pj_buf sql = {0};
     for (int i = 0; i < source->table->ncolumns; i++) {
         const char *name = source->table->columns[i].name;
-        pj_buf_puts(&sql, i ? ", " : "(SELECT ");
+        if (is_covered(source, name))
+            continue;
+        pj_buf_puts(&sql, sql.length ? ", " : "(SELECT ");
         pj_quote_identifier(&sql, name);
         pj_buf_puts(&sql, " AS ");
         pj_quote_identifier(&sql, declared_name(source, name));

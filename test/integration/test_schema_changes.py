@@ -165,3 +165,22 @@ def test_a_partition_that_changes_its_name_while_nobody_looks(partitioned, moved
     partitioned.write_query("INSERT INTO days VALUES (4, 2)")
     partitioned.catch_up()
     assert partitioned.read_query("SELECT id FROM public.days ORDER BY 1") == [(1,), (2,), (3,), (4,)]
+
+
+def test_a_mapped_column_beside_one_of_the_declared_name(make_pair):
+    """The module's created_at is the table's sent_at, and the table has a created_at of its own, which nobody asked for."""
+    config = "".join(f"[module {name}]\ncolumn.messages.created_at = sent_at\n"
+                     for name in ("conversation_summary", "user_conversation_membership"))
+    pair = make_pair(config="[pgprojector]\nmodules = conversation_summary, user_conversation_membership\n" + config)
+    pair.write_query("ALTER TABLE messages RENAME COLUMN created_at TO sent_at;"
+                     " ALTER TABLE messages ADD COLUMN created_at text DEFAULT 'yesterday'")
+    pair.write_query("INSERT INTO conversations (id) VALUES (md5('c')::uuid)")
+    pair.start()
+    pair.write_query("INSERT INTO messages (id, conversation_id, sequence_number, content, sent_at)"
+                     " SELECT gen_random_uuid(), md5('c')::uuid, i, 'm', timestamptz '2024-05-05' + i * interval '1 s'"
+                     " FROM generate_series(1, 5) i")
+    pair.catch_up()
+    assert pair.read_value("SELECT last_message_at::text FROM conversation_summary").startswith("2024-05-05")
+    assert pair.read_value("SELECT max(created_at) FROM messages") == "yesterday"
+    verified = pair.command("verify")
+    assert verified.code == 0, verified
