@@ -211,6 +211,9 @@ BEGIN
     IF target IS NULL THEN
         RAISE EXCEPTION 'pgprojector.wait_for: the LSN to wait for is NULL' USING ERRCODE = 'null_value_not_allowed';
     END IF;
+    IF timeout IS NULL THEN
+        RAISE EXCEPTION 'pgprojector.wait_for: the timeout is NULL' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
     IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
         RAISE EXCEPTION 'pgprojector.wait_for needs READ COMMITTED, this transaction is %',
             upper(current_setting('transaction_isolation'))

@@ -52,7 +52,8 @@ static int open_side(const struct pj_app *app, enum pj_side side, struct pj_sess
 
 static void copy_text(char *to, size_t size, const PGresult *result, const char *column)
 {
-    snprintf(to, size, "%s", PQgetvalue(result, 0, PQfnumber(result, column)));
+    const char *text = PQgetvalue(result, 0, PQfnumber(result, column));
+    snprintf(to, size, "%.*s", (int)pj_text_clip(text, size - 1), text);
 }
 
 static void copy_daemon(struct pj_status *status, const PGresult *result)

@@ -107,11 +107,13 @@ static const char check_constraints[] = "SET CONSTRAINTS ALL IMMEDIATE";
 
 /* ------------------------------------------------------------------------------------------------- keys, one by one */
 
-/* Back to the savepoint: whatever has failed since is undone. The failure is handed out, and cleared. */
+/* Back to the savepoint: whatever has failed since is undone. The failure is handed out, without the row's values, for
+ * log and catalog may be read by more people than the rows, and cleared. */
 static bool undo(struct run *run, const char *savepoint, struct pj_error *failure)
 {
     char sql[64];
     *failure = *run->error;
+    pj_mend_strip(failure);
     pj_error_clear(run->error);
     snprintf(sql, sizeof sql, "ROLLBACK TO SAVEPOINT %s", savepoint);
     return query(run, sql);
@@ -189,13 +191,8 @@ static void halt(struct run *run, int index, const struct pj_error *failure)
 {
     const struct pj_projection *projection = &run->careful->setup->projections[index];
     struct pj_buf key = {0};
-    char message[512];
-    if (pj_mend_is_key_fault(failure))
-        pj_mend_without_values(failure, message, sizeof message);
-    else
-        snprintf(message, sizeof message, "%.500s", failure->message);
     *run->error = *failure;
-    pj_error_set(run->error, PJ_EFAIL, "%s", message);
+    pj_error_set(run->error, PJ_EFAIL, "%.500s", failure->message);
     memcpy(run->error->sqlstate, failure->sqlstate, sizeof failure->sqlstate);
     if (run->guilty && pj_value_text(projection->key_kinds[0], *run->guilty, &key))
         pj_error_wrap(run->error, "key %.200s", pj_buf_text(&key));

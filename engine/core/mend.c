@@ -25,10 +25,16 @@ enum {
     KEY_COLUMNS = 32
 };
 
-bool pj_mend_is_key_fault(const struct pj_error *error)
+/* Bad data, a constraint, a RAISE. */
+static bool speaks_of_a_row(const struct pj_error *error)
 {
     const char *state = error->sqlstate;
-    return !error->retryable && (!strncmp(state, "22", 2) || !strncmp(state, "23", 2) || !strncmp(state, "P0", 2));
+    return !strncmp(state, "22", 2) || !strncmp(state, "23", 2) || !strncmp(state, "P0", 2);
+}
+
+bool pj_mend_is_key_fault(const struct pj_error *error)
+{
+    return !error->retryable && speaks_of_a_row(error);
 }
 
 /* --------------------------------------------------------------------------------------------------------- parking */
@@ -45,6 +51,15 @@ void pj_mend_without_values(const struct pj_error *fault, char *text, size_t siz
             text[length++] = *at;
     }
     pj_text_end(text, length);
+}
+
+void pj_mend_strip(struct pj_error *fault)
+{
+    char message[sizeof fault->message];
+    if (!speaks_of_a_row(fault))
+        return;
+    pj_mend_without_values(fault, message, sizeof message);
+    snprintf(fault->message, sizeof fault->message, "%s", message);
 }
 
 static const char park_sql[] =

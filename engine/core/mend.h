@@ -72,6 +72,9 @@ bool pj_mend_is_key_fault(const struct pj_error *error);
 /* An error's message for the catalog, which more people may read than the rows. */
 void pj_mend_without_values(const struct pj_error *fault, char *text, size_t size);
 
+/* Takes the values out of a message that speaks of a row; leaves others, which name tables and columns, alone. */
+void pj_mend_strip(struct pj_error *fault);
+
 /* Within the caller's transaction: parks a key, or notes one more failed attempt. `lsn` as text. */
 int pj_mend_note_failure(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
                          const char *lsn, struct pj_error *error);

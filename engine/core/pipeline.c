@@ -31,6 +31,7 @@
 #include "core/pipeline_internal.h"
 
 #include "base/clock.h"
+#include "core/mend.h"
 #include "wire/wal2json.h"
 
 #include <stdlib.h>
@@ -186,11 +187,14 @@ static bool for_the_owner(const struct pj_pipeline *p, const struct pj_error *er
            (error->code == PJ_EGAP && p->options->outfit->deployment.resync_on_gap);
 }
 
-/* Says what happened, once, and what comes of it. */
-void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error)
+/* Says what happened, once, without the values of rows, and what comes of it. */
+void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *cause)
 {
+    struct pj_error without_values = *cause;
+    const struct pj_error *error = &without_values;
     if (p->state == CLOSING || p->state == FINISHED)
         return;
+    pj_mend_strip(&without_values);
     if (p->purpose == TO_STOP || error->code == PJ_ESTOPPED) {
         pj_pipeline_close(p, FINISHED);
     } else if (for_the_owner(p, error)) {

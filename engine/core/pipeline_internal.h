@@ -129,7 +129,7 @@ uint64_t pj_pipeline_now(struct pj_pipeline *p); /* microseconds, monotonic */
 void pj_pipeline_enter(struct pj_pipeline *p, enum pipeline_state state);
 bool pj_pipeline_running(const struct pj_pipeline *p); /* STREAMING or RESOLVING */
 /* Says what happened, once, closes everything, and decides what comes of it: another try, a halt, the end. */
-void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *error);
+void pj_pipeline_fail(struct pj_pipeline *p, const struct pj_error *cause);
 /* The trouble is over (core/trouble.h); committed: something was, and not only the connections are open again. */
 void pj_pipeline_relax(struct pj_pipeline *p, bool committed);
 void pj_pipeline_close(struct pj_pipeline *p, enum pipeline_state next); /* CLOSING; then `next` */

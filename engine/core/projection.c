@@ -134,6 +134,8 @@ static int bind_options(struct pj_projection *projection, const struct pj_bindin
         int i = option_index(module, (*pair)[0]);
         if (i < 0)
             return pj_error_set(error, PJ_ECONFIG, "it has no option \"%s\"", (*pair)[0]);
+        if (pj_module_option_check(&module->options[i], (*pair)[1], error) != PJ_OK)
+            return error->code;
         pj_free((void *)(uintptr_t)projection->options[i]);
         projection->options[i] = pj_strdup((*pair)[1]);
     }

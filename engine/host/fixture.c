@@ -262,6 +262,8 @@ static int read_options(struct pj_fixture_case *fixture, struct pj_error *error)
         if (value && !json_is_string(value))
             return pj_error_set(error, PJ_ECONFIG, "options: %s must be a string", declared[i].name);
         fixture->options[i] = value ? json_string_value(value) : declared[i].value;
+        if (pj_module_option_check(&declared[i], fixture->options[i], error) != PJ_OK)
+            return error->code;
     }
     return given ? pj_fixture_members(given, "options", known, error) : PJ_OK;
 }

@@ -7,6 +7,7 @@
  */
 #include "host/module.h"
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "host/image.h"
 #include "host/trial.h"
@@ -232,6 +233,23 @@ int pj_module_option_count(const struct pj_module *module)
     while (module->options && module->options[count].name)
         count++;
     return count;
+}
+
+int pj_module_option_check(const struct pj_option *option, const char *value, struct pj_error *error)
+{
+    struct pj_buf choices = {0};
+    for (int i = 0; option->choices && option->choices[i]; i++) {
+        if (strcmp(option->choices[i], value) == 0) {
+            pj_buf_free(&choices);
+            return PJ_OK;
+        }
+        pj_buf_printf(&choices, "%s%s", i ? ", " : "", option->choices[i]);
+    }
+    if (option->choices)
+        pj_error_set(error, PJ_ECONFIG, "option %s cannot be \"%.100s\"; it may be one of: %s", option->name, value,
+                     pj_buf_text(&choices));
+    pj_buf_free(&choices);
+    return option->choices ? PJ_ECONFIG : PJ_OK;
 }
 
 int pj_module_key_count(const struct pj_module *module)

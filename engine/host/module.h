@@ -69,6 +69,9 @@ void pj_module_faults(const struct pj_module *module, const char *path, struct p
 /* The descriptor check alone; `path` is for messages. */
 int pj_module_check(const struct pj_module *module, const char *path, struct pj_error *error);
 
+/* Whether an option may have that value; PJ_ECONFIG names what it may have. */
+int pj_module_option_check(const struct pj_option *option, const char *value, struct pj_error *error);
+
 /* Counts of the lists that end with a NULL. A NULL list has 0. */
 int pj_module_source_count(const struct pj_module *module);
 int pj_module_stream_count(const struct pj_module *module);

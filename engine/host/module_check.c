@@ -237,6 +237,9 @@ static void check_options(const struct check *check)
             REFUSE(check, "option " PJ_ON_ERROR ": that name is pgprojector's own in the section [module NAME]");
         if (!option->value)
             FATAL(check, "option %s has no default value", option->name);
+        struct pj_error unfit;
+        if (pj_module_option_check(option, option->value, &unfit) != PJ_OK)
+            REFUSE(check, "the default of %s", unfit.message);
     }
 }
 

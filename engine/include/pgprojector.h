@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 #define PJ_MODULE_MAGIC UINT32_C(0x506a4d6f) /* "PjMo" */
-#define PJ_ABI_VERSION 1
+#define PJ_ABI_VERSION 2
 
 /* ------------------------------------------------------------------------------------------------------ values */
 
@@ -171,8 +171,9 @@ struct pj_stream {
 /* A setting that the configuration file may give in the section [module NAME]. Lists end with a NULL name. */
 struct pj_option {
     const char *name;
-    const char *value; /* the default */
-    const char *help;  /* one line */
+    const char *value;          /* the default */
+    const char *help;           /* one line */
+    const char *const *choices; /* what the value may be, ending with NULL; whatever else is refused at the start. NULL: any text */
 };
 
 /* --------------------------------------------------------------------------------------------------- the calls */

@@ -383,7 +383,7 @@ def test_settings_that_are_wrong(make_pair, suspect):
         pair.config = pair.configure(f"[pgprojector]\nmodules = {suspect.file}\n{text}")
         result = pair.command("run", timeout=20)
         assert result.code == 2 and words in result.err, result
-    suspect.build(extra='static const struct pj_option options[] = {{"on_error", "x", "x"}, {NULL, NULL, NULL}};',
+    suspect.build(extra='static const struct pj_option options[] = {{"on_error", "x", "x", NULL}, {NULL, NULL, NULL, NULL}};',
                   options=".options = options")
     result = pair.command("module", "check", suspect.file)
     assert result.code == 1 and "pgprojector's own" in result.out, result

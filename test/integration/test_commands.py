@@ -153,6 +153,13 @@ def test_wait(streaming):
 
 # --------------------------------------------------------------------------------------------------------- doctor
 
+def test_a_message_longer_than_status_shows_is_cut_between_characters(streaming):
+    assert streaming.daemon.stop() == 0
+    streaming.read_query("UPDATE pgprojector.daemon SET state = 'waiting', message = 'x' || repeat('\u00fc', 1000)")
+    shown = streaming.command("status", "--json").json
+    assert shown["daemon"]["message"].startswith("x\u00fc\u00fc"), shown
+
+
 def test_wait_for_what_nobody_has_flushed(streaming):
     """A record that belongs to no commit is not sent before something else is flushed, on an idle server up to 15 s later."""
     def not_flushed(cursor):

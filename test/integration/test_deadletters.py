@@ -65,6 +65,22 @@ def test_a_poison_key_is_parked_and_the_others_go_on(poisoned):
     assert verified.code in (0, 6) and "no difference" in verified.out, verified
 
 
+def test_values_in_a_servers_message_stay_out_of_log_and_catalog(streaming):
+    """What a cast or a function of one's own says of a row it cannot take."""
+    pair = streaming
+    first = identifiers(pair, 1)[0]
+    pair.read_query(f"CREATE FUNCTION picky() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.title LIKE 'a title%%'"
+                    f" THEN PERFORM NEW.title::uuid; END IF; RETURN NEW; END $$; CREATE TRIGGER picky BEFORE UPDATE ON {NAME}"
+                    " FOR EACH ROW EXECUTE FUNCTION picky()")
+    pair.write_query("UPDATE conversations SET title = %s WHERE id = %s", (SECRET, first))
+    pair.catch_up()
+    (letter,) = letters(pair)
+    assert letter["key"] == first and letter["sqlstate"] == "22P02" and "invalid input syntax for type uuid" in letter["message"]
+    log = pair.daemon.tail(100000)
+    assert "1 keys parked: " in log and "invalid input syntax for type uuid" in log
+    assert SECRET not in json.dumps(letter) + pair.command("deadletters", "show", NAME).out + log
+
+
 def test_retry_heals(poisoned):
     failed = poisoned.command("deadletters", "retry", NAME)
     assert failed.code == 6 and "0 healed, 1 failed again" in failed.out, failed

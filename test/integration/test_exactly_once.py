@@ -208,6 +208,9 @@ def test_wait_for_times_out_and_refuses(streaming):
     pair = streaming
     pair.daemon.kill()
     assert pair.read_value("SELECT pgprojector.wait_for('FFFF/0', '50 ms')") is False
+    for null in ("NULL, '1 s'", "'FFFF/0', NULL"):
+        with pytest.raises(psycopg2.Error, match="is NULL"):
+            pair.read_query(f"SET statement_timeout = '5 s'; SELECT pgprojector.wait_for({null})")
     with pytest.raises(psycopg2.Error, match="READ COMMITTED"):
         pair.read_query("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pgprojector.wait_for('0/1', '1 s')")
 

@@ -31,7 +31,7 @@ static const struct pj_stream_column stream_columns[] = {{"a", PJ_INT8, PJ_KEY},
                                                          {"least", PJ_INT8, PJ_MIN}, {"greatest", PJ_INT8, PJ_MAX},
                                                          {"last", PJ_TEXT, PJ_LAST}, {NULL, PJ_ANY, PJ_KEY}};
 static const struct pj_stream streams[] = {{"s", stream_columns, "merge"}, {NULL, NULL, NULL}};
-static const struct pj_option options[] = {{"word", "default", "a word"}, {NULL, NULL, NULL}};
+static const struct pj_option options[] = {{"word", "default", "a word", NULL}, {NULL, NULL, NULL, NULL}};
 
 static int apply(const struct pj_host *host, struct pj_call *call, const struct pj_change *change)
 {

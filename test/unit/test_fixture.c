@@ -17,7 +17,7 @@ static const struct pj_stream_column sums_columns[] = {{"owner_id", PJ_UUID, PJ_
                                                        {"seen_at", PJ_TIMESTAMPTZ, PJ_LAST},
                                                        {NULL, PJ_ANY, PJ_KEY}};
 static const struct pj_stream streams[] = {{"sums", sums_columns, "x"}, {NULL, NULL, NULL}};
-static const struct pj_option options[] = {{"factor", "1", "x"}, {NULL, NULL, NULL}};
+static const struct pj_option options[] = {{"factor", "1", "x", NULL}, {NULL, NULL, NULL, NULL}};
 static const char *const key[] = {"owner_id", "note", NULL};
 static int64_t remembered;
 

@@ -99,7 +99,7 @@ Test(module_file, a_descriptor_that_comes_again_is_not_taken_for_the_former_one)
 Test(module_file, broken_ones_are_refused_by_name)
 {
     refused(built("wrong_magic"), "magic is 0x12345678");
-    refused(built("other_abi"), "ABI version 99, this pgprojector has version 1");
+    refused(built("other_abi"), "ABI version 99, this pgprojector has version 2");
     refused(built("other_size"), "bytes, this pgprojector's has");
     refused(built("other_name"), "calls itself \"good\"");
     refused(built("no_symbol"), "no symbol pj_module");
@@ -238,7 +238,7 @@ static void make_good(void)
     good.columns[1] = (struct pj_stream_column){"n", PJ_INT8, PJ_SUM};
     good.columns[2] = (struct pj_stream_column){"at", PJ_DATE, PJ_MAX};
     good.streams[0] = (struct pj_stream){"s", good.columns, "UPDATE"};
-    good.options[0] = (struct pj_option){"limit", "5", "a limit"};
+    good.options[0] = (struct pj_option){"limit", "5", "a limit", NULL};
     good.module = (struct pj_module){.magic = PJ_MODULE_MAGIC,
                                      .abi_version = PJ_ABI_VERSION,
                                      .size = sizeof(struct pj_module),
@@ -319,5 +319,7 @@ Test(module_check, options_and_indexes)
     static const char *const empty[] = {"", NULL};
     SPOILT(good.options[0].name = "Bad name", "must match");
     SPOILT(good.options[0].value = NULL, "no default");
+    static const char *const others[] = {"4", "6", NULL};
+    SPOILT(good.options[0].choices = others, "the default of option limit cannot be \"5\"; it may be one of: 4, 6");
     SPOILT(good.module.mirror_indexes = empty, "mirror_indexes: number 0 is empty");
 }

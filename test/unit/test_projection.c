@@ -31,7 +31,7 @@ static int apply(const struct pj_host *host, struct pj_call *call, const struct 
 static const struct pj_column seen[] = {{"owner", PJ_INT4}, {NULL, PJ_ANY}};
 static const struct pj_source sources[] = {{"things", "owner", seen}, {NULL, NULL, NULL}};
 static const char *const key[] = {"owner", "id", NULL};
-static const struct pj_option options[] = {{"word", "it's", "a word"}, {NULL, NULL, NULL}};
+static const struct pj_option options[] = {{"word", "it's", "a word", NULL}, {NULL, NULL, NULL, NULL}};
 static const struct pj_stream_column delta[] = {
     {"owner", PJ_INT4, PJ_KEY}, {"n", PJ_INT8, PJ_SUM}, {NULL, PJ_ANY, PJ_KEY}};
 static const struct pj_stream streams[] = {{"s", delta, "UPDATE {target} t FROM {delta} d"}, {NULL, NULL, NULL}};
@@ -164,6 +164,13 @@ Test(projection, refuses_what_does_not_fit)
     other = binding;
     other.options = odd;
     refused(&good, &other, "no option \"words\"");
+    static const char *const few[] = {"one", "two", NULL};
+    static const struct pj_option choosy[] = {{"size", "one", "how large", few}, {NULL, NULL, NULL, NULL}};
+    static const char *const three[][2] = {{"size", "three"}, {NULL, NULL}};
+    struct pj_module module = good;
+    module.options = choosy;
+    other.options = three;
+    refused(&module, &other, "option size cannot be \"three\"; it may be one of: one, two");
 }
 
 Test(projection, refuses_wrong_types_and_placeholders)
