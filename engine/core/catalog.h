@@ -67,7 +67,8 @@ int pj_catalog_intend_resync(struct pj_session *read, int64_t epoch, struct pj_e
 int pj_catalog_complete_resync(struct pj_session *read, pj_lsn lsn, const struct pj_source_identity *identity,
                                int64_t epoch, struct pj_error *error);
 
-/* Enters the tables as mirrors, replacing the list. Within the caller's transaction. */
+/* Enters the tables as mirrors, replacing the list. What is joining stays in it, so that its table will be dropped, but of
+ * no source: the stream that was noted of is not the one that goes on. Within the caller's transaction. */
 int pj_catalog_enter_mirrors(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error);
 
 /* Enters one more, in the state `joining`. Within the caller's transaction. */

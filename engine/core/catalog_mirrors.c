@@ -100,7 +100,10 @@ static int enter_mirror(struct pj_session *read, const struct pj_table *table, c
 
 int pj_catalog_enter_mirrors(struct pj_session *read, const struct pj_table *tables, int count, struct pj_error *error)
 {
-    int code = pj_session_exec(read, "DELETE FROM pgprojector.mirror", error);
+    int code = pj_session_exec(read,
+                               "DELETE FROM pgprojector.mirror WHERE state = 'exact'; "
+                               "UPDATE pgprojector.mirror SET source_oid = 0",
+                               error);
     for (int i = 0; code == PJ_OK && i < count; i++)
         code = enter_mirror(read, &tables[i], "exact", error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "enter the mirrors into the catalog");

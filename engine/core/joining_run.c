@@ -166,12 +166,30 @@ static int round_of_all(const struct pj_joining *joining, const struct pj_table 
 
 /* ----------------------------------------------------------------------------------------------------- the last one */
 
+/* A resync takes the source from it: what was changed until then may not have been noted. */
+static int enter_exact(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    char *oid = pj_sprintf("%u", table->oid);
+    const char *params[] = {table->schema, table->name, oid};
+    PGresult *result;
+    int code = pj_session_query(read, &result,
+                                "UPDATE pgprojector.mirror SET state = 'exact' WHERE schema_name = $1 "
+                                "AND table_name = $2 AND source_oid = $3::oid AND state = 'joining'",
+                                3, params, error);
+    bool entered = code == PJ_OK && strcmp(PQcmdTuples(result), "1") == 0;
+    PQclear(result);
+    pj_free(oid);
+    if (code != PJ_OK || entered)
+        return code;
+    pj_error_set(error, PJ_EFAIL, "the read side was resynced while it was copied; it is begun anew");
+    error->retryable = true;
+    return error->code;
+}
+
 static int make_exact(const struct pj_joining *joining, struct pj_session *write, struct pj_session *read,
                       const struct pj_table *table, int64_t few, bool *done, struct pj_error *error)
 {
-    const char *params[] = {table->schema, table->name};
     struct notes notes;
-    PGresult *result = NULL;
     int code = look(read, table, &notes, error);
     *done = code == PJ_OK && notes.count <= few && (!notes.all || few > FEW);
     if (!*done)
@@ -179,13 +197,7 @@ static int make_exact(const struct pj_joining *joining, struct pj_session *write
     code = mend(joining, write, read, table, &notes, error);
     if (code == PJ_OK)
         code = forget_notes(read, table, no_end, error);
-    if (code == PJ_OK)
-        code = pj_session_query(read, &result,
-                                "UPDATE pgprojector.mirror SET state = 'exact' WHERE schema_name = $1 "
-                                "AND table_name = $2",
-                                2, params, error);
-    PQclear(result);
-    return code;
+    return code == PJ_OK ? enter_exact(read, table, error) : code;
 }
 
 /* A transaction that is open for long on the write database keeps the fence waiting: named where progress is shown,

@@ -318,6 +318,43 @@ def test_a_table_that_is_emptied_all_the_time(registering):
     assert pair.read_query("SELECT id FROM first") == pair.write_query("SELECT id FROM first")
 
 
+def lose_what_is_written(pair):
+    """The slot goes, and what is committed then is in no stream."""
+    pair.drop_slot()
+    pair.write_query("UPDATE first SET n = 1 WHERE id = 1; DELETE FROM first WHERE id = 2; INSERT INTO first VALUES (4, 0)")
+
+
+@pytest.fixture
+def beginning(make_pair):
+    """`first`, which is not mirrored yet; the daemon closes gaps by itself."""
+    pair = make_pair(config="[pgprojector]\non_gap = resync\n")
+    pair.write_query("CREATE TABLE first (id bigint PRIMARY KEY, n int); INSERT INTO first VALUES (1, 0), (2, 0), (3, 0)")
+    pair.start()
+    pair.catch_up()
+    return pair
+
+
+def test_a_resync_beside_makes_it_begin_anew(beginning):
+    pair = beginning
+    with held_up(pair, "first"):
+        lose_what_is_written(pair)
+        poll(lambda: "resync complete" in pair.daemon.since_start(), 30, "the resync")
+        pair.daemon.await_state("streaming")
+    assert_first_joins(pair)
+
+
+def test_a_resync_after_a_kill_does_not_forget_what_is_left(beginning):
+    pair = beginning
+    with held_up(pair, "first"):
+        pair.daemon.kill()
+        lose_what_is_written(pair)
+    result = pair.command("resync")
+    assert result.code == 0, result
+    assert pair.read_query("SELECT table_name, state FROM pgprojector.mirror WHERE table_name = 'first'") == [("first", "joining")]
+    pair.start()
+    assert_first_joins(pair)
+
+
 def test_a_table_that_does_not_fit_does_not_hold_back_the_others(registering):
     pair = registering
     pair.write_query("CREATE TABLE fit (id bigint PRIMARY KEY); INSERT INTO fit VALUES (7); CREATE TABLE keyless (id bigint)")
