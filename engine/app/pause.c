@@ -1,6 +1,7 @@
 /* `pause` and `resume`. */
 #include "core/pause.h"
 #include "app/scope.h"
+#include "base/mem.h"
 
 #include <stdio.h>
 
@@ -15,14 +16,18 @@ static int require_name(const struct pj_app *app, struct pj_error *error)
 int pj_pause_command(struct pj_app *app, struct pj_error *error)
 {
     struct pj_session *read = NULL;
-    bool changed;
+    enum pj_paused how;
+    char *reason = NULL;
     int code = require_name(app, error);
     if (code == PJ_OK)
         code = pj_scope_connect(app, "pause", &read, error);
     if (code == PJ_OK)
-        code = pj_pause(read, app->operands[0], &changed, error);
-    if (code == PJ_OK)
-        printf("%s %s\n", app->operands[0], changed ? "is paused" : "was paused already");
+        code = pj_pause(read, app->operands[0], &how, &reason, error);
+    if (code == PJ_OK && how == PJ_PAUSE_ACKNOWLEDGED)
+        printf("%s was paused by the daemon (%s); it stays paused until it is resumed\n", app->operands[0], reason);
+    else if (code == PJ_OK)
+        printf("%s %s\n", app->operands[0], how == PJ_PAUSED_NOW ? "is paused" : "was paused already");
+    pj_free(reason);
     pj_session_close(read);
     return code;
 }
@@ -37,7 +42,7 @@ static int resume(struct pj_scope *scope, void *context, struct pj_error *error)
     struct pj_mend mend = pj_scope_mend(scope, projection);
     int code = pj_projection_check_target(scope->look, projection, error);
     if (code == PJ_OK)
-        code = pj_resume(&mend, &changed, error);
+        code = pj_resume(&mend, NULL, &changed, error);
     pj_scope_end_line(scope);
     if (code == PJ_ESTOPPED)
         return pj_error_set(error, code, "%s is still paused: %s after %lld keys; resume it again to go on", name,

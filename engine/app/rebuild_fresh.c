@@ -92,7 +92,7 @@ static void catch_up_chained(struct pj_scope *scope)
         if (code == PJ_OK) {
             struct pj_mend mend = pj_scope_mend(scope, projection);
             mend.mark = NULL;
-            code = pj_resume(&mend, &changed, &error);
+            code = pj_resume(&mend, PJ_CATCHES_UP, &changed, &error);
         }
     }
     PQclear(names);

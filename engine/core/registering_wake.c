@@ -27,7 +27,7 @@ int pj_registering_wake_up(struct pj_registering *r, const char *name, struct pj
                  : "projection %s: a table that it reads was replaced: it is made right",
            name);
     struct pj_mend mend = pj_registering_mend(r, projection, NULL);
-    return pj_resume(&mend, &changed, error);
+    return pj_resume(&mend, still ? PJ_STANDS_STILL : PJ_CATCHES_UP, &changed, error);
 }
 
 bool pj_registering_goes_on_after(const struct pj_registering *r, const struct pj_error *error)

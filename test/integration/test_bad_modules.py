@@ -172,6 +172,25 @@ def test_what_is_guilty_stays_paused_over_restarts_and_resumed_too_early_is_paus
     mend(pair, suspect)
 
 
+def test_a_pause_acknowledges_what_the_daemon_has_paused(deploy, suspect):
+    """It is no longer held against the daemon, and apply() stays off."""
+    pair = deploy(bad="abort();")
+    send(pair, "bad")
+    is_paused(pair, "signal 6")
+    for words in ("paused by the daemon", "signal 6"), ("already",):
+        paused = pair.command("pause", NAME)
+        assert paused.code == 0 and all(word in paused.out for word in words), paused
+        status = pair.command("status")
+        assert status.code == 0 and "signal 6" not in status.out, status
+        assert standing(pair) == ("paused", True, None)
+    goes_on(pair)
+    pair.daemon.kill()
+    pair.start()
+    goes_on(pair)
+    assert pair.command("status").code == 0 and "has restarted itself" not in pair.daemon.since_start()
+    mend(pair, suspect)
+
+
 def test_a_paused_one_that_hangs_on_noting(deploy, suspect):
     """Paused by hand, its apply() still says which keys are touched: until it does not return."""
     pair = deploy(bad="for (volatile int i = 0;; i++) ;")

@@ -196,6 +196,21 @@ def test_what_was_left_to_be_caught_up_is_resumed(chained, modules):
     exact(pair)
 
 
+def test_what_was_acknowledged_is_not_resumed(chained):
+    """Of two that are left to be caught up with, the one that comes first by name is taken over."""
+    pair, first = chained, "conversation_summary"
+    pair.daemon.kill()
+    for name in (first, DOWN):
+        pair.read_query(f"INSERT INTO pgprojector.dirty_key (projection) VALUES ('{name}');"
+                        f" UPDATE pgprojector.projection SET state = 'paused', reason = 'catching up: x' WHERE name = '{name}'")
+    assert "catching up" in do(pair, "pause", first).out
+    pair.start()
+    live(pair, DOWN)
+    assert state_of(pair, first)[0] == "paused"
+    do(pair, "resume", first)
+    exact(pair, first)
+
+
 def test_without_the_module_upstream_both_stand_still(chained, modules):
     """Its file is gone at a start: that is no reason not to start. When it is back, even in another version, both are made right."""
     pair = chained

@@ -147,6 +147,28 @@ def test_pause_and_resume_under_load(pair):
     assert dirty(pair) == 0
 
 
+def test_a_resume_leaves_it_paused_where_it_was_paused_anew(streaming):
+    """What the daemon had paused is being resumed, and somebody wants it paused."""
+    streaming.read_query(f"INSERT INTO pgprojector.dirty_key (projection) VALUES ('{NAME}'); UPDATE pgprojector.projection"
+                         f" SET state = 'paused', reason = 'it failed' WHERE name = '{NAME}';"
+                         " UPDATE pgprojector.checkpoint SET version = version + 1")
+    brake = streaming.read_connection()
+    with brake.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        process = streaming.launch("resume", NAME)
+        poll(lambda: streaming.read_value("SELECT count(*) FROM pg_locks JOIN pgprojector.job ON kind = 'resume'"
+                                          " WHERE relation = 'messages'::regclass AND NOT granted"), 20, "the resume at work")
+        paused = streaming.command("pause", NAME)
+        assert paused.code == 0 and "it failed" in paused.out, paused
+        cursor.execute("ROLLBACK")
+    brake.close()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1 and "paused anew" in err, err
+    assert state(streaming) == "paused" and streaming.command("status").code == 0
+    resume(streaming)
+    streaming.assert_same()
+
+
 def test_many_dirty_keys_are_caught_up_with_in_rounds(streaming):
     streaming.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'c', 'group', now(), now()"
                           " FROM generate_series(1, 4000)")

@@ -12,7 +12,7 @@ from harness.beside import Reader, never_fewer
 from harness.cluster import poll
 from harness.modules import Modules
 from harness.pair import Sampler
-from harness.scenes import SEED
+from harness.scenes import SEED, do
 from harness.workload import Workload
 
 
@@ -204,6 +204,25 @@ def test_without_its_module_a_projection_stands_still(registering, modules):
     pair.daemon.signal(signal.SIGHUP)
     live(pair, "titles")
     assert pair.command("status").code == 0
+    assert_titles(pair)
+    no_traces(pair)
+
+
+def test_what_stands_still_and_is_acknowledged_stays_paused(registering, modules):
+    pair = registering
+    modules.titles()
+    do(pair, "module", "add", "titles")
+    pair.daemon.stop()
+    os.rename(modules.path / "titles.so", modules.path / "titles.away")
+    pair.start()
+    assert pair.command("status").code == 4
+    assert "stands still" in do(pair, "pause", "titles").out
+    do(pair, "status")
+    pair.write_query("UPDATE conversations SET title = 'nobody notes this'")
+    os.rename(modules.path / "titles.away", modules.path / "titles.so")
+    do(pair, "module", "add", "titles")
+    assert state_of(pair, "titles")[0] == "paused", "its module is back, but somebody wants it paused"
+    do(pair, "resume", "titles")
     assert_titles(pair)
     no_traces(pair)
 
