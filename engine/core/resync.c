@@ -32,6 +32,7 @@
 
 #include "base/mem.h"
 #include "core/difference.h"
+#include "core/keywork.h"
 #include "core/mend.h"
 #include "core/resync_check.h"
 #include "core/snapshot_clean.h"
@@ -373,18 +374,13 @@ static int fill(struct resync *resync, struct pj_error *error)
     return code;
 }
 
-/* COMMIT may be answered by ROLLBACK, which is no error to the server. An answer lost leaves it open whether there is a
- * new checkpoint: then the slot must stay. */
+/* An answer lost leaves it open whether there is a new checkpoint: then the slot must stay. */
 static int commit(struct resync *resync, struct pj_error *error)
 {
-    PGresult *result;
     report(resync, "resync: committing", "");
-    int code = pj_session_query(resync->read, &result, "COMMIT", 0, NULL, error);
-    if (code == PJ_OK && strcmp(PQcmdStatus(result), "COMMIT") != 0)
-        code = pj_error_set(error, PJ_EFAIL, "read database: the transaction was rolled back");
-    else if (code == PJ_OK || code == PJ_ESTOPPED || PQstatus(pj_session_conn(resync->read)) != CONNECTION_OK)
+    int code = pj_keywork_commit(resync->read, error);
+    if (code == PJ_OK || code == PJ_ESTOPPED || PQstatus(pj_session_conn(resync->read)) != CONNECTION_OK)
         resync->created = false;
-    PQclear(result);
     return code;
 }
 
@@ -397,9 +393,7 @@ static int replace(struct resync *resync, struct pj_error *error)
     forget_touched(resync);
     if (code == PJ_OK)
         return commit(resync, error);
-    struct pj_error ignored;
-    if (PQstatus(pj_session_conn(resync->read)) == CONNECTION_OK)
-        pj_session_exec(resync->read, "ROLLBACK", &ignored);
+    pj_keywork_rollback(resync->read);
     return code;
 }
 

@@ -89,13 +89,11 @@ def modules(tmp_path):
 
 
 @pytest.fixture
-def registering(make_pair, modules):
-    pair = make_pair(config=modules.config)
-    populate(pair, SEED)
-    pair.write_query("UPDATE user_conversations SET last_read_at = NULL WHERE conversation_id IN"
-                     " (SELECT conversation_id FROM messages WHERE deleted_at IS NULL)")
-    pair.start()
-    return pair
+def registering(registering):
+    """With members who have read nothing, by which the versions of the memberships differ."""
+    registering.write_query("UPDATE user_conversations SET last_read_at = NULL WHERE conversation_id IN"
+                            " (SELECT conversation_id FROM messages WHERE deleted_at IS NULL)")
+    return registering
 
 
 @pytest.fixture
