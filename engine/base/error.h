@@ -36,6 +36,7 @@ enum pj_code { PJ_CODES(PJ_CODE_ENUM) };
 struct pj_error {
     int code;           /* enum pj_code */
     bool retryable;     /* the same action may succeed later without anyone's help (server down, lock timeout …) */
+    bool storage;       /* a server could not do to its files what it wanted to (a full disk); retryable, then */
     char sqlstate[6];   /* five characters, or "" where no server was asked */
     const char *server; /* whose words they are, as pj_side_name() calls it; NULL where no server was asked */
     char message[2048]; /* one line, no trailing newline; truncated with "…" where longer */

@@ -130,8 +130,7 @@ static int copy_each(const struct pj_joining *joining, const struct pj_table *ta
 static int still_guarded(struct pj_session *guard, int code, struct pj_error *error)
 {
     struct pj_error lost;
-    if (code == PJ_ESTOPPED || (code != PJ_OK && pj_pg_disk_full(error)) ||
-        pj_session_exec(guard, "SELECT", &lost) == PJ_OK)
+    if (code == PJ_ESTOPPED || (code != PJ_OK && error->storage) || pj_session_exec(guard, "SELECT", &lost) == PJ_OK)
         return code;
     *error = lost;
     return pj_error_wrap(error, "hold the tables' locks");

@@ -83,7 +83,7 @@ static int try_snapshot(const struct pj_joining *joining, int wait_ms, const cha
         code = open_session(joining, true, &replication, error);
     if (code == PJ_OK) {
         code = take_snapshot(joining, replication, *write, wait_ms, pinned, error);
-        *again = code != PJ_OK && error->retryable && !pj_pg_disk_full(error);
+        *again = code != PJ_OK && error->retryable && !error->storage;
     }
     pj_session_close(replication);
     if (code != PJ_OK) {

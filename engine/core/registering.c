@@ -46,10 +46,12 @@ void pj_registering_close(struct pj_registering *r)
 
 const struct pj_error *pj_registering_not_again(struct pj_error *error)
 {
-    if (pj_pg_disk_full(error)) {
+    if (error->storage) {
         error->retryable = false;
-        pj_error_hint(error, "there was no room, so it was given up: make room, then ask for it again (a SIGHUP or a "
-                             "restart of the daemon does so, too, and drops what could not be dropped now)");
+        pj_error_hint(
+            error, "there was no room, or no leave to write, so it was given up: make room, or mend the file system, "
+                   "then ask for it again (a SIGHUP or a restart of the daemon does so, too, and drops what could "
+                   "not be dropped now)");
     }
     return error;
 }

@@ -1,8 +1,6 @@
 /* See trouble.h. */
 #include "core/trouble.h"
 
-#include "pg/session.h"
-
 enum { SETTLED_US = 5 * 1000 * 1000 }; /* what was sent again has most likely come by then */
 
 bool pj_trouble_met(struct pj_trouble *trouble, const struct pj_error *error, bool connecting, pj_lsn received,
@@ -14,7 +12,7 @@ bool pj_trouble_met(struct pj_trouble *trouble, const struct pj_error *error, bo
         trouble->open = true;
     }
     trouble->attempts++;
-    bool news = pj_causes_news(&trouble->causes, error, now_us, pj_pg_disk_full(error) ? PJ_SAY_ANEW_US : 0);
+    bool news = pj_causes_news(&trouble->causes, error, now_us, error->storage ? PJ_SAY_ANEW_US : 0);
     trouble->told = trouble->told || news;
     return news;
 }
@@ -31,7 +29,7 @@ bool pj_trouble_settled(const struct pj_trouble *trouble, pj_lsn received, uint6
 
 int pj_trouble_end(struct pj_trouble *trouble, bool committed)
 {
-    bool worth = trouble->open && trouble->told && (trouble->attempts > 1 || pj_pg_disk_full(&trouble->cause));
+    bool worth = trouble->open && trouble->told && (trouble->attempts > 1 || trouble->cause.storage);
     int said = worth ? trouble->attempts : 0;
     trouble->open = trouble->told = false;
     trouble->attempts = 0;

@@ -24,7 +24,7 @@ struct pj_trouble {
 /*
  * It has failed. connecting: while the connections were being opened; received: what decoding has reached. Returns whether
  * the log is to say it; else it has said so of late. A cause that comes again after something was committed is news; but a
- * full disk once a minute at most: one that is almost full lets this and that through.
+ * full disk and its like once a minute at most: one that is almost full lets this and that through.
  */
 bool pj_trouble_met(struct pj_trouble *trouble, const struct pj_error *error, bool connecting, pj_lsn received,
                     uint64_t now_us);

@@ -109,7 +109,4 @@ int pj_session_recover(struct pj_session *session, struct pj_error *error);
  * NULL. */
 int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, enum pj_side side);
 
-/* Whether it speaks of a full disk, which the error then says, with the remedy. */
-bool pj_pg_disk_full(const struct pj_error *error);
-
 #endif

@@ -25,38 +25,50 @@ static bool sqlstate_retryable(const char *state)
     return strcmp(state, "25006") == 0; /* read-only: a standby about to be promoted, or a full disk */
 }
 
+static bool disk_is_full(const char *state)
+{
+    return strcmp(state, "53100") == 0;
+}
+
 /*
  * The server could not do to its files what it wanted to: nothing that was asked of it is at fault, so waiting can help. A
- * quota that is used up and a file system that has become read-only come under codes that say something else, but from the
- * parts of the server that deal with files. Not a block that cannot be read or written (58030): that stays so, and is one
- * table's, which is no reason to keep the others waiting.
+ * quota that is used up (XX000: no code of its own) and a file system that has become read-only (42501, as if a privilege
+ * were missing) are told by the parts of the server that deal with files. The last two, of the write database, put aside
+ * what is decoded; their XX000 may be anything. Not a block that cannot be read or written (58030): that stays so, and is
+ * one table's, which is no reason to keep the others waiting.
  */
 static bool is_storage_fault(const char *state, const char *source)
 {
-    static const char *const sources[] = {"md.c", "fd.c", "buffile.c", "copydir.c"};
-    if (strcmp(state, "XX000") != 0 && strcmp(state, "42501") != 0)
+    static const char *const sources[] = {"md.c",   "fd.c",        "buffile.c",      "copydir.c",
+                                          "slru.c", "snapbuild.c", "reorderbuffer.c"};
+    size_t count = sizeof sources / sizeof *sources;
+    if (disk_is_full(state))
+        return true;
+    if (strcmp(state, "XX000") == 0)
+        count -= 2;
+    else if (strcmp(state, "42501") != 0)
         return false;
-    for (size_t i = 0; source && i < sizeof sources / sizeof *sources; i++)
+    for (size_t i = 0; source && i < count; i++)
         if (strcmp(source, sources[i]) == 0)
             return true;
     return false;
 }
 
-bool pj_pg_disk_full(const struct pj_error *error)
+/* The server's own words name a file; here is whose it is, and what to do. */
+static void explain_storage_fault(struct pj_error *error, enum pj_side side)
 {
-    return strcmp(error->sqlstate, "53100") == 0;
-}
-
-/* The server's own words name a file; here is whose disk it is, and what to do. */
-static void explain_full_disk(struct pj_error *error, enum pj_side side)
-{
+    const char *server = pj_side_name(side);
+    bool full = disk_is_full(error->sqlstate);
     char said[sizeof error->message];
-    snprintf(said, sizeof said, "%s", error->message + strlen(pj_side_name(side)) + strlen(": "));
-    snprintf(error->message, sizeof error->message, "%s: its disk is full: %.1900s", pj_side_name(side), said);
-    pj_error_hint(error,
-                  "make room on the disk of the %s's server. Nothing is lost: what was under way is undone; the "
-                  "daemon tries again by itself, a command is to be started again",
-                  pj_side_name(side));
+    snprintf(said, sizeof said, "%s", error->message + strlen(server) + strlen(": "));
+    snprintf(error->message, sizeof error->message, "%s: %s: %.1900s", server,
+             full ? "its disk is full" : "it cannot write its files", said);
+    pj_error_hint(
+        error,
+        "%s the %s's server%s. Nothing is lost: what was under way is undone; the daemon tries again by itself, "
+        "a command is to be started again",
+        full ? "make room on the disk of" : "see to the file system of", server,
+        full ? "" : " (a quota that is used up, one that has become read-only)");
 }
 
 /* libpq's messages end with a newline and may have several lines; the first says what happened. */
@@ -80,15 +92,15 @@ int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, en
                      detail && harmless ? "; " : "", detail && harmless ? detail : "", state);
         snprintf(error->sqlstate, sizeof error->sqlstate, "%s", state);
         error->server = pj_side_name(side);
-        error->retryable = lost ||
+        error->storage = is_storage_fault(state, PQresultErrorField(result, PG_DIAG_SOURCE_FILE));
+        error->retryable = lost || error->storage ||
                            (sqlstate_retryable(state) &&
-                            !is_unreadable(state, PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED))) ||
-                           is_storage_fault(state, PQresultErrorField(result, PG_DIAG_SOURCE_FILE));
+                            !is_unreadable(state, PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED)));
         const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
         if (hint)
             pj_error_hint(error, "%s", hint);
-        if (pj_pg_disk_full(error))
-            explain_full_disk(error, side);
+        if (error->storage)
+            explain_storage_fault(error, side);
         return error->code;
     }
     const char *text = conn ? PQerrorMessage(conn) : "";

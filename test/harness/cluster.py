@@ -71,9 +71,9 @@ def run_as_server(*command):
                    cwd="/", **server_user())
 
 
-def initialise(directory):
+def initialise(directory, wal_segsize=16):
     run_as_server(PG_BIN / "initdb", "-D", directory, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
-                  "--auth=trust")
+                  "--auth=trust", f"--wal-segsize={wal_segsize}")
 
 
 def poll(condition, timeout=20.0, what="the condition", interval=0.005):
@@ -165,7 +165,7 @@ def has_setting(name):
 class Cluster:
     """One server. `settings` are added to its configuration; output_plugin_libraries=None leaves the server's default.
 
-    Copies of the template share its system identifier; one that is `fresh` has its own.
+    Copies of the template share its system identifier; one that is `fresh` has its own, and WAL segments of `wal_segsize` MB.
     """
 
     def __init__(self, scratch, name, settings):
@@ -179,8 +179,9 @@ class Cluster:
         self.idle = {}  # connections of query(), by database
         self.scratch = scratch
         run_as_server("mkdir", self.sockets)
+        segments = settings.pop("wal_segsize", 16)
         if settings.pop("fresh", False):
-            initialise(self.data)
+            initialise(self.data, segments)
         else:
             run_as_server("cp", "-a", scratch.template(), self.data)
         self.configure(**settings)

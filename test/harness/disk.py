@@ -1,10 +1,13 @@
-"""A small disk: a file system in memory of a few megabytes, that a test may fill and make room on again.
+"""Disks that a server may run into: a small one (a file system in memory of a few megabytes, that a test may fill and make
+room on again), and a frail one (that turns read-only).
 
-It is mounted in a mount namespace of this process's own, so that it is gone with it and its children, however they end; nobody
-else sees it. Mounting takes root, and a container may forbid it even then.
+They are mounted in a mount namespace of this process's own, so that they are gone with it and its children, however they end;
+nobody else sees them. Mounting takes root, and a container may forbid it even then.
 """
+import contextlib
 import ctypes
 import os
+import pathlib
 import subprocess
 
 import pytest
@@ -60,3 +63,56 @@ class SmallDisk:
 
     def close(self):
         subprocess.run(["umount", "--lazy", self.path], check=False)
+
+
+class FrailDisk:
+    """A directory of the server's user on a file system that turns read-only when it finds an error, also for files that are
+    open, and that can be made to find one: ext4, in a file."""
+
+    def __init__(self, path, megabytes):
+        go_apart()
+        self.path, self.image = path, path.with_suffix(".image")
+        user = server_user()
+        with open(self.image, "wb") as file:
+            file.truncate(megabytes << 20)
+        self.run("mkfs.ext4", "-q", "-m", "0", "-E", f"root_owner={user['user']}:{user['group']}", self.image)
+        run_as_server("mkdir", path)
+        self.mount()
+
+    @staticmethod
+    def run(*words):
+        try:
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        except FileNotFoundError:
+            pytest.skip(f"a frail disk takes {words[0]}")
+
+    def mount(self):
+        mount("-o", "loop,errors=remount-ro", self.image, self.path)
+        (device,) = [words[0] for words in map(str.split, open("/proc/self/mounts", encoding="utf-8")) if words[1] == str(self.path)]
+        self.trigger = pathlib.Path("/sys/fs/ext4") / pathlib.Path(device).name / "trigger_fs_error"
+        if not os.access(self.trigger, os.W_OK):
+            pytest.skip("a frail disk takes a kernel that lets an ext4 file system find an error (trigger_fs_error)")
+
+    def turn_read_only(self):
+        self.trigger.write_text("1")
+
+    def repair(self):
+        """As an operator would. Nobody may use it meanwhile. What was not synced is lost."""
+        self.run("umount", self.path)
+        subprocess.run(["e2fsck", "-fy", self.image], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        self.mount()
+
+    def close(self):
+        subprocess.run(["umount", "--lazy", self.path], check=False)
+        self.image.unlink()
+
+
+def limit_files(cluster, megabytes):
+    """No process of the server may write a file beyond that many megabytes (None: any size). The kernel has no code of its own
+    for it that PostgreSQL would know, as it has none for a quota. What is longer already cannot be written at its end."""
+    limit = "unlimited" if megabytes is None else megabytes << 20
+    postmaster = cluster.process.pid
+    children = pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    for pid in (postmaster, *map(int, children)):
+        with contextlib.suppress(subprocess.CalledProcessError):  # ended since
+            run_as_server("prlimit", "--pid", pid, f"--fsize={limit}:")

@@ -1,5 +1,7 @@
-"""Full disks: real ones, of a few megabytes. Nothing is lost, parked or paused, the log says it once, and all goes on when there
-is room. A small disk can be mounted by root alone; where that may not be, these tests are skipped (harness/disk.py)."""
+"""Full disks, and others that cannot be written: real ones, of a few megabytes. Nothing is lost, parked or paused, the log says
+it once, and all goes on when there is room. Disks can be mounted by root alone; where that may not be, these tests are skipped
+(harness/disk.py)."""
+import contextlib
 import signal
 import subprocess
 import time
@@ -8,7 +10,7 @@ import pytest
 
 from harness.cluster import poll, run_as_server
 from harness.daemon import PROGRAM, environment
-from harness.disk import SmallDisk
+from harness.disk import FrailDisk, SmallDisk, limit_files
 from harness.history import populate
 from harness.modules import Modules
 from harness.pair import Pair, Sampler
@@ -16,7 +18,7 @@ from harness.scenes import SEED, SEND, do
 from harness.schema import Flavour
 
 PLAIN = Flavour(odd=False)
-FULL = "its disk is full"
+FULL, NO_WRITING = "its disk is full", "it cannot write its files"
 TABLES = ("SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relkind = 'r' AND relnamespace IN"
           " ('public'::regnamespace, 'pgprojector'::regnamespace) AND relname !~ '^(daemon|job|request)'")
 
@@ -109,12 +111,16 @@ def test_no_room_while_a_key_is_parked(small, disk):
     pair.assert_same("after the retry")
 
 
+def move_wal(cluster, disk):
+    run_as_server("mv", cluster.data / "pg_wal", disk.path / "wal")
+    run_as_server("ln", "-s", disk.path / "wal", cluster.data / "pg_wal")
+
+
 @pytest.fixture
 def wal_cluster(scratch, disk):
     """A read server whose WAL alone lies on the small disk."""
     cluster = scratch.cluster("walonsmall", fresh=True)
-    run_as_server("mv", cluster.data / "pg_wal", disk.path / "wal")
-    run_as_server("ln", "-s", disk.path / "wal", cluster.data / "pg_wal")
+    move_wal(cluster, disk)
     yield cluster.start()
     disk.make_room()
     cluster.discard()
@@ -205,6 +211,104 @@ def test_no_room_for_a_resync_a_rebuild_a_comparison(small, disk):
     small.assert_same()
     assert len(small.slots()) == 1
 
+
+CONVERSATIONS = ("INSERT INTO conversations SELECT md5('c' || n)::uuid, md5('t' || n)::uuid, 't', 'group', now(), now()"
+                 " FROM generate_series(1, %s) AS n")
+
+
+# ----------------------------------------------------------------------------------------- other reasons not to write
+
+@pytest.fixture
+def frail(scratch):
+    """frail(wal): a read server of which the databases, or the WAL, lie on a disk that can turn read-only."""
+    made = []
+
+    def make(wal):
+        disk = FrailDisk(scratch.path / f"frail{wal:d}", 256)
+        cluster = scratch.cluster(f"onfrail{wal:d}", fresh=True, fsync="on", full_page_writes="on")
+        made.extend((cluster, disk))
+        cluster.disk = disk
+        if wal:
+            move_wal(cluster, disk)
+        else:
+            run_as_server("mkdir", disk.path / "databases")
+        cluster.start()
+        if not wal:
+            cluster.query("postgres", f"CREATE TABLESPACE frail LOCATION '{disk.path}/databases'")
+            cluster.database_options = "TABLESPACE frail"
+        return cluster
+    yield make
+    for thing in made:
+        thing.discard() if thing is made[0] else thing.close()
+
+
+@pytest.mark.parametrize("wal", (False, True), ids=("data", "wal"))
+def test_a_disk_that_turns_read_only(write_cluster, frail, wal):
+    """Without its WAL the server ends its sessions and recovers, again and again, and is met in one state and in another."""
+    read = frail(wal)
+    with Pair(write_cluster, read, f"frail{wal:d}", PLAIN, "[pgprojector]\nlog_level = debug\n") as pair:
+        populate(pair, SEED)
+        pair.start().catch_up()
+        with Sampler(pair) as sampler:
+            read.disk.turn_read_only()
+            pair.write_query(SEND, (20000,))
+            poll(lambda: pair.daemon.since_start().count("-> backoff") >= 4, 30, "several attempts")
+            status, verified = pair.command("status"), pair.command("verify")
+            assert status.code in (3, 4) and (wal or "Read-only file system" in status.out), status
+            assert verified.code in (1, 3), verified
+            log = pair.daemon.since_start()
+            assert pair.daemon.running and "halted" not in log, log
+            said = [line.partition("WARNING")[2] for line in log.splitlines() if " WARNING " in line and "HINT" not in line]
+            assert said and len(set(said)) == len(said), "\n".join(said)
+            read.stop_immediately()
+            read.disk.repair()
+            read.start()
+            pair.assert_same("with its file system repaired", timeout=60)
+        assert not sampler.faults, sampler.faults
+        assert_unharmed(pair)
+        assert pair.command("status").code == 0
+
+
+@contextlib.contextmanager
+def limited(cluster, megabytes):
+    limit_files(cluster, megabytes)
+    try:
+        yield
+    finally:
+        limit_files(cluster, None)
+
+
+def test_files_that_may_not_grow(own_clusters, make_pair, modules):
+    """What PostgreSQL has no code for, such as a quota: in the stream, a table beside, and a first start. No disk is needed."""
+    read = own_clusters(fresh=True, wal_segsize=1, min_wal_size="2MB")
+    pair = make_pair(PLAIN, modules.config, read=read)
+    populate(pair, SEED)
+    with limited(read, 2):
+        pair.write_query(SEND, (30000,))
+        pair.daemon.start()
+        poll(lambda: pair.daemon.since_start().count("first start: copying") >= 2, 30, "a second attempt")
+        assert pair.daemon.since_start().count(NO_WRITING) == 1 and pair.slots() == [], pair.daemon.tail()
+    pair.daemon.streaming(60)
+    pair.catch_up()
+    with limited(read, 2):
+        pair.write_query(SEND, (1000,))
+        poll(lambda: reconnects(pair) >= 2, 20, "several attempts")
+        state, message, hint = pair.daemon.await_state("waiting")
+        assert NO_WRITING in message and "File too large" in message and "quota" in hint, (message, hint)
+        assert pair.daemon.since_start().count(NO_WRITING) == 2, pair.daemon.tail()
+        assert_unharmed(pair)
+    pair.write_query(CONVERSATIONS, (30000,))
+    pair.assert_same("when files may grow again", timeout=60)
+    before = pair.read_value(TABLES)
+    with limited(read, 2):
+        result = pair.command("rebuild", "conversation_summary", "--fresh")
+        assert result.code == 1 and NO_WRITING in result.err and "given up" in result.err, result
+    poll(lambda: pair.read_value(TABLES) == before, 10, "no table left")
+    pair.assert_same("after the failed build")
+    assert_unharmed(pair)
+
+
+# ---------------------------------------------------------------------------------------- where output cannot be written
 
 def test_no_room_for_a_new_module(disk):
     words = [PROGRAM, "module", "new", "thing", "--dir", disk.path]

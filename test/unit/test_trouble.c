@@ -12,6 +12,7 @@ static struct pj_error statement(const char *sqlstate)
     strcpy(error.sqlstate, sqlstate);
     error.server = "read database";
     error.retryable = true;
+    error.storage = strcmp(sqlstate, "53100") == 0;
     return error;
 }
 
