@@ -2,6 +2,9 @@
 it once, and all goes on when there is room. Disks can be mounted by root alone; where that may not be, these tests are skipped
 (harness/disk.py)."""
 import contextlib
+import os
+import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -9,7 +12,7 @@ import time
 import pytest
 
 from harness.cluster import poll, run_as_server
-from harness.daemon import PROGRAM, environment
+from harness.daemon import PROGRAM, Daemon, environment
 from harness.disk import FrailDisk, SmallDisk, limit_files
 from harness.history import populate
 from harness.modules import Modules
@@ -212,8 +215,38 @@ def test_no_room_for_a_resync_a_rebuild_a_comparison(small, disk):
     assert len(small.slots()) == 1
 
 
+def paused(pair):
+    return pair.read_query("SELECT name FROM pgprojector.projection WHERE state = 'paused' AND reason IS NULL")
+
+
 CONVERSATIONS = ("INSERT INTO conversations SELECT md5('c' || n)::uuid, md5('t' || n)::uuid, 't', 'group', now(), now()"
                  " FROM generate_series(1, %s) AS n")
+
+
+def test_no_room_for_the_keys_of_a_paused_projection(small, disk):
+    """Only what is noted takes room: the mirror has some of its own, left by the same rows before."""
+    pair = small.start()
+    pair.write_query(CONVERSATIONS, (30000,))
+    pair.write_query("DELETE FROM conversations WHERE title = 't'")
+    pair.catch_up()
+    for _ in range(2):  # pages of indexes may be used again when no transaction is left that could be on its way to them
+        pair.read_query("VACUUM (TRUNCATE false) conversations")
+        pair.read_query("SELECT txid_current()")
+    do(pair, "pause", "conversation_summary")
+    disk.fill()
+    pair.write_query(CONVERSATIONS, (15000,))
+    meet_full_disk(pair)
+    assert paused(pair) == [("conversation_summary",)]
+    (file,) = re.findall(r"/(\d+)\"", pair.daemon.row()[1])
+    relation = pair.read_value("SELECT relname FROM pg_class WHERE relfilenode = %s", (file,))
+    assert relation.startswith("dirty_key"), relation
+    disk.make_room()
+    pair.catch_up(60)
+    assert pair.read_value("SELECT count(*) FROM pgprojector.dirty_key") >= 15000
+    refuse_for_want_of_room(pair, disk, "resume", "conversation_summary")
+    assert paused(pair) == [("conversation_summary",)]
+    do(pair, "resume", "conversation_summary")
+    pair.assert_same()
 
 
 # ----------------------------------------------------------------------------------------- other reasons not to write
@@ -329,6 +362,39 @@ def test_output_that_cannot_be_written(streaming):
             result = subprocess.run([PROGRAM, *words], env=environment(streaming.write_url, streaming.read_url), stdout=full,
                                     stderr=subprocess.PIPE, text=True, timeout=30, check=False)
         assert result.returncode == 1 and "the output could not be written" in result.stderr, (words, result)
+
+
+def cpu_seconds(process):
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_log_on_a_full_disk(make_pair, disk):
+    """What cannot be logged is lost; the daemon neither ends nor spins for it, and logs again when there is room."""
+    pair = make_pair(config="[pgprojector]\nlog_level = debug\n")
+    populate(pair, SEED)
+    pair.daemon = Daemon(pair, pair.config, log=disk.path / "log")
+    pair.start().catch_up()
+
+    def length():
+        return pair.daemon.log.stat().st_size
+
+    def have_it_log():
+        pair.read_query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                        " AND application_name LIKE 'pgprojector %'")
+        pair.write_query(SEND, (1,))
+        pair.catch_up()
+    disk.fill()
+    process, before = pair.daemon.process, cpu_seconds(pair.daemon.process)
+    poll(lambda: have_it_log() or length() % os.sysconf("SC_PAGE_SIZE") == 0, 30, "the end of the last page of the log")
+    full = length()
+    have_it_log()
+    pair.assert_same("without a log")
+    assert process.poll() is None and length() == full and cpu_seconds(process) - before < 2
+    disk.make_room()
+    have_it_log()
+    poll(lambda: length() > full, 10, "the log to go on")
+    assert pair.daemon.stop() == 0
 
 
 def test_a_slot_that_fills_the_write_databases_disk(own_clusters, make_pair):
