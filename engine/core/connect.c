@@ -126,6 +126,8 @@ static int open_read_side(const struct pj_connect_options *options, struct pj_se
     }
     if (code == PJ_OK)
         code = load_standing(*read, options, &connections->checkpoint, error);
+    if (code == PJ_OK) /* what could not be noted when they were met, or a setup has met while it was opened */
+        code = pj_catalog_note_leaves(*read, options->setup->tables, options->setup->ntables, error);
     return code == PJ_OK ? pj_statements_prepare(*read, options->setup, error) : code;
 }
 

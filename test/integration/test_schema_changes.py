@@ -115,6 +115,22 @@ def test_a_late_partition_that_is_dropped_while_nobody_looks(partitioned):
     assert "resync" in partitioned.daemon.since_start()
 
 
+def test_a_partition_that_could_not_be_noted_when_it_was_met(partitioned):
+    """The connection is opened anew, and the partition known by then."""
+    pair = partitioned
+    pair.read_query("CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now' USING ERRCODE = '40001'; END $$;"
+                    "CREATE TRIGGER no BEFORE UPDATE ON pgprojector.mirror EXECUTE FUNCTION public.no()")
+    pair.write_query("CREATE TABLE days_3 PARTITION OF days FOR VALUES IN (3); INSERT INTO days VALUES (3, 3)")
+    poll(lambda: "not now" in pair.daemon.since_start(), 20, "the failure")
+    pair.read_query("DROP TRIGGER no ON pgprojector.mirror")
+    pair.catch_up()
+    pair.daemon.kill()
+    pair.write_query("DROP TABLE days_3")
+    pair.daemon.start()
+    poll(lambda: not pair.daemon.running or "halted: " in pair.daemon.since_start(), 30, "the refusal")
+    assert "resync" in pair.daemon.since_start()
+
+
 ATTACHED = {
     "a table": ("CREATE TABLE late (LIKE days INCLUDING ALL)", "ALTER TABLE days ATTACH PARTITION late FOR VALUES IN (9)"),
     "a partitioned table": (
