@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "core/source_internal.h"
+#include "core/textarray.h"
 #include "sql.h"
 
 #include <stdio.h>
@@ -119,6 +120,48 @@ bool pj_mirror_index(struct pj_buf *sql, const struct pj_table *table, enum pj_m
         column_list(sql, table, table->identity, table->nidentity);
     pj_buf_puts(sql, ")");
     return true;
+}
+
+void pj_mirror_put_identity(struct pj_buf *array, const struct pj_table *table)
+{
+    pj_textarray_begin(array);
+    for (int i = 0; i < table->nidentity; i++)
+        pj_textarray_add(array, table->columns[table->identity[i]].name);
+    pj_textarray_end(array);
+}
+
+/* Whether an index begins with the columns $2, in whatever order. */
+static const char indexed_sql[] =
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i CROSS JOIN LATERAL (SELECT array_agg(a.attname::text) AS names "
+    "FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place) JOIN pg_catalog.pg_attribute a "
+    "ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE k.place <= cardinality($2::text[])) AS its "
+    "WHERE i.indrelid = to_regclass($1) AND i.indisvalid AND i.indpred IS NULL "
+    "AND i.indnkeyatts >= cardinality($2::text[]) AND its.names @> $2::text[] AND its.names <@ $2::text[])";
+
+static int is_indexed(struct pj_session *read, const struct pj_table *table, bool *indexed, struct pj_error *error)
+{
+    struct pj_buf names = {0};
+    pj_mirror_put_identity(&names, table);
+    const char *params[] = {table->mirror_sql, pj_buf_text(&names)};
+    PGresult *result;
+    int code = pj_session_query_row(read, &result, indexed_sql, 2, params, error);
+    *indexed = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    pj_buf_free(&names);
+    return code;
+}
+
+int pj_mirror_index_identity(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    bool indexed = true;
+    int code = PJ_OK;
+    if (pj_mirror_index(&sql, table, PJ_INDEX_IDENTITY))
+        code = is_indexed(read, table, &indexed, error);
+    if (code == PJ_OK && !indexed)
+        code = pj_session_exec(read, pj_buf_text(&sql), error);
+    pj_buf_free(&sql);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "index mirror %s", table->mirror_sql);
 }
 
 int pj_mirror_attach_key(struct pj_session *read, const struct pj_table *table, struct pj_error *error)

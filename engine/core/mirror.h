@@ -30,6 +30,12 @@ int pj_mirror_create(struct pj_session *read, const struct pj_table *table, stru
 enum pj_mirror_index { PJ_INDEX_KEY, PJ_INDEX_IDENTITY };
 bool pj_mirror_index(struct pj_buf *sql, const struct pj_table *table, enum pj_mirror_index which);
 
+/* Appends the names of the replica identity's columns, as an array. */
+void pj_mirror_put_identity(struct pj_buf *array, const struct pj_table *table);
+
+/* Makes the identity's index on a mirror that needs one and has none: the source's identity may have become another. */
+int pj_mirror_index_identity(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
+
 /* Makes the unique index the primary key, which takes no time but an exclusive lock. */
 int pj_mirror_attach_key(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
 

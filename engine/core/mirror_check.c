@@ -90,7 +90,8 @@ static int check_table(struct pj_session *read, const struct pj_table *table, st
 /*
  * Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. Then a
  * column of a noted name that has another number, if there is one; one of a noted name that the source has no more; one
- * of these that the mirror still has; and the former name of a noted partition that has another now.
+ * of these that the mirror still has; the former name of a noted partition that has another now; and "t" where the
+ * replica identity has the noted columns.
  */
 static const char noted_sql[] =
     "SELECT m.source_oid = $3::oid, m.leaves <@ $4::oid[], $5::oid[] <@ m.leaves, "
@@ -102,10 +103,19 @@ static const char noted_sql[] =
     "WHERE name <> ALL ($6::text[]) AND a.attnum > 0 AND NOT a.attisdropped "
     "AND a.attrelid = to_regclass(format('%I.%I', m.schema_name, m.table_name))), "
     "(SELECT min(substr(name, strpos(name, ' ') + 1)) FROM unnest(m.leaf_names) n (name) WHERE name <> ALL "
-    "($8::text[])) "
+    "($8::text[])), m.identity <@ $9::text[] AND m.identity @> $9::text[] "
     "FROM pgprojector.mirror m WHERE m.schema_name = $1 AND m.table_name = $2";
 
-enum { SAME_TABLE, NO_LEAF_GONE, NO_LEAF_ATTACHED, ANOTHER_NUMBER, COLUMN_GONE, COLUMN_LEFT, FORMER_LEAF };
+enum {
+    SAME_TABLE,
+    NO_LEAF_GONE,
+    NO_LEAF_ATTACHED,
+    ANOTHER_NUMBER,
+    COLUMN_GONE,
+    COLUMN_LEFT,
+    FORMER_LEAF,
+    SAME_IDENTITY
+};
 
 /* Its values would never change again, and nobody who reads the mirror could tell. */
 static int refuse_gone(const struct pj_table *table, const char *column, struct pj_error *error)
@@ -164,7 +174,13 @@ static int check_answer(const PGresult *noted, const struct pj_table *table, boo
     int gone = lenient ? COLUMN_LEFT : COLUMN_GONE;
     if (!lenient && check_source(noted, table, error) != PJ_OK)
         return error->code;
-    return PQgetisnull(noted, 0, gone) ? PJ_OK : refuse_gone(table, PQgetvalue(noted, 0, gone), error);
+    if (!PQgetisnull(noted, 0, gone))
+        return refuse_gone(table, PQgetvalue(noted, 0, gone), error);
+    if (lenient || PQgetvalue(noted, 0, SAME_IDENTITY)[0] == 't')
+        return PJ_OK;
+    pj_error_set(error, PJ_ESCHEMA, "the source's replica identity has other columns than before");
+    return pj_error_hint(error, "changes that are still to come name their rows by the former one, and the mirror may "
+                                "lack the index; undo the change, or run pgprojector resync, which makes it");
 }
 
 static void put_leaves(struct pj_buf *array, const struct pj_table *table, bool attached_only)
@@ -191,11 +207,12 @@ static void put_columns(struct pj_buf *names, struct pj_buf *numbers, const stru
 static int check_noted(struct pj_session *read, const struct pj_table *table, bool lenient, struct pj_error *error)
 {
     char *oid = pj_sprintf("%u", table->oid);
-    struct pj_buf leaves = {0}, attached = {0}, names = {0}, numbers = {0}, leaf_names = {0};
+    struct pj_buf leaves = {0}, attached = {0}, names = {0}, numbers = {0}, leaf_names = {0}, identity = {0};
     put_leaves(&leaves, table, false);
     put_leaves(&attached, table, true);
     put_columns(&names, &numbers, table);
     pj_catalog_put_leaf_names(&leaf_names, table);
+    pj_mirror_put_identity(&identity, table);
     const char *params[] = {table->schema,
                             table->name,
                             oid,
@@ -203,9 +220,10 @@ static int check_noted(struct pj_session *read, const struct pj_table *table, bo
                             pj_buf_text(&attached),
                             pj_buf_text(&names),
                             pj_buf_text(&numbers),
-                            pj_buf_text(&leaf_names)};
+                            pj_buf_text(&leaf_names),
+                            pj_buf_text(&identity)};
     PGresult *noted;
-    int code = pj_session_query(read, &noted, noted_sql, 8, params, error);
+    int code = pj_session_query(read, &noted, noted_sql, 9, params, error);
     if (code == PJ_OK)
         code = check_answer(noted, table, lenient, error);
     PQclear(noted);
@@ -214,6 +232,7 @@ static int check_noted(struct pj_session *read, const struct pj_table *table, bo
     pj_buf_free(&names);
     pj_buf_free(&numbers);
     pj_buf_free(&leaf_names);
+    pj_buf_free(&identity);
     pj_free(oid);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
 }

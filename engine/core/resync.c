@@ -34,6 +34,7 @@
 #include "core/difference.h"
 #include "core/keywork.h"
 #include "core/mend.h"
+#include "core/mirror.h"
 #include "core/resync_check.h"
 #include "core/snapshot_clean.h"
 #include "core/standing.h"
@@ -251,6 +252,15 @@ static int write_mirrors(struct resync *resync, struct pj_error *error)
     return code;
 }
 
+/* Rows are found by the replica identity as it is now. */
+static int index_mirrors(struct resync *resync, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < resync->setup->ntables; i++)
+        code = pj_mirror_index_identity(resync->read, &resync->setup->tables[i], error);
+    return code;
+}
+
 /* What depends on rows that will be mended; the rest is compared beside, from now on. */
 static int find_touched(struct resync *resync, struct pj_error *error)
 {
@@ -360,7 +370,7 @@ static int look_again(struct resync *resync, struct pj_error *error)
 static int fill(struct resync *resync, struct pj_error *error)
 {
     static int (*const steps[])(struct resync *, struct pj_error *) = {
-        look_at_mirrors, find_touched, write_mirrors, recompute_touched,
+        look_at_mirrors, find_touched, write_mirrors, index_mirrors, recompute_touched,
         recompute_wrong, note_others,  flush_source,  look_again,
     };
     int code = PJ_OK;

@@ -68,10 +68,14 @@ static int read_columns(struct message *message)
 static int check_identity(struct message *message, const struct pj_table *table)
 {
     for (int i = 0; i < table->nidentity; i++)
-        if (message->change->identity[i].length == PJ_ABSENT)
-            return pj_error_set(message->reader.error, PJ_EDATA,
-                                "wal2json message: table %s.%s: column %s is missing from the replica identity",
-                                table->schema, table->name, table->columns[table->identity[i]].name);
+        if (message->change->identity[i].length == PJ_ABSENT) {
+            pj_error_set(message->reader.error, PJ_EDATA,
+                         "wal2json message: table %s.%s: column %s is missing from the replica identity", table->schema,
+                         table->name, table->columns[table->identity[i]].name);
+            return pj_error_hint(
+                message->reader.error,
+                "the replica identity was another one then; pgprojector resync makes the mirror exact");
+        }
     return PJ_OK;
 }
 

@@ -200,3 +200,22 @@ def test_a_mapped_column_beside_one_of_the_declared_name(make_pair):
     assert pair.read_value("SELECT max(created_at) FROM messages") == "yesterday"
     verified = pair.command("verify")
     assert verified.code == 0, verified
+
+
+def test_another_replica_identity_while_nobody_looks(streaming):
+    """The index by which rows are found from then on is made by the resync that is named."""
+    streaming.write_query("UPDATE users SET username = id::text")
+    streaming.catch_up()
+    streaming.daemon.stop()
+    streaming.write_query("ALTER TABLE users ALTER username SET NOT NULL; CREATE UNIQUE INDEX by_name ON users (username);"
+                          " ALTER TABLE users REPLICA IDENTITY USING INDEX by_name")
+    assert "replica identity has other columns" in refusal(streaming)
+    indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'users' AND indexdef LIKE '%(username)'"
+    assert streaming.read_value(indexes) == 0
+    for _ in range(2):  # once made it is enough
+        resynced = streaming.command("resync")
+        assert resynced.code == 0, resynced
+        assert streaming.read_value(indexes) == 1
+    streaming.start()
+    streaming.write_query("UPDATE users SET display_name = display_name || '!'")
+    streaming.assert_same("found by name")
