@@ -86,6 +86,12 @@ bool pj_careful_in_transaction(const struct pj_careful *careful)
     return careful->in_transaction;
 }
 
+int pj_careful_ping(struct pj_careful *careful, struct pj_error *error)
+{
+    pj_error_clear(error);
+    return pj_session_exec(careful->session, "SELECT", error);
+}
+
 static int open_session(struct pj_careful *careful, struct pj_error *error)
 {
     struct pj_session_options options = {

@@ -18,6 +18,9 @@ struct pj_careful *pj_careful_new(struct pj_setup *setup, const char *read_url, 
                                   const struct pj_stop *stop, const struct pj_log *log);
 void pj_careful_free(struct pj_careful *careful); /* closes its session, rolling back what is open; NULL is fine */
 
+/* In a transaction, between its parts: runs a statement that does nothing. */
+int pj_careful_ping(struct pj_careful *careful, struct pj_error *error);
+
 /* Closes the session: what it has open is rolled back. */
 void pj_careful_reset(struct pj_careful *careful);
 

@@ -331,6 +331,8 @@ static void on_tick(uv_timer_t *timer)
         pj_pipeline_status(p, true);
     if (pj_pipeline_running(p) && p->reading && now - p->heard_us > SILENCE_US)
         fail_silent(p);
+    if (pj_pipeline_running(p))
+        pj_pipeline_stay_awake(p);
     if (pj_pipeline_running(p) && now - p->schema_us > SCHEMA_US)
         pj_pipeline_watch_schema(p);
     if (pj_pipeline_running(p))

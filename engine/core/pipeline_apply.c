@@ -320,3 +320,40 @@ static void apply_carefully(struct pj_pipeline *p, struct pj_batch *batch, bool 
     p->careful_work.data = p;
     uv_queue_work(&p->loop, &p->careful_work, careful_job, on_careful_done);
 }
+
+/* ----------------------------------------------------------------------------------------------- between two parts */
+
+static void ping_job(uv_work_t *work)
+{
+    struct pj_pipeline *p = work->data;
+    pj_careful_ping(p->careful, &p->careful_error);
+}
+
+static void on_pinged(uv_work_t *work, int status)
+{
+    struct pj_pipeline *p = work->data;
+    (void)status;
+    p->applying = NORMALLY;
+    if (p->state == CLOSING)
+        pj_pipeline_closed_so_far(p);
+    else if (p->careful_error.code != PJ_OK)
+        pj_pipeline_apply_failed(p, &p->careful_error);
+    else
+        pj_pipeline_pump(p);
+}
+
+/*
+ * A transaction may have a long stretch that concerns no mirror, or come slowly. The read server ends a session that is
+ * idle in its transaction for a minute, lest a frozen daemon hold the checkpoint row's lock for ever; we are not frozen.
+ * (The applier's pipeline has no Sync before the transaction's end, and the server does not count that as idle.)
+ */
+void pj_pipeline_stay_awake(struct pj_pipeline *p)
+{
+    if (!pj_pipeline_apply_idle(p) || !pj_careful_in_transaction(p->careful) ||
+        pj_pipeline_now(p) - p->apply_us < AWAKE_US)
+        return;
+    p->apply_us = pj_pipeline_now(p);
+    p->applying = CAREFULLY;
+    p->careful_work.data = p;
+    uv_queue_work(&p->loop, &p->careful_work, ping_job, on_pinged);
+}

@@ -49,7 +49,8 @@ enum {
     ASKED_US = 1000 * 1000, /* the same where the server asks for an answer */
     BACKOFF_FIRST_MS = 250,
     BACKOFF_LAST_MS = 30000,
-    STOP_US = 5 * 1000 * 1000, /* how long a stop waits for the batch under way */
+    AWAKE_US = 5 * 1000 * 1000, /* between parts, the longest without a statement: the server's limit is 60 s */
+    STOP_US = 5 * 1000 * 1000,  /* how long a stop waits for the batch under way */
     KEEP_BYTES = 4 << 20,
     BATCHES = 3,            /* one collects, one is written, one is made ready behind it */
     MESSAGES_A_TURN = 20000 /* then the loop comes round, for status and results */
@@ -80,7 +81,8 @@ struct pj_pipeline {
     pj_lsn received, applied, confirmed;
     pj_lsn reaches;   /* the open transaction ends beyond this: where its latest message stands */
     pj_lsn keepalive; /* the latest keepalive's position; 0: none yet on this connection */
-    uint64_t status_us, ping_us, position_us, schema_us, apply_us, data_us, stop_us;
+    uint64_t status_us, ping_us, position_us, schema_us, data_us, stop_us;
+    uint64_t apply_us; /* when what is being applied was begun; between parts: when the last was done, or asked after */
     struct pj_relay *relay;        /* taken up once the read side is ready; NULL: all is opened anew */
     struct pj_session *first_read; /* the caller's session, for the first connect */
     PGconn *kept;                  /* when another outfit is to be used: the applying connection, if it is in order */
@@ -175,6 +177,8 @@ void pj_pipeline_status(struct pj_pipeline *p, bool reply_wanted);
 bool pj_pipeline_apply_idle(const struct pj_pipeline *p);
 bool pj_pipeline_apply_open(const struct pj_pipeline *p); /* a transaction of several parts is open */
 bool pj_pipeline_drained(const struct pj_pipeline *p);
+/* Between two parts of the careful way, for as long as the next takes to come: lets the server know that we are there. */
+void pj_pipeline_stay_awake(struct pj_pipeline *p);
 bool pj_pipeline_may_leave(struct pj_pipeline *p); /* apply stands at a commit, and has no whole one left to do */
 /* The gate advances to a position beyond which the transaction ends that is being collected; no part of it is applied. */
 bool pj_pipeline_beyond_gate(const struct pj_pipeline *p);

@@ -1,4 +1,9 @@
 """Memory is bounded by configuration, whatever the source does."""
+import os
+import signal
+from contextlib import closing
+
+from harness.cluster import poll
 from harness.history import populate
 from harness.scenes import SEED
 from harness.schema import Flavour
@@ -97,6 +102,35 @@ def test_a_transaction_is_atomic_whatever_its_size(make_pair):
     conn.close()
     assert seen <= {(0, None), (50000, 50000)}, seen
     pair.assert_same()
+
+
+def test_a_quiet_stretch_between_two_parts(make_pair):
+    """The read server ends what is idle in a transaction for a minute, as the careful way is between two parts of one. A
+    daemon that waits for the next part is heard of."""
+    pair = make_pair(Flavour(odd=False, batch_bytes=65536))
+    pair.start()
+    pair.read_query("ALTER TABLE conversation_summary ADD CONSTRAINT poison CHECK (message_count < 10);"
+                    "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                    " IF current_setting('application_name') = 'pgprojector careful' THEN"
+                    " PERFORM pg_catalog.pg_advisory_xact_lock_shared(1); END IF; RETURN NULL; END $$;"
+                    "CREATE TRIGGER hold BEFORE INSERT ON messages EXECUTE FUNCTION hold()")
+    session = f"FROM pg_stat_activity WHERE datname = '{pair.name}' AND application_name = 'pgprojector careful'"
+    with closing(pair.read_connection()) as holder, holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1)")
+        pair.write_query("INSERT INTO conversations (id) VALUES (md5('a')::uuid);"
+                         " INSERT INTO messages (id, conversation_id) SELECT md5(i::text)::uuid, md5('a')::uuid"
+                         " FROM generate_series(1, 40000) i")
+        poll(lambda: pair.read_query(f"SELECT 1 {session} AND wait_event_type = 'Lock'"), what="the first part, with care")
+        walsender = pair.write_value("SELECT active_pid FROM pg_replication_slots WHERE database = %s AND active", (pair.name,))
+        os.kill(walsender, signal.SIGSTOP)
+    try:
+        (quiet,), = poll(lambda: pair.read_query(f"SELECT state_change::text {session} AND state = 'idle in transaction'"
+                                                 " AND state_change < clock_timestamp() - interval '1 s'"), what="quiet")
+        poll(lambda: pair.read_query(f"SELECT 1 {session} AND state_change > %s", (quiet,)), what="a sign of life")
+    finally:
+        os.kill(walsender, signal.SIGCONT)
+    pair.catch_up(60)
+    assert pair.read_value("SELECT count(*) FROM messages") == 40000
 
 
 BETWEEN = ("INSERT INTO messages (id, conversation_id, created_at) SELECT gen_random_uuid(), md5('other')::uuid, now()"
