@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 4096, CHUNK_BYTES = 512 * 1024 };
+/* A chunk of deltas ends by its rows, but where their texts are large. */
+enum { CHUNK_ROWS = 4096, CHUNK_BYTES = 512 * 1024, VALUES_BYTES = 4 << 20 };
 
 static void begin_arrays(struct pj_writer *writer, int count, const enum pj_type *types)
 {
@@ -27,12 +28,10 @@ static void end_arrays(struct pj_writer *writer, int count, size_t rows)
     }
 }
 
-static size_t arrays_bytes(const struct pj_writer *writer, int count)
+/* What an element takes in an array. */
+static size_t element_bytes(struct pj_value value)
 {
-    size_t bytes = 0;
-    for (int i = 0; i < count; i++)
-        bytes += writer->arrays[i].length;
-    return bytes;
+    return sizeof(int32_t) + (value.length > 0 ? (size_t)value.length : 0);
 }
 
 /* A written chunk must have met exactly the rows it was meant for. */
@@ -156,10 +155,11 @@ static bool send_rows(struct pj_writer *writer, const struct pj_sink *sink, cons
         const struct pj_row *row = rows->rows[writer->at];
         if (!wanted(rows, row))
             continue;
-        for (int c = 0; c < table->ncolumns; c++)
+        for (int c = 0; c < table->ncolumns; c++) {
             pj_array_put(&writer->arrays[c], row->new_row[c]);
-        if (++count % 64 == 0)
-            bytes = arrays_bytes(writer, table->ncolumns);
+            bytes += element_bytes(row->new_row[c]);
+        }
+        count++;
     }
     if (!count)
         return false;
@@ -194,14 +194,15 @@ static bool send_values(struct pj_writer *writer, const struct pj_sink *sink, co
 {
     if (writer->at >= rows->count)
         return false;
-    size_t count = rows->count - writer->at < CHUNK_ROWS ? rows->count - writer->at : CHUNK_ROWS;
-    const struct pj_value *values = rows->values + writer->at * (size_t)rows->width;
+    size_t count = 0, bytes = 0;
     begin_arrays(writer, rows->width, rows->types);
-    for (size_t i = 0; i < count; i++)
-        for (int c = 0; c < rows->width; c++)
-            pj_array_put(&writer->arrays[c], values[i * (size_t)rows->width + (size_t)c]);
+    for (; writer->at < rows->count && count < CHUNK_ROWS && bytes < VALUES_BYTES; writer->at++, count++)
+        for (int c = 0; c < rows->width; c++) {
+            const struct pj_value *value = &rows->values[writer->at * (size_t)rows->width + (size_t)c];
+            pj_array_put(&writer->arrays[c], *value);
+            bytes += element_bytes(*value);
+        }
     end_arrays(writer, rows->width, count);
-    writer->at += count;
     struct pj_touching *touching = touches < 0 ? NULL : pj_writer_touching(writer, touches);
     sink->execute(sink->self, statement, rows->width, writer->params, touching ? pj_writer_on_touched : NULL, touching);
     return true;
