@@ -417,7 +417,7 @@ static int repair(struct verification *verification, struct pj_error *error)
         printf("repaired by now: %lld rows of mirrors, %lld keys of projections\n", (long long)repaired->rows,
                (long long)repaired->keys);
     if (code == PJ_OK && repaired->failed)
-        pj_log(&verification->app->log, PJ_LOG_WARNING, "a projection could not be mended: %s", repaired->fault);
+        pj_log(&verification->app->log, PJ_LOG_WARNING, "not all could be mended: %s", repaired->fault);
     fflush(stdout);
     return code;
 }

@@ -60,6 +60,10 @@ struct pj_difference_keys {
 int pj_difference_touched(struct pj_session *read, const struct pj_projection *projection,
                           struct pj_difference_keys *touched, struct pj_error *error);
 
+/* The same keys where they are wanted one by one: all only where keys alone do not tell, or are too many. */
+int pj_difference_touched_keys(struct pj_session *read, const struct pj_projection *projection,
+                               struct pj_difference_keys *touched, struct pj_error *error);
+
 /* Makes it all, where that would be the quicker way to recompute them; `count`: how many they are. */
 int pj_difference_choose(struct pj_session *read, const struct pj_projection *projection,
                          struct pj_difference_keys *keys, int64_t count, struct pj_error *error);

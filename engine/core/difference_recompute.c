@@ -139,35 +139,50 @@ int pj_difference_choose(struct pj_session *read, const struct pj_projection *pr
     return PJ_OK;
 }
 
-static int touched_keys(struct pj_session *read, const struct pj_projection *projection, const struct pj_buf *keys,
-                        struct pj_difference_keys *touched, struct pj_error *error)
+static int touched_keys(struct pj_session *read, const struct pj_buf *keys, struct pj_difference_keys *touched,
+                        int64_t *count, struct pj_error *error)
 {
     PGresult *result;
     int code = read_keys(read, keys, &result, error);
     if (code != PJ_OK)
         return code;
-    int64_t count = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-    touched->all = count > 0 && PQgetisnull(result, 0, 1);
-    if (count > 0 && !touched->all) {
+    *count = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    touched->all = *count > 0 && PQgetisnull(result, 0, 1);
+    if (*count > 0 && !touched->all)
         touched->keys = pj_strdup(PQgetvalue(result, 0, 1));
-        code = pj_difference_choose(read, projection, touched, count, error);
-    }
     PQclear(result);
-    return code;
+    return PJ_OK;
+}
+
+/* *count: how many they are. */
+static int find_touched(struct pj_session *read, const struct pj_projection *projection,
+                        struct pj_difference_keys *touched, int64_t *count, struct pj_error *error)
+{
+    struct pj_buf keys = {0};
+    *touched = (struct pj_difference_keys){0};
+    *count = 0;
+    if (!projection->target_sql)
+        return PJ_OK;
+    int code = gather(read, projection, &keys, &touched->all, error);
+    if (code == PJ_OK && !touched->all && keys.length)
+        code = touched_keys(read, &keys, touched, count, error);
+    pj_buf_free(&keys);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "gather keys of projection %s", projection->name);
+}
+
+int pj_difference_touched_keys(struct pj_session *read, const struct pj_projection *projection,
+                               struct pj_difference_keys *touched, struct pj_error *error)
+{
+    int64_t count;
+    return find_touched(read, projection, touched, &count, error);
 }
 
 int pj_difference_touched(struct pj_session *read, const struct pj_projection *projection,
                           struct pj_difference_keys *touched, struct pj_error *error)
 {
-    struct pj_buf keys = {0};
-    *touched = (struct pj_difference_keys){0};
-    if (!projection->target_sql)
-        return PJ_OK;
-    int code = gather(read, projection, &keys, &touched->all, error);
-    if (code == PJ_OK && !touched->all && keys.length)
-        code = touched_keys(read, projection, &keys, touched, error);
-    pj_buf_free(&keys);
-    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "gather keys of projection %s", projection->name);
+    int64_t count;
+    int code = find_touched(read, projection, touched, &count, error);
+    return code == PJ_OK && touched->keys ? pj_difference_choose(read, projection, touched, count, error) : code;
 }
 
 int pj_difference_recompute_keys(struct pj_session *read, const struct pj_projection *projection,

@@ -9,8 +9,9 @@
  *
  * Suspects that were only moving when they were looked at first do not differ any more, and nothing is written for
  * them. A chunk is small enough that apply stands still for well under a second; it is all in one transaction, so that
- * a kill leaves it undone or done. A target's key that cannot be written (a constraint, say) leaves that projection as
- * it is, and the others are mended.
+ * a kill leaves it undone or done. A target's key that cannot be written (a constraint, say) is found by halving and
+ * parked, or the projection is paused (core/mend_within.h): the mirrors beneath are mended all the same, and no row may
+ * pass for live that does not follow from them.
  */
 #include "core/repair.h"
 
@@ -18,6 +19,7 @@
 #include "core/difference.h"
 #include "core/keywork.h"
 #include "core/mend.h"
+#include "core/mend_within.h"
 #include "core/textarray.h"
 
 #include <stdio.h>
@@ -145,6 +147,7 @@ static int mend_table(struct pj_repair *repair, int index, struct pj_session *wr
     return code;
 }
 
+/* A deferred constraint would only fail at COMMIT, for all. */
 static int recompute(struct pj_session *read, const struct pj_projection *projection, const char *const *arrays,
                      int count, struct pj_error *error)
 {
@@ -152,6 +155,60 @@ static int recompute(struct pj_session *read, const struct pj_projection *projec
     int code = pj_difference_recompute(read, projection, &rows, error);
     if (code == PJ_OK && count)
         code = pj_keywork_recompute(read, projection, projection->nkey > 1, arrays, NULL, error);
+    return code == PJ_OK ? pj_session_exec(read, "SET CONSTRAINTS ALL IMMEDIATE", error) : code;
+}
+
+/* The routing keys of mended rows and of suspects, without those that are parked: they have their own time. */
+static int list_keys(struct pj_session *read, const char *name, const char *touched, const char *suspects,
+                     PGresult **keys, struct pj_error *error)
+{
+    const char *params[] = {name, touched ? touched : "{}", suspects};
+    return pj_session_query(read, keys,
+                            "SELECT DISTINCT k.key FROM pg_catalog.unnest($2::text[] || $3::text[]) AS k(key) "
+                            "WHERE k.key IS NOT NULL AND NOT EXISTS (SELECT FROM pgprojector.dead_letter d "
+                            "WHERE d.projection = $1 AND d.key = k.key) ORDER BY 1",
+                            3, params, error);
+}
+
+/* Tells what became of it. */
+static void tell(const struct pj_within *work, struct pj_repaired *repaired)
+{
+    const char *name = work->projection->name;
+    repaired->failed++;
+    if (work->paused)
+        snprintf(repaired->fault, sizeof repaired->fault,
+                 "projection %s is paused: %s; mend the cause, then run `pgprojector resume %s`", name, work->fault,
+                 name);
+    else
+        snprintf(repaired->fault, sizeof repaired->fault, "projection %s: %d keys parked: %s", name, work->parked,
+                 work->fault);
+}
+
+/* It has failed as a whole, and is undone. One that is not live is noted for (note_others). `suspects`: their routing
+ * keys. */
+static int mend_by_key(struct pj_session *read, struct pj_projection *projection, const char *suspects,
+                       struct pj_repaired *repaired, struct pj_error *error)
+{
+    struct pj_within work = {.read = read, .projection = projection, .width = 1};
+    struct pj_difference_keys touched = {0};
+    enum pj_within_standing standing;
+    PGresult *keys = NULL;
+    snprintf(work.fault, sizeof work.fault, "%.500s", error->message);
+    pj_error_clear(error);
+    int code = pj_within_standing(&work, &standing, error);
+    if (code == PJ_OK && standing == PJ_WITHIN_LIVE)
+        code = pj_difference_touched_keys(read, projection, &touched, error);
+    if (code == PJ_OK && touched.all) {
+        code = pj_within_all(&work, error);
+    } else if (code == PJ_OK && standing == PJ_WITHIN_LIVE) {
+        code = list_keys(read, projection->name, touched.keys, suspects, &keys, error);
+        if (code == PJ_OK)
+            code = pj_within_keys(&work, keys, error);
+    }
+    if (code == PJ_OK)
+        tell(&work, repaired);
+    pj_free(touched.keys);
+    PQclear(keys);
     return code;
 }
 
@@ -159,7 +216,7 @@ static int recompute(struct pj_session *read, const struct pj_projection *projec
 static int mend_projection(struct pj_repair *repair, int index, struct pj_session *read, struct pj_repaired *repaired,
                            struct pj_error *error)
 {
-    const struct pj_projection *projection = &repair->setup->projections[index];
+    struct pj_projection *projection = &repair->setup->projections[index];
     struct suspects *suspects = &repair->suspects[repair->setup->ntables + index];
     if (!projection->target_sql)
         return PJ_OK;
@@ -172,9 +229,13 @@ static int mend_projection(struct pj_repair *repair, int index, struct pj_sessio
         repaired->keys += count;
         code = pj_session_exec(read, "RELEASE SAVEPOINT pgprojector_repair", error);
     } else if (pj_mend_is_key_fault(error)) {
-        repaired->failed++;
-        snprintf(repaired->fault, sizeof repaired->fault, "%.500s", error->message);
-        code = pj_session_exec(read, "ROLLBACK TO SAVEPOINT pgprojector_repair", error);
+        struct pj_error fault = *error;
+        code = pj_session_exec(read, "ROLLBACK TO SAVEPOINT pgprojector_repair; RELEASE SAVEPOINT pgprojector_repair",
+                               error);
+        if (code == PJ_OK) {
+            *error = fault;
+            code = mend_by_key(read, projection, arrays[0], repaired, error);
+        }
     }
     free_arrays(arrays, suspects->width);
     return code;

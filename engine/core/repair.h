@@ -15,8 +15,8 @@ enum { PJ_REPAIR_KEYS = 100000 }; /* suspects kept of each table; more are found
 struct pj_repaired {
     int64_t rows;   /* of mirrors, that were missing, extra or changed */
     int64_t keys;   /* of projections, recomputed because they differed */
-    int64_t failed; /* projections that could not be written; `fault` says why */
-    char fault[512];
+    int64_t failed; /* projections that could not take all; `fault` says of the last one what became of that, and why */
+    char fault[800];
 };
 
 struct pj_repair;

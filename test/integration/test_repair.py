@@ -73,6 +73,52 @@ def test_one_name_alone_is_repaired(streaming):
     pair.assert_same()
 
 
+def forged_with_a_poison_key(pair):
+    """Messages are missing in the mirror, and the targets are right by what is left; for one of two conversations no other count
+    can be written. Returns both conversations."""
+    ids = [row[0] for row in pair.write_query("SELECT id::text FROM conversations ORDER BY id LIMIT 2")]
+    pair.write_query("INSERT INTO messages (id, conversation_id, sequence_number, content, created_at)"
+                     " SELECT gen_random_uuid(), c::uuid, i, 'm', now() FROM unnest(%s) c, generate_series(1, 7) i", (ids,))
+    pair.catch_up()
+    pair.read_query("DELETE FROM messages WHERE conversation_id = ANY (%s::uuid[])", (ids,))
+    assert pair.command("rebuild", "--all").code == 0
+    pair.read_query(f"ALTER TABLE conversation_summary ADD CONSTRAINT poison CHECK (message_count < 7 OR id <> '{ids[0]}')")
+    return ids
+
+
+def count_of(pair, conversation):
+    return pair.read_value("SELECT message_count FROM conversation_summary WHERE id = %s", (conversation,))
+
+
+def test_a_key_that_cannot_be_written_is_parked_and_all_others_are_mended(streaming):
+    pair = streaming
+    first, second = forged_with_a_poison_key(pair)
+    pair.read_query("UPDATE conversation_summary SET title = 'forged' WHERE id = %s", (second,))
+    result = pair.command("verify", "--repair")
+    assert result.code == 6 and "projection conversation_summary: 1 keys parked" in result.err, result
+    assert count_of(pair, first) < 7 <= count_of(pair, second)
+    assert pair.read_query("SELECT projection, key FROM pgprojector.dead_letter") == [("conversation_summary", first)]
+    assert pair.command("verify").code == 6, "nothing else is left"
+    pair.read_query("ALTER TABLE conversation_summary DROP CONSTRAINT poison")
+    assert pair.command("deadletters", "retry", "--all").code == 0
+    pair.assert_same()
+
+
+def test_what_may_not_miss_a_row_is_paused_where_it_cannot_be_mended(make_pair):
+    """on_error = halt. The mirrors beneath are mended, so that it would be wrong."""
+    pair = make_pair(config="[module conversation_summary]\non_error = halt\n")
+    populate(pair, SEED)
+    pair.start()
+    forged_with_a_poison_key(pair)
+    result = pair.command("verify", "--repair")
+    assert "projection conversation_summary is paused" in result.err and "resume conversation_summary" in result.err, result
+    assert pair.read_value("SELECT state FROM pgprojector.projection WHERE name = 'conversation_summary'") == "paused"
+    assert pair.command("status").code == 4
+    pair.read_query("ALTER TABLE conversation_summary DROP CONSTRAINT poison")
+    assert pair.command("resume", "conversation_summary").code == 0
+    pair.assert_same()
+
+
 def test_without_a_daemon(streaming):
     pair = streaming
     pair.daemon.stop()
