@@ -26,7 +26,7 @@ static int ask_daemon(struct pj_scope *scope, struct pj_session *read, struct pj
     int code = pj_request_enter(read, request, error);
     if (code != PJ_OK || scope->app->options.no_wait)
         return code;
-    code = pj_request_follow(read, request, pj_scope_show, scope, &scope->app->stop, error);
+    code = pj_request_follow(read, request, pj_scope_show, scope, pj_scope_watched(scope), &scope->app->stop, error);
     pj_scope_end_line(scope);
     return code;
 }

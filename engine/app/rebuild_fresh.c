@@ -42,7 +42,7 @@ static int ask_daemon(struct pj_app *app, const char *name, struct pj_error *err
     if (code == PJ_OK)
         code = pj_request_enter(read, &request, error);
     if (code == PJ_OK)
-        code = pj_request_follow(read, &request, pj_scope_show, &scope, &app->stop, error);
+        code = pj_request_follow(read, &request, pj_scope_show, &scope, pj_scope_watched(&scope), &app->stop, error);
     pj_scope_end_line(&scope);
     pj_session_close(read);
     return code;

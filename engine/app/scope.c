@@ -164,12 +164,17 @@ static void describe(const struct pj_progress *progress, char *text, size_t size
                  progress->remaining_s);
 }
 
+bool pj_scope_watched(const struct pj_scope *scope)
+{
+    return isatty(scope->app->log.fd);
+}
+
 void pj_scope_show(void *context, const struct pj_progress *progress)
 {
     struct pj_scope *scope = context;
     char text[320];
     describe(progress, text, sizeof text);
-    if (isatty(scope->app->log.fd)) {
+    if (pj_scope_watched(scope)) {
         dprintf(scope->app->log.fd, "\r\033[K%s", text);
         scope->line_open = true;
         return;

@@ -49,6 +49,7 @@ int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error
  * date. */
 struct pj_mend pj_scope_mend(struct pj_scope *scope, const struct pj_projection *projection);
 void pj_scope_show(void *scope, const struct pj_progress *progress);
+bool pj_scope_watched(const struct pj_scope *scope); /* progress is shown on a terminal, where somebody can give up */
 void pj_scope_end_line(struct pj_scope *scope);
 
 #endif

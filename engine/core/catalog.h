@@ -41,6 +41,10 @@ int pj_catalog_lock(struct pj_session *read, bool *mine, char **holder, struct p
  * whose sessions are about to end is waited for, up to a second. */
 int pj_catalog_lock_without_daemon(struct pj_session *read, bool *mine, char **holder, struct pj_error *error);
 
+/* Whether a daemon shows itself: by its control session, or by its row within the last seconds (a connection that it
+ * has lost it opens anew). One that is frozen does for some time. */
+int pj_catalog_daemon_alive(struct pj_session *read, bool *alive, struct pj_error *error);
+
 /*
  * Takes over: ends our former backend if it still lives, locks the checkpoint row (so that a COMMIT under way is over),
  * raises the epoch, enters this session's backend, commits, and returns the row. Where believed_epoch >= 0 and the

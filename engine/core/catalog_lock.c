@@ -67,6 +67,23 @@ static int daemon_is_there(struct pj_session *read, bool *there, bool *stopped, 
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "look for a daemon");
 }
 
+int pj_catalog_daemon_alive(struct pj_session *read, bool *alive, struct pj_error *error)
+{
+    PGresult *result;
+    bool there, stopped;
+    int code = daemon_is_there(read, &there, &stopped, error);
+    *alive = code == PJ_OK && there;
+    if (code != PJ_OK || there || stopped)
+        return code;
+    code = pj_session_query_row(read, &result,
+                                "SELECT EXISTS (SELECT FROM pgprojector.daemon WHERE heartbeat_at > "
+                                "pg_catalog.clock_timestamp() - interval '5 seconds')",
+                                0, NULL, error);
+    *alive = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "look for a daemon");
+}
+
 /* *certain: it will not be otherwise in a moment. */
 static int try_without_daemon(struct pj_session *read, bool *mine, char **holder, bool *certain, struct pj_error *error)
 {

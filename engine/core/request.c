@@ -12,13 +12,19 @@
 #include "core/request.h"
 
 #include "base/clock.h"
+#include "core/catalog.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { POLL_MS = 300, CANCEL_WAIT_US = 30 * 1000 * 1000 };
+enum {
+    POLL_MS = 300,
+    CANCEL_WAIT_US = 30 * 1000 * 1000,
+    LOOK_US = 1000 * 1000,     /* between two looks for a daemon */
+    GONE_US = 10 * 1000 * 1000 /* a daemon that is restarted is back by then */
+};
 
 static const char *const kinds[] = {"build", "rollback", "remove", "reload"};
 enum { KINDS = sizeof kinds / sizeof *kinds };
@@ -135,13 +141,15 @@ static int look(struct pj_session *session, int64_t id, PGresult **result, struc
     return code == PJ_OK ? PJ_OK : failed(error);
 }
 
-static void show_job(const PGresult *result, const struct pj_request *request,
+/* gone: there is no daemon, and the job's row, if any, is a former one's. */
+static void show_job(const PGresult *result, const struct pj_request *request, bool gone,
                      void (*show)(void *context, const struct pj_progress *progress), void *context)
 {
-    bool waiting = strcmp(PQgetvalue(result, 0, 0), "waiting") == 0, job = !PQgetisnull(result, 0, 4);
+    bool waiting = strcmp(PQgetvalue(result, 0, 0), "waiting") == 0, job = !gone && !PQgetisnull(result, 0, 4);
     struct pj_progress progress = {.kind = job ? PQgetvalue(result, 0, 4) : kinds[request->kind],
                                    .name = request->name,
-                                   .phase = job       ? PQgetvalue(result, 0, 5)
+                                   .phase = gone      ? "waiting: no daemon is running"
+                                            : job     ? PQgetvalue(result, 0, 5)
                                             : waiting ? "waiting for the daemon"
                                                       : "preparing",
                                    .done = job ? strtoll(PQgetvalue(result, 0, 6), NULL, 10) : 0,
@@ -186,23 +194,71 @@ static int cancel_row(struct pj_session *session, const char *where, const char 
     return code == PJ_OK ? PJ_OK : failed(error);
 }
 
-/* Until it has ended; `patience_us` 0: as long as it takes. */
-static int wait_for_end(struct pj_session *session, const struct pj_request *request,
-                        void (*show)(void *context, const struct pj_progress *progress), void *context,
-                        const struct pj_stop *stop, uint64_t patience_us, struct pj_error *error)
+/* Who waits for a request to end. */
+struct waiting {
+    struct pj_session *session;
+    const struct pj_request *request;
+    void (*show)(void *context, const struct pj_progress *progress);
+    void *context;
+    const struct pj_stop *stop;
+    bool alone_too;       /* goes on where no daemon is there to serve it */
+    uint64_t patience_us; /* 0: as long as it takes */
+    uint64_t looked_us, alive_us;
+};
+
+/* Whether there has been no daemon for so long that none is about to come back. */
+static int look_for_daemon(struct waiting *waiting, bool *gone, struct pj_error *error)
+{
+    uint64_t now = pj_clock_monotonic_us();
+    bool alive = false;
+    int code = PJ_OK;
+    if (!waiting->looked_us || now - waiting->looked_us > LOOK_US) {
+        code = pj_catalog_daemon_alive(waiting->session, &alive, error);
+        waiting->looked_us = now;
+        if (alive || !waiting->alive_us)
+            waiting->alive_us = now;
+    }
+    *gone = now - waiting->alive_us > GONE_US;
+    return code == PJ_OK ? PJ_OK : failed(error);
+}
+
+static int nobody_serves(const struct pj_request *request, struct pj_error *error)
+{
+    pj_error_set(error, PJ_EUNHEALTHY,
+                 "no daemon is running: what was asked for %s stays asked for, and nobody does it",
+                 *request->name ? request->name : "all modules");
+    return pj_error_hint(error,
+                         "start one with `pgprojector run`, which goes on with it, or give it up with `pgprojector "
+                         "rebuild %s --cancel`",
+                         request->name);
+}
+
+/* One look. */
+static int look_once(struct waiting *waiting, bool *ended, struct pj_error *error)
+{
+    PGresult *result;
+    bool gone = false;
+    int code = look(waiting->session, waiting->request->id, &result, error);
+    if (code == PJ_OK)
+        code = outcome(result, ended, error);
+    if (code == PJ_OK && !*ended)
+        code = look_for_daemon(waiting, &gone, error);
+    if (code == PJ_OK && gone && !waiting->alone_too)
+        code = nobody_serves(waiting->request, error);
+    if (code == PJ_OK && !*ended)
+        show_job(result, waiting->request, gone, waiting->show, waiting->context);
+    PQclear(result);
+    return code;
+}
+
+static int wait_for_end(struct waiting *waiting, struct pj_error *error)
 {
     uint64_t begun = pj_clock_monotonic_us();
     for (bool ended = false; !ended;) {
-        PGresult *result;
-        int code = look(session, request->id, &result, error);
-        if (code == PJ_OK)
-            code = outcome(result, &ended, error);
+        int code = look_once(waiting, &ended, error);
         if (code == PJ_OK && !ended)
-            show_job(result, request, show, context);
-        PQclear(result);
-        if (code == PJ_OK && !ended)
-            code = pj_stop_sleep(stop, POLL_MS, error);
-        if (code == PJ_OK && patience_us && pj_clock_monotonic_us() - begun > patience_us)
+            code = pj_stop_sleep(waiting->stop, POLL_MS, error);
+        if (code == PJ_OK && !ended && waiting->patience_us && pj_clock_monotonic_us() - begun > waiting->patience_us)
             code =
                 pj_error_set(error, PJ_ESTOPPED, "the request is to be cancelled, but that has not taken effect yet");
         if (code != PJ_OK)
@@ -212,11 +268,12 @@ static int wait_for_end(struct pj_session *session, const struct pj_request *req
 }
 
 int pj_request_follow(struct pj_session *session, const struct pj_request *request,
-                      void (*show)(void *context, const struct pj_progress *progress), void *context,
+                      void (*show)(void *context, const struct pj_progress *progress), void *context, bool alone_too,
                       const struct pj_stop *stop, struct pj_error *error)
 {
+    struct waiting waiting = {session, request, show, context, .stop = stop, .alone_too = alone_too};
     pj_error_clear(error);
-    int code = wait_for_end(session, request, show, context, stop, 0, error);
+    int code = wait_for_end(&waiting, error);
     if (code != PJ_ESTOPPED || !stop || !pj_stop_asked(stop))
         return code;
     char id[24];
@@ -224,8 +281,11 @@ int pj_request_follow(struct pj_session *session, const struct pj_request *reque
     snprintf(id, sizeof id, "%lld", (long long)request->id);
     pj_error_clear(error);
     code = cancel_row(session, "id::text", id, &found, error);
+    waiting.stop = NULL;
+    waiting.alone_too = true;
+    waiting.patience_us = CANCEL_WAIT_US;
     if (code == PJ_OK)
-        code = wait_for_end(session, request, show, context, NULL, CANCEL_WAIT_US, error);
+        code = wait_for_end(&waiting, error);
     return code; /* PJ_OK: it was done before the cancelling reached it */
 }
 

@@ -36,9 +36,10 @@ int pj_request_enter(struct pj_session *session, struct pj_request *request, str
 
 /* Waits until it has ended, showing the progress of its job through `show`. A stop cancels the request, waits until
  * that has taken effect, and is PJ_ESTOPPED; so `session` must not be one that `stop` ends. An end in failure is the
- * daemon's error: code, message and hint. */
+ * daemon's error: code, message and hint. Where for some ten seconds no daemon has been there to serve it, it is
+ * PJ_EUNHEALTHY, and the request stays; with `alone_too` that is only shown (to somebody who can give up). */
 int pj_request_follow(struct pj_session *session, const struct pj_request *request,
-                      void (*show)(void *context, const struct pj_progress *progress), void *context,
+                      void (*show)(void *context, const struct pj_progress *progress), void *context, bool alone_too,
                       const struct pj_stop *stop, struct pj_error *error);
 
 /* Asks that the request (or the job of a rebuild in place) of that name be given up. *found: whether there was one. */

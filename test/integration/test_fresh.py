@@ -136,6 +136,21 @@ def test_given_up_or_killed_while_it_fills(registering):
     no_traces(pair)
 
 
+def test_a_daemon_that_does_not_come_back_is_not_waited_for_for_ever(registering):
+    pair = registering
+    pair.read_query(HOLD)
+    pair.modules.titles(1, "public.hold(c.title) AS title")
+    with locked(pair, 7):
+        process = pair.launch("module", "add", "titles")
+        await_lock(pair, 7)
+        pair.daemon.kill()
+        out, err = finished(process, 4)
+        assert "no daemon is running" in err and "pgprojector run" in err and "rebuild titles --cancel" in err, err
+    pair.start()  # it goes on with what was asked for
+    poll(lambda: pair.read_query("SELECT name FROM pgprojector.projection WHERE name = 'titles' AND state = 'live'"), 20)
+    no_traces(pair)
+
+
 @pytest.mark.parametrize("way", ["at once", "kept", "back"])
 def test_killed_after_the_swap(registering, way):
     """What is committed is not done a second time: a rollback rolled back, a kept table replaced by its successor."""
