@@ -329,14 +329,13 @@ int pj_retrier_turn(void *context, struct pj_session *session, struct pj_error *
     PGresult *keys;
     int code = due_keys(session, &keys, error);
     if (code == PJ_OK && PQntuples(keys) > 0) {
-        struct pj_error trouble;
         code = pj_session_exec(session, "SET lock_timeout = '300ms'; SET statement_timeout = '1500ms'", error);
         if (code == PJ_OK)
-            code = retry_due(retrier, session, keys, &trouble);
-        if (code != PJ_OK && PQtransactionStatus(pj_session_conn(session)) == PQTRANS_IDLE)
+            code = retry_due(retrier, session, keys, error);
+        if (code != PJ_OK && PQtransactionStatus(pj_session_conn(session)) == PQTRANS_IDLE) {
             code = PJ_OK; /* the session is in order: no reason to lose it */
-        else if (code != PJ_OK)
-            *error = trouble;
+            pj_error_clear(error);
+        }
         if (code == PJ_OK)
             code = pj_session_exec(session, "RESET lock_timeout; RESET statement_timeout", error);
     }
