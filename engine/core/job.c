@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVERY_US = 250000 };
+enum { EVERY_US = 250000, END_MS = 1000 };
 
 /* Installing only where it is needed: it takes locks for which a busy daemon would have to wait. */
 static int ensure_table(struct pj_session *session, struct pj_error *error)
@@ -131,13 +131,14 @@ int pj_job_advance(struct pj_job *job, int64_t done, struct pj_error *error)
     return write_row(job, false, error);
 }
 
-/* Past the session, whose calls do nothing any more after a stop. */
+/* A frozen server must not hold up who was asked to stop; what is left of the row the next one of its kind removes. */
 void pj_job_end(struct pj_job *job)
 {
     PGconn *conn = pj_session_conn(job->session);
+    struct pj_error ignored;
     char sql[80];
     snprintf(sql, sizeof sql, "DELETE FROM pgprojector.job WHERE id = %lld", job->id);
     if (job->id && PQtransactionStatus(conn) == PQTRANS_IDLE)
-        PQclear(PQexec(conn, sql));
+        pj_session_exec_last(job->session, sql, END_MS, &ignored);
     job->id = 0;
 }

@@ -179,6 +179,19 @@ int pj_session_exec(struct pj_session *session, const char *sql, struct pj_error
     return code;
 }
 
+int pj_session_exec_last(struct pj_session *session, const char *sql, int milliseconds, struct pj_error *error)
+{
+    const struct pj_session before = *session;
+    session->stop = NULL;
+    session->tick = NULL;
+    session->timeout_ms = milliseconds;
+    int code = pj_session_exec(session, sql, error);
+    session->stop = before.stop;
+    session->tick = before.tick;
+    session->timeout_ms = before.timeout_ms;
+    return code;
+}
+
 int pj_session_execf(struct pj_session *session, struct pj_error *error, const char *format, ...)
 {
     va_list args;

@@ -52,6 +52,9 @@ int pj_session_exec(struct pj_session *session, const char *sql, struct pj_error
 int pj_session_execf(struct pj_session *session, struct pj_error *error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Runs SQL though a stop was asked for, to tidy up, no longer than `milliseconds` (and one second, to have it given up). */
+int pj_session_exec_last(struct pj_session *session, const char *sql, int milliseconds, struct pj_error *error);
+
 /*
  * Runs one statement with text parameters ($1 …; a NULL pointer is NULL) and returns its result as text in *result, to
  * be freed with PQclear; *result is NULL on failure. On a replication session `count` must be 0.
