@@ -121,7 +121,8 @@ struct pj_pipeline {
     uv_work_t halt_work;
     struct pj_session *halt_lock; /* NULL: not had yet */
     bool halt_locking, halt_mine;
-    int halt_refused; /* how often somebody else had it */
+    int halt_refused; /* how often in a row somebody else had it */
+    int halt_pid;     /* backend of the session that has it, or had it last; 0: none yet */
     uint64_t halt_us;
     struct pj_error halt_error;
 };

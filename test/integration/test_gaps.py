@@ -148,12 +148,15 @@ def test_the_read_server_restored_from_an_older_image(own_clusters):
 
 
 def test_a_halted_daemon_keeps_the_lock(streaming):
+    """Also where the session that has it is lost, as when the server is restarted."""
     pair = streaming
     pair.drop_slot()
     pair.daemon.await_state("halted", timeout=30)
-    poll(lambda: pair.read_value("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-                                 " WHERE l.locktype = 'advisory' AND a.application_name = 'pgprojector halted'"),
-         20, "the halted daemon's lock")
+    holder = ("SELECT min(pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+              " WHERE l.locktype = 'advisory' AND a.application_name = 'pgprojector halted'")
+    first = poll(lambda: pair.read_value(holder), 20, "the halted daemon's lock")
+    pair.read_query("SELECT pg_terminate_backend(%s)", (first,))
+    poll(lambda: pair.read_value(holder) not in (None, first), 20, "its lock once more")
     refused = pair.command("resync")
     assert refused.code == 1 and "another daemon" in refused.err, refused
     assert pair.daemon.stop() == 0
