@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* The server shuts down, or has not started yet: either way the one that streams is not to stay. */
+static const char CANNOT_CONNECT_NOW[] = "57P03";
+
 static void on_schema_checked(uv_work_t *work, int status)
 {
     struct pj_pipeline *p = work->data;
@@ -17,7 +20,7 @@ static void on_schema_checked(uv_work_t *work, int status)
         pj_pipeline_look_up(p);
     /* a server that shuts down waits until all it has sent is confirmed, which the last transaction is not before
      * something follows it: let it go */
-    bool leaving = strstr(p->schema_error.message, "shutting down") != NULL;
+    bool leaving = strcmp(p->schema_error.sqlstate, CANNOT_CONNECT_NOW) == 0;
     if (p->schema_error.code == PJ_ESCHEMA || leaving)
         pj_pipeline_fail(p, &p->schema_error);
     if (p->purpose == TO_LEAVE)

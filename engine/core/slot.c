@@ -129,13 +129,14 @@ static int expired(struct pj_session *write, const char *name, int walsender, in
 
 static void explain_refused(const char *plugin, int version, struct pj_error *error)
 {
-    if (strstr(error->message, "may not be used as an output plugin")) {
+    bool privilege = strcmp(error->sqlstate, "42501") == 0;
+    if (privilege && strstr(error->message, "output_plugin_libraries")) { /* the DETAIL names it in any language */
         pj_error_hint(error,
                       "as a superuser: ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, %s "
                       "(a list without quotes), then SELECT pg_reload_conf()",
                       plugin);
         error->code = PJ_ECONFIG;
-    } else if (strcmp(error->sqlstate, "58P01") == 0 || strstr(error->message, "could not access file")) {
+    } else if (strcmp(error->sqlstate, "58P01") == 0) {
         pj_error_hint(error,
                       "the output plugin is not installed on the write database's server: "
                       "apt install postgresql-%d-%s (Debian, PGDG)",
@@ -149,7 +150,7 @@ static void explain_refused(const char *plugin, int version, struct pj_error *er
     } else if (strcmp(error->sqlstate, "42710") == 0) {
         pj_error_hint(error, "another daemon may be using it; name another slot, or drop that one if nobody needs it");
         error->code = PJ_ECONFIG;
-    } else if (strcmp(error->sqlstate, "42501") == 0 || strstr(error->message, "replication role")) {
+    } else if (privilege) {
         pj_error_hint(error, "ALTER ROLE … REPLICATION");
         error->code = PJ_ECONFIG;
     }

@@ -5,18 +5,45 @@
 #include "pg/session_internal.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char pinned_options[] = "-c datestyle=ISO,YMD -c timezone=UTC -c intervalstyle=postgres "
                                      "-c extra_float_digits=1 -c bytea_output=hex -c standard_conforming_strings=on "
                                      "-c search_path= -c lc_monetary=C";
 
-/* 28xxx, 3D000: what a retry does not mend. libpq gives no SQLSTATE for a failed connection, so the words must do. */
-static bool refused_for_good(const char *message)
+/*
+ * libpq gives no SQLSTATE for a failed connection but in the verbose form of its message, behind the severity
+ * ("FATAL:  28P01: …"). What follows is in the server's language, so that nothing may be decided by it.
+ */
+static const char *find_sqlstate(const char *message)
 {
-    static const char *const marks[] = {"authentication failed",   "does not exist",
-                                        "no pg_hba.conf entry",    "no password supplied",
-                                        "not permitted to log in", "must be superuser or replication role"};
+    static const char characters[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    for (const char *at = message; (at = strstr(at, ":  ")); at++)
+        if (strspn(at + 3, characters) == 5 && strncmp(at + 8, ": ", 2) == 0)
+            return at + 3;
+    return NULL;
+}
+
+/* What a retry does not mend: a wrong password, role or database, no line in pg_hba.conf, a missing privilege. */
+static bool lasts(const char *sqlstate)
+{
+    return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D000", 5) == 0 || strncmp(sqlstate, "42501", 5) == 0;
+}
+
+/* Several hosts, and several ways to reach one, each have a line: one that lasts, or else the first that has one. */
+static void read_sqlstate(const char *message, char sqlstate[6])
+{
+    *sqlstate = 0;
+    for (const char *at = message; (at = find_sqlstate(at)); at += 5)
+        if (!*sqlstate || (lasts(at) && !lasts(sqlstate)))
+            snprintf(sqlstate, 6, "%.5s", at);
+}
+
+/* libpq's own words (it knows no SQLSTATE) and those of poolers (it is 08P01 whatever they mean) are in English. */
+static bool lasts_by_the_words(const char *message)
+{
+    static const char *const marks[] = {"authentication failed", "does not exist", "no password supplied"};
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
         if (strstr(message, marks[i]))
             return strstr(message, "No such file or directory") == NULL;
@@ -28,14 +55,31 @@ static const char *environment_name(enum pj_side side)
     return side == PJ_WRITE ? "WRITE_DATABASE_URL" : "READ_DATABASE_URL";
 }
 
+/* The first line says what happened; its SQLSTATE is not for people. */
+static void say_refused(struct pj_error *error, int code, enum pj_side side, const char *message)
+{
+    int length = (int)strcspn(message, "\n");
+    const char *state = find_sqlstate(message);
+    int before = state && state - message < length ? (int)(state - message) : length;
+    const char *rest = message + before + (before < length ? (int)strlen("28P01: ") : 0);
+    pj_error_set(error, code, "%s: cannot connect: %.*s%.*s", pj_side_name(side), before, message,
+                 (int)(message + length - rest), rest);
+}
+
 static int connect_failed(struct pj_session *session, struct pj_error *error)
 {
     const char *message = PQerrorMessage(session->conn);
-    bool config = refused_for_good(message);
-    pj_error_set(error, config ? PJ_ECONFIG : PJ_EUNREACHABLE, "%s: cannot connect: %.*s", pj_side_name(session->side),
-                 (int)strcspn(message, "\n"), message);
+    char sqlstate[6];
+    read_sqlstate(message, sqlstate);
+    bool words = !*sqlstate || strncmp(sqlstate, "08", 2) == 0;
+    bool config = words ? lasts_by_the_words(message) : lasts(sqlstate);
+    say_refused(error, config ? PJ_ECONFIG : PJ_EUNREACHABLE, session->side, message);
+    memcpy(error->sqlstate, sqlstate, sizeof sqlstate);
+    error->server = *sqlstate ? pj_side_name(session->side) : NULL;
     error->retryable = !config;
-    if (strstr(message, "could not write init file") || strstr(message, "No space left on device"))
+    /* the server never translates the former */
+    if (strstr(message, "could not write init file") || strstr(message, "No space left on device") ||
+        pj_pg_disk_full(error))
         return pj_error_hint(error, "make room on the disk of the server of %s: it seems to be full",
                              environment_name(session->side));
     return pj_error_hint(error,
@@ -106,6 +150,7 @@ static int connect_start(struct pj_session *session, const struct pj_session_opt
     pj_free(name);
     if (!session->conn || PQstatus(session->conn) == CONNECTION_BAD)
         return connect_failed(session, error);
+    PQsetErrorVerbosity(session->conn, PQERRORS_VERBOSE);
     int seconds = options->connect_timeout_s ? options->connect_timeout_s : 10;
     return connect_wait(session, pj_session_deadline(seconds * 1000), error);
 }
@@ -138,6 +183,7 @@ int pj_session_open(struct pj_session **out, const struct pj_session_options *op
     session->stop = options->stop;
     int code = connect_start(session, options, error);
     if (code == PJ_OK) {
+        PQsetErrorVerbosity(session->conn, PQERRORS_DEFAULT);
         PQsetnonblocking(session->conn, 1);
         session->timeout_ms = 30000;
         if (!options->replication)

@@ -3,11 +3,14 @@ nothing counted twice, the checkpoint never fell back, the slot never confirmed 
 exactly one slot.
 """
 import random
+import subprocess
 import time
 
+import psycopg2
 import pytest
 
-from harness.cluster import poll
+from harness.cluster import poll, run_as_server
+from harness.daemon import command
 from harness.history import populate
 from harness.pair import Pair, Sampler
 from harness.scenes import SEED, SEND
@@ -160,6 +163,44 @@ def test_the_write_server_shuts_down_right_after_a_commit(own_clusters):
             write.start()
             pair.daemon.streaming()
             pair.assert_same(f"after shutdown {turn + 1}")
+
+
+@pytest.fixture
+def german(scratch, own_clusters, monkeypatch):
+    """german(): a server that speaks German. The locale is made for it alone, and found by the environment."""
+    try:
+        run_as_server("localedef", "-i", "de_DE", "-f", "UTF-8", scratch.path / "de_DE.UTF-8")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no German locale can be made: {error}")
+    monkeypatch.setenv("LOCPATH", str(scratch.path))
+
+    def make():
+        cluster = own_clusters(lc_messages="de_DE.UTF-8")
+        try:
+            cluster.query("postgres", "SELECT 1 / 0")
+        except psycopg2.Error as error:
+            if "Division durch Null" not in str(error):
+                pytest.skip("the server's messages are not translated")
+        return cluster
+    return make
+
+
+def test_a_write_server_that_speaks_german_shuts_down(german, own_clusters):
+    """It is the SQLSTATE that says so, and what else keeps a connection from being made."""
+    write, read = german(), own_clusters()
+    with Pair(write, read, "german", Flavour(odd=False)) as pair:
+        populate(pair, SEED)
+        refused = command(["init"], write.url(pair.name, "nobody"), pair.read_url)
+        assert refused.code == 2 and "»nobody«" in refused.err and "WRITE_DATABASE_URL" in refused.err, refused
+        pair.start()
+        pair.write_query(SEND, (10,))
+        end = pair.written()
+        poll(lambda: pair.applied() >= end, what="the last transaction", interval=0.001)
+        write.stop(timeout=20)
+        assert "fährt herunter" in pair.daemon.since_start()
+        write.start()
+        pair.daemon.streaming()
+        pair.assert_same("after the shutdown")
 
 
 def test_the_write_server_shuts_down_while_apply_is_stuck(own_clusters):

@@ -293,16 +293,35 @@ Test(session, a_server_that_starts_up_or_is_full_may_take_us_later, .timeout = 3
 
 Test(session, what_a_retry_does_not_mend_is_a_matter_of_configuration, .timeout = 30)
 {
-    static const char *const refusals[] = {
-        "password authentication failed for user \"u\"", "database \"d\" does not exist", "role \"u\" does not exist",
-        "no pg_hba.conf entry for host \"[local]\", user \"u\"", "role \"u\" is not permitted to log in"};
+    static const char *const refusals[][2] = {
+        {"28P01", "password authentication failed for user \"u\""},
+        {"28P01", "Passwort-Authentifizierung für Benutzer »u« fehlgeschlagen"},
+        {"28000", "kein pg_hba.conf-Eintrag für Host »[local]«, Benutzer »u«, Datenbank »d«, keine Verschlüsselung"},
+        {"28000", "Rolle »u« existiert nicht"},
+        {"3D000", "Datenbank »d« existiert nicht"},
+        {"42501", "nur Superuser und Replikationsrollen können WAL-Sender starten"},
+        {"08P01", "SASL authentication failed"}};
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
         struct pj_error error;
-        cr_assert_eq(open_and_be_refused("28000", refusals[i], &error), PJ_ECONFIG, "%s", error.message);
+        cr_assert_eq(open_and_be_refused(refusals[i][0], refusals[i][1], &error), PJ_ECONFIG, "%s", error.message);
         cr_assert_not(error.retryable);
+        cr_assert_str_eq(error.sqlstate, refusals[i][0]);
+        cr_assert(strstr(error.message, refusals[i][1]) && !strstr(error.message, refusals[i][0]), "%s", error.message);
         cr_assert(strstr(error.hint, "READ_DATABASE_URL"), "%s", error.hint);
         cr_assert_not(strstr(error.message, "canary") || strstr(error.hint, "canary"), "%s", error.message);
     }
+}
+
+Test(session, the_words_of_a_refusal_decide_nothing, .timeout = 30)
+{
+    struct pj_error error;
+    cr_assert_eq(open_and_be_refused("57P03", "das Datenbanksystem fährt herunter", &error), PJ_EUNREACHABLE);
+    cr_assert(error.retryable);
+    cr_assert_str_eq(error.sqlstate, "57P03");
+    cr_assert(strstr(error.message, "FATAL:  das Datenbanksystem"), "%s", error.message);
+    cr_assert_eq(open_and_be_refused("53100", "»x« existiert nicht: authentication failed, does not exist", &error),
+                 PJ_EUNREACHABLE);
+    cr_assert(error.retryable && strstr(error.hint, "make room"), "%s", error.hint);
 }
 
 Test(session, a_server_that_hangs_up_may_do_better_next_time, .timeout = 30)
