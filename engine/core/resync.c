@@ -193,7 +193,7 @@ static int create_slot(struct resync *resync, struct pj_error *error)
     report(resync, "resync: waiting for a consistent point", "");
     int code = pj_slot_create(resync->replication, resync->look, resync->checkpoint.slot, resync->options->plugin,
                               false, resync->options->slot_wait_ms, &resync->consistent_point, resync->exported, error);
-    resync->created = code == PJ_OK;
+    resync->created = code == PJ_OK || code == PJ_ESTOPPED; /* a stop leaves it open whether it was made */
     if (code == PJ_OK)
         pj_log(resync->options->log, PJ_LOG_INFO, "slot %s made anew, consistent point %s", resync->checkpoint.slot,
                PJ_LSN(resync->consistent_point));

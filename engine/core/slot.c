@@ -209,11 +209,8 @@ int pj_slot_create(struct pj_session *replication, struct pj_session *write, con
         drain(replication);
         return expired(write, name, walsender, wait_ms, error);
     }
-    if (code == PJ_ESTOPPED) {
-        struct pj_error ignored;
-        await_gone(write, name, &ignored);
+    if (code == PJ_ESTOPPED)
         return code;
-    }
     explain_refused(plugin, version, error);
     return pj_error_wrap(error, "create slot %s", name);
 }

@@ -227,7 +227,7 @@ static int create_slot(struct snapshot *snapshot, struct pj_error *error)
     enter_phase(snapshot, "waiting for a consistent point", "");
     int code = pj_slot_create(snapshot->replication, snapshot->write, snapshot->slot, snapshot->options->plugin, false,
                               snapshot->options->slot_wait_ms, &snapshot->consistent_point, snapshot->exported, error);
-    snapshot->created = code == PJ_OK;
+    snapshot->created = code == PJ_OK || code == PJ_ESTOPPED; /* a stop leaves it open whether it was made */
     if (code != PJ_OK && strcmp(error->sqlstate, "42710") == 0)
         withdraw_intent(snapshot);
     if (code == PJ_OK)

@@ -100,7 +100,8 @@ int pj_slot_read(struct pj_session *write, const char *name, struct pj_slot *slo
  * Creates the slot with an exported snapshot on a replication session; the snapshot lives until the session's next
  * command. Bounds the wait for open transactions by wait_ms; on expiry nothing is left behind and the blocker is named
  * (pid, application, age, query start; a prepared transaction's gid). `write` is an ordinary session for looking that
- * up. A missing or refused plugin is explained with its remedy. `temporary` slots vanish with the session.
+ * up. A missing or refused plugin is explained with its remedy. `temporary` slots vanish with the session. After PJ_ESTOPPED
+ * it is open whether the slot is there, and who asked for a lasting one drops it: `write` can ask nothing any more.
  */
 int pj_slot_create(struct pj_session *replication, struct pj_session *write, const char *name, const char *plugin,
                    bool temporary, int wait_ms, pj_lsn *consistent_point, char snapshot[64], struct pj_error *error);

@@ -2,7 +2,10 @@
 nothing counted twice, the checkpoint never fell back, the slot never confirmed more than the checkpoint, and there is
 exactly one slot.
 """
+import os
+import pathlib
 import random
+import signal
 import subprocess
 import time
 
@@ -97,6 +100,35 @@ def test_stopped_gently_during_the_first_start(make_pair):
     pair.start()
     pair.assert_same()
     assert len(pair.slots()) == 1
+
+
+def terminated(pid):
+    """Whether a process that is frozen was told to end."""
+    (pending,) = [line for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("ShdPnd")]
+    return int(pending.split()[1], 16) >> signal.SIGTERM - 1 & 1
+
+
+@pytest.mark.parametrize("verb", ["init", "resync"])
+def test_stopped_gently_while_the_slot_is_made(streaming, make_pair, verb):
+    """Also where the server comes to obey only later, no slot is left that holds back WAL and belongs to nobody."""
+    pair = make_pair() if verb == "init" else streaming
+    assert pair.daemon.stop() in (0, None)
+    writer = pair.write_connection()
+    with writer.cursor() as writing:
+        writing.execute("BEGIN; SELECT txid_current()")    # the slot waits for it
+        process = pair.launch(verb)
+        ((walsender,),) = poll(lambda: pair.write_query("SELECT active_pid FROM pg_replication_slots WHERE active_pid > 0"
+                                                        " AND confirmed_flush_lsn IS NULL AND database = current_database()"))
+        os.kill(walsender, signal.SIGSTOP)
+        try:
+            process.send_signal(signal.SIGTERM)
+            poll(lambda: terminated(walsender) or process.poll() is not None, what="the end of the slot, or of who made it")
+            assert process.poll() is None, "it has gone, and its slot has not"
+        finally:
+            os.kill(walsender, signal.SIGCONT)
+        _, err = process.communicate(timeout=20)
+    writer.close()
+    assert pair.slots() == [], err
 
 
 def stop_at_random(pair, victim, workload, stops):
