@@ -43,6 +43,15 @@ struct recording {
 
 /* --------------------------------------------------------------------------------------------------------- opening */
 
+static int open_one(struct pj_session **session, const struct pj_session_options *options, struct pj_error *error)
+{
+    int code = pj_session_open(session, options, error);
+    if (code == PJ_OK && !options->replication)
+        pj_session_set_timeout(*session, STEP_TIMEOUT_MS);
+    return code;
+}
+
+/* An interruption ends the recording, not what is asked of the first two: the old rows of what there is are read then. */
 static int open_databases(struct recording *recording, struct pj_error *error)
 {
     struct pj_app *app = recording->app;
@@ -51,12 +60,13 @@ static int open_databases(struct recording *recording, struct pj_error *error)
         pj_error_set(error, PJ_ECONFIG, "WRITE_DATABASE_URL is not set: there is nothing to record from");
         return pj_error_hint(error, "set it in the environment, or write_database_url in a file given by -c FILE");
     }
-    struct pj_session_options options = {
-        .side = PJ_WRITE, .url = url, .purpose = "module record", .replication = true, .stop = &app->stop};
-    int code = pj_app_connect(app, PJ_WRITE, "module record", STEP_TIMEOUT_MS, &recording->write, error);
+    struct pj_session_options options = {.side = PJ_WRITE, .url = url, .purpose = "module record"};
+    int code = open_one(&recording->write, &options, error);
     if (code == PJ_OK)
-        code = pj_app_connect(app, PJ_WRITE, "module record", STEP_TIMEOUT_MS, &recording->snapshot, error);
-    return code == PJ_OK ? pj_session_open(&recording->replication, &options, error) : code;
+        code = open_one(&recording->snapshot, &options, error);
+    options.replication = true;
+    options.stop = &app->stop;
+    return code == PJ_OK ? open_one(&recording->replication, &options, error) : code;
 }
 
 static void free_wanted(struct pj_wanted_table *wanted, int count)
@@ -168,9 +178,11 @@ static int stream(struct recording *recording, struct pj_error *error)
     int code = PJ_OK;
     while (code == PJ_OK && !recording->ended && pj_clock_monotonic_us() < deadline) {
         code = poll_slot(recording, error);
-        if (code == PJ_OK && !recording->ended && pj_stop_sleep(&recording->app->stop, PAUSE_MS, error) != PJ_OK)
-            break;
+        if (code == PJ_OK && !recording->ended)
+            code = pj_stop_sleep(&recording->app->stop, PAUSE_MS, error);
     }
+    if (code == PJ_ESTOPPED)
+        code = PJ_OK;
     if (code == PJ_OK && !recording->changes) {
         pj_error_set(error, PJ_EFAIL, "nothing that module %s reads has changed within %llu s",
                      recording->loaded.module->name, (unsigned long long)seconds);

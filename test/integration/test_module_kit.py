@@ -5,6 +5,7 @@ Every fault is named, all of them at once, with the remedy; nothing is left behi
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import threading
 
@@ -12,6 +13,7 @@ import pytest
 
 from harness.cluster import poll
 from harness.daemon import PROGRAM, ROOT, command
+from harness.pair import lsn
 from harness.scenes import SEND
 from harness.schema import Flavour
 
@@ -475,6 +477,23 @@ def test_a_recording_of_a_module_without_apply(pair, tmp_path):
     assert result.json["expect"] == {"dirty_keys": [{"conversation_id": USER % 0xc}]}
     (tmp_path / "recorded.json").write_text(result.out)
     assert kit("test", "conversation_days", tmp_path / "recorded.json").code == 0
+
+
+def test_a_recording_that_is_interrupted(pair):
+    """What was recorded is printed, with the old rows, which are read then."""
+    pair.write_query(f"INSERT INTO conversations (id, tenant_id, title) VALUES ('{USER % 0xc}', '{USER % 0xf}', 'old')")
+    process = pair.launch("module", "record", "conversation_summary")
+    slot = ("SELECT confirmed_flush_lsn::text, a.query_start::text FROM pg_replication_slots JOIN pg_stat_activity a"
+            " ON pid = active_pid WHERE database = current_database() AND temporary AND confirmed_flush_lsn IS NOT NULL")
+    poll(lambda: pair.write_query(slot), what="the temporary slot")
+    pair.write_query(f"UPDATE conversations SET title = 'new' WHERE id = '{USER % 0xc}'")
+    end = pair.written()
+    ((_, asked),) = poll(lambda: [row for row in pair.write_query(slot) if lsn(row[0]) >= end], what="the recording")
+    poll(lambda: pair.write_query(slot)[0][1] > asked, what="the next question")  # the answer to this one has been taken
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    (change,) = json.loads(out or "{}").get("changes", [None])
+    assert process.returncode == 0 and (change["old"]["title"], change["new"]["title"]) == ("old", "new"), (out, err)
 
 
 def test_a_recording_ends_without_a_trace(pair):
