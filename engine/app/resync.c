@@ -15,11 +15,7 @@ static int require_complete(struct pj_app *app, struct pj_error *error)
     if (code == PJ_OK)
         code = pj_catalog_read(read, &checkpoint, &installed, error);
     pj_session_close(read);
-    if (code != PJ_OK || checkpoint.complete)
-        return code;
-    pj_error_set(error, PJ_EFAIL, "there is nothing to resync: the first start is not complete");
-    return pj_error_hint(error,
-                         "`pgprojector run` or `pgprojector init` makes it, and begins anew where it was interrupted");
+    return code != PJ_OK || checkpoint.complete ? code : pj_start_refuse_resync(error);
 }
 
 int pj_resync(struct pj_app *app, struct pj_error *error)

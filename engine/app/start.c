@@ -324,8 +324,17 @@ static int pause_guilty(struct pj_start *start, struct pj_error *error)
     return PJ_OK;
 }
 
+int pj_start_refuse_resync(struct pj_error *error)
+{
+    pj_error_set(error, PJ_EFAIL, "there is nothing to resync: the first start is not complete");
+    return pj_error_hint(error,
+                         "`pgprojector run` or `pgprojector init` makes it, and begins anew where it was interrupted");
+}
+
 static int try_write_side(struct pj_start *start, struct pj_error *error)
 {
+    if (start->resync && !start->daemon && !start->checkpoint.complete)
+        return pj_start_refuse_resync(error);
     pj_setup_close(&start->outfit->setup);
     int code = open_setup(start, error);
     if (code == PJ_OK)

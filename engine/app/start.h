@@ -52,6 +52,9 @@ void pj_start_close(struct pj_start *start);
  */
 int pj_start_make_ready(struct pj_start *start, struct pj_error *error);
 
+/* Where a resync was asked for and there is no complete first start. PJ_EFAIL. */
+int pj_start_refuse_resync(struct pj_error *error);
+
 /* After the pipeline has returned and consumed the read session: to be made ready once more, with an outfit anew. */
 int pj_start_again(struct pj_start *start, struct pj_error *error);
 

@@ -420,6 +420,19 @@ def test_killed_at_random(make_pair):
     assert pair.read_value(tables) == before
 
 
+def test_a_resync_that_waited_makes_no_first_start(make_pair, own_clusters):
+    read = own_clusters()
+    pair = make_pair(PLAIN, read=read)
+    read.stop()
+    process = pair.launch("resync", "--wait", "60s")
+    while "waiting: " not in (line := process.stderr.readline()):
+        assert line, "it has not waited"
+    read.start()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1 and "nothing to resync" in err and not out, (out, err)
+    assert pair.slots() == [] and pair.read_value("SELECT to_regclass('messages') IS NULL")
+
+
 def test_on_gap_resync(make_pair):
     """The daemon finds the gap at its start, and again in the middle of streaming, where it then halts: too soon."""
     pair = make_pair(PLAIN, ON_GAP)
