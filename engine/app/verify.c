@@ -300,13 +300,13 @@ static void close_fence(struct verification *verification)
     verification->write = verification->read = NULL;
 }
 
-static void say_not_compared(struct verification *verification, const char *name, const char *state)
+static void say_not_compared(struct verification *verification, const char *kind, const char *name, const char *state)
 {
     if (verification->app->options.json)
         json_array_append_new(verification->tables,
-                              json_pack("{s:s,s:s,s:s}", "kind", "projection", "name", name, "notCompared", state));
+                              json_pack("{s:s,s:s,s:s}", "kind", kind, "name", name, "notCompared", state));
     else
-        printf("projection %s: %s, not compared\n", name, state);
+        printf("%s %s: %s, not compared\n", kind, name, state);
 }
 
 /* One that is not live is behind by design; of a live one, dead letters are not counted as differences. */
@@ -323,7 +323,7 @@ static int look_at_standing(struct verification *verification, const char *name,
     *live = strcmp(PQgetvalue(result, 0, 0), "live") == 0;
     long long parked = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
     if (!*live)
-        say_not_compared(verification, name, PQgetvalue(result, 0, 0));
+        say_not_compared(verification, "projection", name, PQgetvalue(result, 0, 0));
     else if (parked && !verification->app->options.json)
         printf("projection %s: %lld keys are dead letters, not compared\n", name, parked);
     verification->dead_letters += parked;
@@ -332,7 +332,7 @@ static int look_at_standing(struct verification *verification, const char *name,
 }
 
 /* What the daemon keeps up by a module that is not to be had here; nothing must look compared that was not. */
-static int name_left_out(struct verification *verification, struct pj_error *error)
+static int name_projections(struct verification *verification, struct pj_error *error)
 {
     PGresult *result;
     int code = pj_session_query(verification->read, &result,
@@ -341,10 +341,39 @@ static int name_left_out(struct verification *verification, struct pj_error *err
                                 0, NULL, error);
     for (int i = 0; code == PJ_OK && i < PQntuples(result); i++)
         if (!has_projection(&verification->setup, PQgetvalue(result, i, 0)))
-            say_not_compared(verification, PQgetvalue(result, i, 0),
+            say_not_compared(verification, "projection", PQgetvalue(result, i, 0),
                              "its module's file is missing here, or is not the one by which its table is kept");
     PQclear(result);
     return code;
+}
+
+static bool has_table(const struct pj_setup *setup, const char *schema, const char *name)
+{
+    for (int i = 0; i < setup->ntables; i++)
+        if (strcmp(setup->tables[i].schema, schema) == 0 && strcmp(setup->tables[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static int name_mirrors(struct verification *verification, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(verification->read, &result,
+                                "SELECT schema_name, table_name, schema_name || '.' || table_name, CASE state "
+                                "WHEN 'joining' THEN 'it is still being added' ELSE 'its source is gone' END "
+                                "FROM pgprojector.mirror ORDER BY 1, 2",
+                                0, NULL, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(result); i++)
+        if (!has_table(&verification->setup, PQgetvalue(result, i, 0), PQgetvalue(result, i, 1)))
+            say_not_compared(verification, "mirror", PQgetvalue(result, i, 2), PQgetvalue(result, i, 3));
+    PQclear(result);
+    return code;
+}
+
+static int name_left_out(struct verification *verification, struct pj_error *error)
+{
+    int code = name_mirrors(verification, error);
+    return code == PJ_OK ? name_projections(verification, error) : code;
 }
 
 static int compare(struct verification *verification, struct pj_error *error)

@@ -181,6 +181,28 @@ def test_a_lost_lock_is_noticed(registering):
     assert pair.read_value("SELECT count(*) FROM second") == 100
 
 
+def not_compared(pair, *names):
+    result = pair.command("verify", "--json", *names)
+    assert result.code == 0, result
+    return {(table["kind"], table["name"]): table["notCompared"] for table in result.json["tables"] if "notCompared" in table}
+
+
+def test_a_mirror_that_is_not_compared_is_named(with_first):
+    """While it is being added, and when its source is gone and nothing asks for it any more."""
+    pair = with_first
+    with held_up(pair, "first"):
+        assert not_compared(pair) == {("mirror", "public.first"): "it is still being added"}
+        assert not_compared(pair, "messages") == {}
+        assert "mirror public.first: it is still being added, not compared" in pair.command("verify").out
+    poll(lambda: pair.read_value("SELECT state = 'exact' FROM pgprojector.mirror WHERE table_name = 'first'"), 30)
+    assert not_compared(pair) == {}
+    pair.daemon.stop()
+    pair.config.write_text("# without it\n")
+    pair.write_query("DROP TABLE first")
+    pair.start()
+    assert not_compared(pair) == {("mirror", "public.first"): "its source is gone"}
+
+
 def test_the_locks_outlast_the_copy(registering):
     """Whoever holds them is idle in its transaction all the while, longer than the server lets others be."""
     pair = registering
