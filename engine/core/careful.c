@@ -343,14 +343,24 @@ static void commit(struct run *run, struct pj_checkpoint *believed)
     believed->lsn = run->batch->end_lsn;
 }
 
+/* What fails here is a mirror's, and no projection's to answer for. */
+static void write_mirrors(struct run *run)
+{
+    pj_writer_mirrors(run->writer, run->sink);
+    query(run, check_constraints);
+    if (strcmp(run->error->sqlstate, "22P02") == 0 && !run->error->hint[0])
+        pj_error_hint(run->error,
+                      "the type is not any more as it is on the write database: change it like that one (of an enum: "
+                      "ALTER TYPE … ADD VALUE) on the read database, then restart the daemon");
+}
+
 /* Writes what is in the batch, its old rows known. */
 static void apply_rows(struct run *run)
 {
     pj_writer_careful(run->writer, true);
     if (run->error->code == PJ_OK && pj_batch_resolve(run->batch, run->error) == PJ_OK &&
         pj_writer_prepare(run->writer, run->batch, run->commit, run->error) == PJ_OK) {
-        pj_writer_mirrors(run->writer, run->sink);
-        query(run, check_constraints); /* what fails here is a mirror's, and no projection's to answer for */
+        write_mirrors(run);
         for (int i = 0; i < run->careful->setup->nprojections && run->error->code == PJ_OK; i++)
             apply_projection(run, i);
     }

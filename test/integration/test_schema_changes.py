@@ -83,6 +83,21 @@ def test_a_mirrored_column_dropped_while_nobody_looks(streaming):
     streaming.catch_up()
 
 
+def test_a_label_added_to_an_enum_halts_with_the_remedy(make_pair):
+    pair = make_pair(config="[mirrors]\ntables = moods\n")
+    pair.write_query("CREATE TYPE mood AS ENUM ('good'); CREATE TABLE moods (id int PRIMARY KEY, mood mood)")
+    pair.start()
+    pair.write_query("ALTER TYPE mood ADD VALUE 'bad'")
+    pair.write_query("INSERT INTO moods VALUES (1, 'good'), (2, 'bad')")
+    _, message, hint = pair.daemon.await_state("halted")
+    assert "public.mood" in message and "ALTER TYPE … ADD VALUE" in hint, (message, hint)
+    pair.read_query("ALTER TYPE mood ADD VALUE 'bad'")
+    pair.daemon.stop()
+    pair.start()
+    pair.catch_up()
+    assert pair.read_query("SELECT id, mood::text FROM moods ORDER BY id") == [(1, "good"), (2, "bad")]
+
+
 @pytest.fixture
 def partitioned(make_pair):
     """A source that is partitioned by day, and a partition made after the first start, with a row."""
