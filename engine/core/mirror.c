@@ -81,8 +81,14 @@ static void explain_create(struct pj_session *read, const struct pj_table *table
 {
     const char *role = PQuser(pj_session_conn(read));
     if (strcmp(error->sqlstate, "42501") == 0) {
+        struct pj_buf grant = {0};
+        pj_buf_puts(&grant, "GRANT CREATE, USAGE ON SCHEMA ");
+        pj_quote_identifier(&grant, table->schema);
+        pj_buf_puts(&grant, " TO ");
+        pj_quote_identifier(&grant, role);
         error->code = PJ_ECONFIG;
-        pj_error_hint(error, "GRANT CREATE, USAGE ON SCHEMA %s TO \"%s\" on the read database", table->schema, role);
+        pj_error_hint(error, "%s on the read database", pj_buf_text(&grant));
+        pj_buf_free(&grant);
     } else if (strcmp(error->sqlstate, "42704") == 0) { /* undefined object: a collation, a type */
         error->code = PJ_ECONFIG;
         pj_error_hint(error, "create it on the read database as it is on the write database");

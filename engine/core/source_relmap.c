@@ -49,8 +49,13 @@ static void check_identity(const PGresult *result, int row, const struct pj_tabl
     if (strcmp(found, pj_buf_text(&wanted)) != 0) {
         pj_fault(faults, "partition %s.%s has replica identity (%s), its root %s.%s (%s)", schema, name, found,
                  table->schema, table->name, pj_buf_text(&wanted));
-        pj_fault_hint(faults, "ALTER TABLE %s.%s REPLICA IDENTITY … like its root's (partitions do not inherit it)",
-                      schema, name);
+        struct pj_buf sql = {0};
+        pj_quote_identifier(&sql, schema);
+        pj_buf_puts(&sql, ".");
+        pj_quote_identifier(&sql, name);
+        pj_fault_hint(faults, "ALTER TABLE %s REPLICA IDENTITY … like its root's (partitions do not inherit it)",
+                      pj_buf_text(&sql));
+        pj_buf_free(&sql);
     }
     pj_buf_free(&wanted);
 }

@@ -148,7 +148,7 @@ static void check_key(const PGresult *result, int row, const char *name, const c
                  "table %s has a deferrable primary key, with which PostgreSQL leaves UPDATE and DELETE out of the "
                  "stream",
                  name);
-        pj_fault_hint(faults, "make the primary key of %s NOT DEFERRABLE", name);
+        pj_fault_hint(faults, "ALTER TABLE %s DROP CONSTRAINT …, ADD PRIMARY KEY (…) NOT DEFERRABLE", sql);
     }
     char identity = *pj_field(result, row, "relreplident");
     if (identity == 'n' || (identity == 'i' && !pj_field_true(result, row, "has_identity_index"))) {

@@ -342,8 +342,8 @@ static int identity_missing(struct message *message)
 {
     const struct pj_table *table = message->relation->shape->table;
     list_missing(message, "identity");
-    return pj_error_hint(message->reader.error, "no replica identity? See ALTER TABLE %s.%s REPLICA IDENTITY",
-                         table->schema, table->name);
+    return pj_error_hint(message->reader.error, "no replica identity? See ALTER TABLE %s REPLICA IDENTITY",
+                         table->mirror_sql); /* of the same name on the source */
 }
 
 static int finish_row(struct message *message)

@@ -257,6 +257,20 @@ def test_a_source_table_that_cannot_be_followed(pair, ddl, words):
     refused(pair, *words, codes=(1, 2))
 
 
+def test_remedies_can_be_pasted_whatever_the_names_are(pair, role):
+    configured(pair, '[mirrors]\ntables = "Odd"."Things"\n')
+    pair.read_query(f"""CREATE SCHEMA "Odd"; GRANT USAGE ON SCHEMA "Odd" TO {role};
+        GRANT CREATE ON DATABASE {pair.name} TO {role}; GRANT CREATE ON SCHEMA public TO {role}""")
+    pair.read_url = pair.read.url(pair.name, role)
+    pair.write_query("""CREATE SCHEMA "Odd"; CREATE TABLE "Odd"."Things" (id int PRIMARY KEY DEFERRABLE)""")
+    refused(pair, 'ALTER TABLE "Odd"."Things" DROP CONSTRAINT', codes=(1, 2))
+    pair.write_query("""DROP TABLE "Odd"."Things"; CREATE TABLE "Odd"."Things" (id int PRIMARY KEY) PARTITION BY LIST (id);
+        CREATE TABLE "Odd"."Thing 1" PARTITION OF "Odd"."Things" FOR VALUES IN (1); ALTER TABLE "Odd"."Thing 1" REPLICA IDENTITY FULL""")
+    refused(pair, 'ALTER TABLE "Odd"."Thing 1" REPLICA IDENTITY', codes=(1, 2))
+    pair.write_query("""ALTER TABLE "Odd"."Thing 1" REPLICA IDENTITY DEFAULT""")
+    refused(pair, f'GRANT CREATE, USAGE ON SCHEMA "Odd" TO "{role}"', codes=(1, 2))
+
+
 def test_several_faults_are_named_at_once(pair):
     pair.write_query("ALTER TABLE messages REPLICA IDENTITY NOTHING;"
                      " ALTER TABLE conversations DROP CONSTRAINT conversations_pkey")

@@ -20,6 +20,7 @@ static inline struct pj_table *fixture_table(int index, const char *schema, cons
     struct pj_table *table = pj_alloc(sizeof *table);
     table->schema = pj_strdup(schema);
     table->name = pj_strdup(name);
+    table->mirror_sql = pj_sprintf("\"%s\".\"%s\"", schema, name);
     table->index = index;
     table->identity_is_key = true;
     while (columns[table->ncolumns].name)

@@ -106,7 +106,7 @@ Test(wal2json, missing_identity_names_the_table)
 {
     refuse("{\"action\":\"D\",\"schema\":\"public\",\"table\":\"all\"}");
     cr_assert_not_null(strstr(error.message, "public.all"));
-    cr_assert_not_null(strstr(error.hint, "REPLICA IDENTITY"));
+    cr_assert_not_null(strstr(error.hint, "ALTER TABLE \"public\".\"all\" REPLICA IDENTITY"));
     refuse("{\"action\":\"U\",\"schema\":\"public\",\"table\":\"all\",\"columns\":[{\"name\":\"id\",\"value\":1}]}");
     refuse("{\"action\":\"U\",\"schema\":\"public\",\"table\":\"all\",\"identity\":[{\"name\":\"id\",\"value\":1},"
            "{\"name\":\"second\",\"value\":9}]}");
