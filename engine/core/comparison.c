@@ -22,12 +22,13 @@ static void put_names(struct pj_buf *sql, const char *format, const char *const 
     }
 }
 
-/* Within each side of the join, so that what is left out is not computed either. A constant array is hashed. */
+/* Within each side of the join, so that what is left out is not computed either. A constant array is hashed. Keys that
+ * are equal to their type count as the same, as they do where they are recomputed. */
 static void put_not_given(struct pj_buf *sql, const struct pj_projection *projection, const char *alias)
 {
     pj_buf_printf(sql, " WHERE (%s.", alias);
     pj_quote_identifier(sql, projection->module->key[0]);
-    pj_buf_puts(sql, "::pg_catalog.text = ANY ($1::pg_catalog.text[])) IS NOT TRUE");
+    pj_buf_printf(sql, " = ANY ($1::%s[])) IS NOT TRUE", projection->key_types[0]);
 }
 
 static void put_join(struct pj_buf *sql, const struct pj_projection *projection, bool but_given)

@@ -142,18 +142,18 @@ static void put_same_key(struct pj_buf *sql, const struct pj_table *table, const
     }
 }
 
-/* The mirror's rows of the scope beside the source's: of each pair that is not alike, the former's place and the
- * latter's values. */
+/* The mirror's rows of the scope beside the source's: of each pair that is not alike, the former's place and row and the
+ * latter's values. The planner takes the rows of a scope for many here, too. */
 static int join_rows(struct pj_session *read, const struct pj_table *table, const struct pj_scope *scope,
                      struct pj_error *error)
 {
     struct pj_buf sql = {0};
     char *differing = rows_name(table, PJ_ROWS_DIFFERING);
     pj_buf_printf(&sql,
-                  "CREATE TEMPORARY TABLE %s ON COMMIT DROP AS SELECT m.pgprojector_at, s.* "
-                  "FROM (SELECT m.ctid AS pgprojector_at, m.* FROM %s AS m WHERE %s) AS m "
+                  "CREATE TEMPORARY TABLE %s ON COMMIT DROP AS SELECT m.pgprojector_at, m.pgprojector_was, s.* "
+                  "FROM (SELECT m.ctid AS pgprojector_at, m.*::%s AS pgprojector_was, m.* FROM %s AS m WHERE %s) AS m "
                   "FULL JOIN (SELECT true AS pgprojector_here, * FROM ",
-                  differing + strlen("pg_temp."), table->mirror_sql, scope->mirror);
+                  differing + strlen("pg_temp."), table->mirror_sql, table->mirror_sql, scope->mirror);
     pj_difference_rows_name(&sql, table, PJ_ROWS_SOURCE);
     pj_buf_puts(&sql, ") AS s ON ");
     put_same_key(&sql, table, "s", "m");
@@ -161,10 +161,12 @@ static int join_rows(struct pj_session *read, const struct pj_table *table, cons
     pj_mirror_columns(&sql, table, "s.");
     pj_buf_puts(&sql, ")::record OPERATOR(pg_catalog.*<>) ROW(");
     pj_mirror_columns(&sql, table, "m.");
-    pj_buf_puts(&sql, ")::record");
-    int code = pj_session_exec(read, pj_buf_text(&sql), error);
+    pj_buf_puts(&sql, ")::record ORDER BY m.pgprojector_at");
+    int code = pj_session_exec(read, "SET LOCAL parallel_tuple_cost = 0", error);
     if (code == PJ_OK)
-        code = pj_session_execf(read, error, "ANALYZE %s", differing);
+        code = pj_session_exec(read, pj_buf_text(&sql), error);
+    if (code == PJ_OK)
+        code = pj_session_execf(read, error, "SET LOCAL parallel_tuple_cost TO DEFAULT; ANALYZE %s", differing);
     pj_buf_free(&sql);
     pj_free(differing);
     return code;
@@ -198,12 +200,11 @@ static int keep(struct pj_session *read, const struct pj_table *table, enum pj_r
     return code;
 }
 
-/* The mirror's rows that are to go, found by their places, and the source's that are to come. */
+/* The mirror's rows that are to go, and the source's that are to come. */
 static int keep_rows(struct pj_session *read, const struct pj_table *table, struct pj_error *error)
 {
-    char *places = pj_sprintf(" AS d JOIN %s AS m ON m.ctid = d.pgprojector_at", table->mirror_sql);
-    int code = keep(read, table, PJ_ROWS_GONE, "m.", places, error);
-    pj_free(places);
+    int code =
+        keep(read, table, PJ_ROWS_GONE, "(d.pgprojector_was).", " AS d WHERE d.pgprojector_at IS NOT NULL", error);
     return code == PJ_OK ? keep(read, table, PJ_ROWS_COME, "d.", " AS d WHERE d.pgprojector_here", error) : code;
 }
 
@@ -228,8 +229,8 @@ int pj_difference_count(struct pj_session *read, const struct pj_table *table, s
     return code;
 }
 
-static int look_at_scope(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
-                         const struct pj_scope *scope, struct pj_mended *mended, struct pj_error *error)
+int pj_difference_look_at(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                          const struct pj_scope *scope, struct pj_mended *mended, struct pj_error *error)
 {
     int code = prepare_rows(read, table, error);
     if (code == PJ_OK)
@@ -244,11 +245,11 @@ static int look_at_scope(struct pj_session *write, struct pj_session *read, cons
 static int mend_scope(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                       const struct pj_scope *scope, struct pj_mended *mended, struct pj_error *error)
 {
-    int code = look_at_scope(write, read, table, scope, mended, error);
+    int code = pj_difference_look_at(write, read, table, scope, mended, error);
     return code == PJ_OK ? pj_difference_write_rows(read, table, error) : code;
 }
 
-static void scope_free(struct pj_scope *scope)
+void pj_scope_free(struct pj_scope *scope)
 {
     pj_free(scope->source);
     pj_free(scope->mirror);
@@ -256,16 +257,16 @@ static void scope_free(struct pj_scope *scope)
 
 /* --------------------------------------------------------------------------------------------------------- whole */
 
-int pj_difference_look_at_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
-                                struct pj_mended *mended, struct pj_error *error)
+static int look_at_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                         struct pj_mended *mended, struct pj_error *error)
 {
     struct pj_scope scope = {0};
     bool agrees;
     *mended = (struct pj_mended){0};
     int code = pj_difference_find(write, read, table, &scope, &agrees, error);
     if (code == PJ_OK && !agrees)
-        code = look_at_scope(write, read, table, &scope, mended, error);
-    scope_free(&scope);
+        code = pj_difference_look_at(write, read, table, &scope, mended, error);
+    pj_scope_free(&scope);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "compare mirror %s.%s", table->schema, table->name);
 }
 
@@ -281,7 +282,7 @@ int pj_difference_write_table(struct pj_session *read, const struct pj_table *ta
 int pj_difference_mend_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                              struct pj_mended *mended, struct pj_error *error)
 {
-    int code = pj_difference_look_at_table(write, read, table, mended, error);
+    int code = look_at_table(write, read, table, mended, error);
     return code == PJ_OK ? pj_difference_write_table(read, table, error) : code;
 }
 
@@ -294,7 +295,7 @@ int pj_difference_mend_keys(struct pj_session *write, struct pj_session *read, c
     struct pj_scope scope = {.source = pj_mirror_key_condition(table, table->key, table->nkey, keys, ""),
                              .mirror = pj_mirror_key_condition(table, table->key, table->nkey, keys, "m.")};
     int code = mend_scope(write, read, table, &scope, mended, error);
-    scope_free(&scope);
+    pj_scope_free(&scope);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mend mirror %s.%s", table->schema, table->name);
 }
 
@@ -320,6 +321,6 @@ int pj_difference_mend_identities(struct pj_session *write, struct pj_session *r
     if (!table->identity_is_key)
         scope.mirror = or_same_key(table, scope.mirror);
     int code = mend_scope(write, read, table, &scope, mended, error);
-    scope_free(&scope);
+    pj_scope_free(&scope);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mend mirror %s.%s", table->schema, table->name);
 }

@@ -27,10 +27,8 @@ static inline int64_t pj_mended_rows(const struct pj_mended *mended)
 int pj_difference_mend_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                              struct pj_mended *mended, struct pj_error *error);
 
-/* Its two halves. After the first it is known what is to be written, and pj_difference_touched says what depends on it;
- * the mirror is as it was. The second one writes that. */
-int pj_difference_look_at_table(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
-                                struct pj_mended *mended, struct pj_error *error);
+/* Its second half. After the first (core/difference_ahead.h) it is known what is to be written, and pj_difference_touched
+ * says what depends on it; this writes it. */
 int pj_difference_write_table(struct pj_session *read, const struct pj_table *table, struct pj_error *error);
 
 /* Makes the rows of some keys equal: `keys` is one array literal ("{…}") of texts for each column of the primary

@@ -12,10 +12,16 @@
 struct pj_scope {
     char *source, *mirror; /* pj_free */
 };
+void pj_scope_free(struct pj_scope *scope);
 
 /* Where the two disagree. *agrees: nowhere, and the scope is empty. */
 int pj_difference_find(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
                        struct pj_scope *scope, bool *agrees, struct pj_error *error);
+
+/* Fetches the source's rows of the scope, and makes the tables of what differs from the mirror's: the first of the two
+ * halves of pj_difference_mend_table. The mirror is as it was. *mended is set. */
+int pj_difference_look_at(struct pj_session *write, struct pj_session *read, const struct pj_table *table,
+                          const struct pj_scope *scope, struct pj_mended *mended, struct pj_error *error);
 
 /*
  * COPY from the source to the read side, row by row through here. Both statements must be of the same format; a `sink`
@@ -38,8 +44,8 @@ int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *tab
                              bool *exist, struct pj_error *error);
 
 /* Runs SQL made of `before`, the name of the table of what differs, and `after`. That table has a row for each row that
- * differs: `pgprojector_at`, its place in the mirror (NULL: missing there), and the source's values, `pgprojector_here`
- * being true where the source has it. *rows, where it is given, is set to the number of rows written. */
+ * differs: `pgprojector_at`, its place in the mirror (NULL: missing there), `pgprojector_was`, the row there, and the
+ * source's values, `pgprojector_here` being true where the source has it. *rows, where it is given, is set to the number of rows written. */
 int pj_difference_run(struct pj_session *read, const struct pj_table *table, const char *before, const char *after,
                       int64_t *rows, struct pj_error *error);
 

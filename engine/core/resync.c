@@ -10,7 +10,9 @@
  *                     checkpoint = the consistent point, the intent taken back                       (one transaction)
  *
  * Until 4 commits readers have the former state, whole. No table is replaced: grants, views and long-running readers
- * are untouched. What is written is what differs; what is held here is a number for each bucket of rows.
+ * are untouched. What is written is what differs; what is held here is a number for each bucket of rows. In 4 a thread
+ * with sessions of its own, in the same snapshot, finds where the next mirrors differ while one is looked at
+ * (core/difference_ahead); it writes nothing.
  *
  * Targets. When all mirrors have been compared, and before the first of them is written, it is known which keys the rows
  * carry that will be mended; these are recomputed afterwards. Beside writing and recomputing another session compares
@@ -31,7 +33,7 @@
 #include "core/resync.h"
 
 #include "base/mem.h"
-#include "core/difference.h"
+#include "core/difference_ahead.h"
 #include "core/keywork.h"
 #include "core/mend.h"
 #include "core/mirror.h"
@@ -224,21 +226,36 @@ static int begin(struct resync *resync, struct pj_error *error)
     return code;
 }
 
-static int look_at_mirrors(struct resync *resync, struct pj_error *error)
+static int look_at_each(struct resync *resync, struct pj_difference_ahead *ahead, struct pj_error *error)
 {
-    for (int i = 0; i < resync->setup->ntables; i++) {
-        const struct pj_table *table = &resync->setup->tables[i];
+    for (;;) {
+        const struct pj_table *table;
         struct pj_mended mended;
-        report(resync, "resync: comparing", table->mirror_sql);
-        int code = pj_difference_look_at_table(resync->write, resync->read, table, &mended, error);
-        if (code != PJ_OK)
+        int code =
+            pj_difference_ahead_look(ahead, resync->write, resync->read, resync->options->stop, &table, &mended, error);
+        if (code != PJ_OK || !table)
             return code;
         resync->done.rows += pj_mended_rows(&mended);
         pj_log(resync->options->log, PJ_LOG_INFO, "%s.%s: %lld rows are missing, %lld too many, %lld differ",
                table->schema, table->name, (long long)mended.missing, (long long)mended.extra,
                (long long)mended.changed);
     }
-    return PJ_OK;
+}
+
+static int look_at_mirrors(struct resync *resync, struct pj_error *error)
+{
+    struct pj_difference_ahead_options options = {
+        .write_url = resync->options->write_url,
+        .read_url = resync->options->read_url,
+        .snapshot = resync->exported,
+        .tables = resync->setup->tables,
+        .ntables = resync->setup->ntables,
+    };
+    report(resync, "resync: comparing", "mirrors with their sources");
+    struct pj_difference_ahead *ahead = pj_difference_ahead_begin(&options, error);
+    int code = ahead ? look_at_each(resync, ahead, error) : error->code;
+    pj_difference_ahead_free(ahead);
+    return code;
 }
 
 static int write_mirrors(struct resync *resync, struct pj_error *error)

@@ -191,6 +191,20 @@ def test_everything_that_can_be_mirrored(make_pair):
     resync(pair)
 
 
+def test_columns_of_short_names(make_pair):
+    """Statements that compare and mend have short names for their tables, and a column may have the same."""
+    pair = make_pair(PLAIN)
+    pair.write_query("ALTER TABLE users ADD m text, ADD s text, ADD d text, ADD t text")
+    populate(pair, SEED)
+    pair.start()
+    pair.catch_up()
+    pair.daemon.stop()
+    lose_slot(pair)
+    pair.write_query("UPDATE users SET m = 'one', s = 'two', d = 'three', t = 'four'")
+    resync(pair)
+    assert pair.read_query("SELECT DISTINCT m, s, d, t FROM users") == [("one", "two", "three", "four")]
+
+
 def test_targets_that_disagree_with_their_mirrors_are_healed(streaming):
     """Rows that no difference of the mirrors touches: a read side may be put together from copies of different ages."""
     pair = streaming
@@ -317,6 +331,30 @@ def test_a_lost_lock_is_noticed(streaming):
         pair.write_query("SET lock_timeout = '10s'; TRUNCATE messages")
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0 and "locks" in err, err
+    resync(pair)
+
+
+@pytest.mark.parametrize("how", ["its session is lost", "a stop is asked"])
+def test_comparing_ahead_ends_early(streaming, how):
+    """Where mirrors and sources disagree is found by a thread with sessions of its own; what becomes of it is heard of."""
+    pair = streaming
+    pair.daemon.stop()
+    lose_slot(pair)
+    before = contents(pair)
+    blocker = pair.read_connection()
+    with blocker, blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE public.conversations")
+        process = pair.launch("resync")
+        waiting = poll(lambda: pair.read_query("SELECT a.pid FROM pg_stat_activity AS a JOIN pg_locks AS l ON l.pid = a.pid"
+                                               " WHERE NOT granted AND a.application_name = 'pgprojector resync compare'"),
+                       what="the comparison, waiting")
+        if how == "a stop is asked":
+            process.terminate()
+        else:
+            pair.read_query("SELECT pg_terminate_backend(%s)", waiting[0])
+        _, err = process.communicate(timeout=10)
+    assert process.returncode != 0 and "resync: " in err, err
+    assert contents(pair) == before
     resync(pair)
 
 
