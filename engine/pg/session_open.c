@@ -79,7 +79,7 @@ static int connect_failed(struct pj_session *session, struct pj_error *error)
     error->retryable = !config;
     /* the server never translates the former */
     if (strstr(message, "could not write init file") || strstr(message, "No space left on device") ||
-        pj_pg_disk_full(error))
+        strcmp(sqlstate, "53100") == 0)
         return pj_error_hint(error, "make room on the disk of the server of %s: it seems to be full",
                              environment_name(session->side));
     return pj_error_hint(error,
