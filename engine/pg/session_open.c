@@ -25,10 +25,12 @@ static const char *find_sqlstate(const char *message)
     return NULL;
 }
 
-/* What a retry does not mend: a wrong password, role or database, no line in pg_hba.conf, a missing privilege. */
-static bool lasts(const char *sqlstate)
+/* What a retry does not mend: a wrong password, role or database, no line in pg_hba.conf, a missing privilege (which is
+ * also what a read-only file system is called, but not by the part of the server that lets one in). */
+static bool lasts(const char *sqlstate, const char *message)
 {
-    return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D000", 5) == 0 || strncmp(sqlstate, "42501", 5) == 0;
+    return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D000", 5) == 0 ||
+           (strncmp(sqlstate, "42501", 5) == 0 && strstr(message, "postinit.c"));
 }
 
 /* Several hosts, and several ways to reach one, each have a line: one that lasts, or else the first that has one. */
@@ -36,7 +38,7 @@ static void read_sqlstate(const char *message, char sqlstate[6])
 {
     *sqlstate = 0;
     for (const char *at = message; (at = find_sqlstate(at)); at += 5)
-        if (!*sqlstate || (lasts(at) && !lasts(sqlstate)))
+        if (!*sqlstate || (lasts(at, message) && !lasts(sqlstate, message)))
             snprintf(sqlstate, 6, "%.5s", at);
 }
 
@@ -72,7 +74,7 @@ static int connect_failed(struct pj_session *session, struct pj_error *error)
     char sqlstate[6];
     read_sqlstate(message, sqlstate);
     bool words = !*sqlstate || strncmp(sqlstate, "08", 2) == 0;
-    bool config = words ? lasts_by_the_words(message) : lasts(sqlstate);
+    bool config = words ? lasts_by_the_words(message) : lasts(sqlstate, message);
     say_refused(error, config ? PJ_ECONFIG : PJ_EUNREACHABLE, session->side, message);
     memcpy(error->sqlstate, sqlstate, sizeof sqlstate);
     error->server = *sqlstate ? pj_side_name(session->side) : NULL;

@@ -275,7 +275,10 @@ static int open_and_be_told(const char *answer, size_t length, struct pj_error *
 static int open_and_be_refused(const char *sqlstate, const char *text, struct pj_error *error)
 {
     char answer[256] = "E";
-    int length = 5 + snprintf(answer + 5, sizeof answer - 5, "SFATAL%cC%s%cM%s%c", 0, sqlstate, 0, text, 0) + 1;
+    int length = 5 +
+                 snprintf(answer + 5, sizeof answer - 5, "SFATAL%cC%s%cM%s%cFpostinit.c%cL1%cRInitPostgres%c", 0,
+                          sqlstate, 0, text, 0, 0, 0, 0) +
+                 1;
     answer[1] = answer[2] = answer[3] = 0;
     answer[4] = (char)(length - 1);
     return open_and_be_told(answer, (size_t)length, error);
