@@ -228,7 +228,7 @@ static int mend_projection(struct pj_repair *repair, int index, struct pj_sessio
     if (code == PJ_OK) {
         repaired->keys += count;
         code = pj_session_exec(read, "RELEASE SAVEPOINT pgprojector_repair", error);
-    } else if (pj_mend_is_key_fault(error)) {
+    } else if (!error->retryable && error->sqlstate[0] && PQstatus(pj_session_conn(read)) == CONNECTION_OK) {
         struct pj_error fault = *error;
         code = pj_session_exec(read, "ROLLBACK TO SAVEPOINT pgprojector_repair; RELEASE SAVEPOINT pgprojector_repair",
                                error);

@@ -36,6 +36,7 @@
 #include "core/difference_ahead.h"
 #include "core/keywork.h"
 #include "core/mend.h"
+#include "core/mend_within.h"
 #include "core/mirror.h"
 #include "core/resync_check.h"
 #include "core/snapshot_clean.h"
@@ -49,7 +50,7 @@ enum { WALSENDER_WAIT_MS = 5000 };
 
 struct resync {
     const struct pj_resync_options *options;
-    const struct pj_setup *setup;
+    struct pj_setup *setup;
     int64_t epoch;
 
     struct pj_session *read;        /* the caller's: holds the daemon's lock, and writes */
@@ -60,7 +61,7 @@ struct resync {
     struct pj_resync_check *check;  /* of the targets, as they were */
 
     struct pj_difference_keys *touched; /* of each projection: what depends on mended rows */
-    bool *paused;                       /* each projection: by us */
+    bool *left;                         /* each projection: stays as it is, not live; what it misses is noted */
 
     struct pj_checkpoint checkpoint; /* as it was before */
     struct pj_source_identity identity;
@@ -278,16 +279,30 @@ static int index_mirrors(struct resync *resync, struct pj_error *error)
     return code;
 }
 
+/* One that is paused or is being built keeps its table as it is. */
+static int look_at_projection(struct resync *resync, int index, struct pj_error *error)
+{
+    struct pj_projection *projection = &resync->setup->projections[index];
+    const struct pj_within work = {.read = resync->read, .projection = projection};
+    enum pj_within_standing standing;
+    int code = pj_within_standing(&work, &standing, error);
+    resync->left[index] = code == PJ_OK && standing == PJ_WITHIN_NOTED;
+    if (code != PJ_OK || !resync->left[index])
+        return code == PJ_OK ? pj_difference_touched(resync->read, projection, &resync->touched[index], error) : code;
+    resync->touched[index].all = true; /* so it need not be compared */
+    return PJ_OK;
+}
+
 /* What depends on rows that will be mended; the rest is compared beside, from now on. */
 static int find_touched(struct resync *resync, struct pj_error *error)
 {
     int count = resync->setup->nprojections, code = PJ_OK;
     resync->touched = pj_alloc(sizeof *resync->touched * (size_t)(count + 1));
-    resync->paused = pj_alloc(sizeof *resync->paused * (size_t)(count + 1));
+    resync->left = pj_alloc(sizeof *resync->left * (size_t)(count + 1));
     memset(resync->touched, 0, sizeof *resync->touched * (size_t)(count + 1));
-    memset(resync->paused, 0, sizeof *resync->paused * (size_t)(count + 1));
+    memset(resync->left, 0, sizeof *resync->left * (size_t)(count + 1));
     for (int i = 0; code == PJ_OK && i < count; i++)
-        code = pj_difference_touched(resync->read, &resync->setup->projections[i], &resync->touched[i], error);
+        code = look_at_projection(resync, i, error);
     if (code == PJ_OK)
         resync->check = pj_resync_check_begin(resync->options->read_url, resync->setup, resync->touched, error);
     return code == PJ_OK && !resync->check ? error->code : code;
@@ -298,23 +313,65 @@ static void forget_touched(struct resync *resync)
     for (int i = 0; resync->touched && i < resync->setup->nprojections; i++)
         pj_free(resync->touched[i].keys);
     pj_free(resync->touched);
-    pj_free(resync->paused);
+    pj_free(resync->left);
 }
 
-/* One that cannot be written (a constraint somebody put on the table) stays as it is, paused; the rest goes on. */
-static int pause_projection(struct resync *resync, const struct pj_projection *projection, struct pj_error *error)
+/* As pj_standing_pause says it; what it misses is noted with the others that are not live. */
+static int pause_projection(struct resync *resync, int index, struct pj_error *error)
+{
+    const struct pj_projection *projection = &resync->setup->projections[index];
+    struct pj_error cause = *error;
+    pj_error_clear(error);
+    pj_mend_strip(&cause);
+    pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->name, cause.message);
+    resync->left[index] = true;
+    return pj_standing_pause(resync->read, projection, &cause, error);
+}
+
+/* A constraint that somebody put on the table, say: guilty keys are parked, all others recomputed. */
+static int recompute_by_key(struct resync *resync, int index, struct pj_error *error)
+{
+    struct pj_projection *projection = &resync->setup->projections[index];
+    struct pj_within work = {.read = resync->read, .projection = projection, .width = 1};
+    struct pj_error cause = *error;
+    PGresult *keys = NULL;
+    pj_error_clear(error);
+    int code = pj_resync_check_list(resync->read, projection, &keys, error);
+    if (code == PJ_OK && !keys) {
+        *error = cause;
+        return pause_projection(resync, index, error);
+    }
+    if (code == PJ_OK)
+        code = pj_within_keys(&work, keys, error);
+    PQclear(keys);
+    resync->left[index] = work.paused;
+    if (code == PJ_OK && work.paused)
+        pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->name, work.fault);
+    else if (code == PJ_OK && work.parked)
+        pj_log(resync->options->log, PJ_LOG_WARNING, "projection %s: %d keys parked: %s", projection->name, work.parked,
+               work.fault);
+    return code;
+}
+
+/* It cannot be written as it should be; the rest goes on. */
+static int mend_projection(struct resync *resync, int index, struct pj_error *error)
 {
     struct pj_error cause = *error;
-    pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->name, cause.message);
+    if (error->retryable || !error->sqlstate[0] || PQstatus(pj_session_conn(resync->read)) != CONNECTION_OK)
+        return error->code;
     int code = pj_session_exec(resync->read, "ROLLBACK TO SAVEPOINT pgprojector_resync", error);
-    return code == PJ_OK ? pj_standing_pause(resync->read, projection, &cause, error) : code;
+    if (code != PJ_OK)
+        return code;
+    *error = cause;
+    return pj_mend_is_key_fault(error) ? recompute_by_key(resync, index, error)
+                                       : pause_projection(resync, index, error);
 }
 
 static int recompute(struct resync *resync, int index, const struct pj_difference_keys *keys, struct pj_error *error)
 {
     const struct pj_projection *projection = &resync->setup->projections[index];
     int64_t rows = 0;
-    if ((!keys->all && !keys->keys) || resync->paused[index])
+    if ((!keys->all && !keys->keys) || resync->left[index])
         return PJ_OK;
     report(resync, "resync: computing", projection->name);
     int code = pj_session_exec(resync->read, "SAVEPOINT pgprojector_resync", error);
@@ -323,10 +380,7 @@ static int recompute(struct resync *resync, int index, const struct pj_differenc
     if (code == PJ_OK) /* a deferred constraint would only fail at COMMIT, and take all with it */
         code = pj_session_exec(resync->read, "SET CONSTRAINTS ALL IMMEDIATE", error);
     resync->done.target_rows += code == PJ_OK ? rows : 0;
-    if (code == PJ_OK || !pj_mend_is_key_fault(error))
-        return code;
-    resync->paused[index] = true;
-    return pause_projection(resync, projection, error);
+    return code == PJ_OK ? PJ_OK : mend_projection(resync, index, error);
 }
 
 static int recompute_touched(struct resync *resync, struct pj_error *error)
@@ -427,7 +481,7 @@ static int replace(struct resync *resync, struct pj_error *error)
 /* ----------------------------------------------------------------------------------------------------------- all */
 
 int pj_resync_run(struct pj_session *read, int64_t epoch, const struct pj_resync_options *options,
-                  const struct pj_setup *setup, struct pj_resynced *resynced, struct pj_error *error)
+                  struct pj_setup *setup, struct pj_resynced *resynced, struct pj_error *error)
 {
     static int (*const steps[])(struct resync *, struct pj_error *) = {
         read_checkpoint, open_sessions, check_slot, lock_tables, intend, drop_slot, create_slot, replace,

@@ -30,6 +30,6 @@ struct pj_resynced {
  * On failure the new slot is dropped where that is possible; what could not be removed is removed by the next attempt.
  */
 int pj_resync_run(struct pj_session *read, int64_t epoch, const struct pj_resync_options *options,
-                  const struct pj_setup *setup, struct pj_resynced *resynced, struct pj_error *error);
+                  struct pj_setup *setup, struct pj_resynced *resynced, struct pj_error *error);
 
 #endif

@@ -55,7 +55,8 @@ static int compare(struct pj_session *session, const struct pj_projection *proje
     const char *params[] = {but->keys};
     char *comparison, *sql;
     PGresult *result = NULL;
-    int code = pj_comparison_sql(session, projection, but->keys ? PJ_COMPARE_BUT_GIVEN : 0, &comparison, error);
+    int code = pj_comparison_sql(session, projection, PJ_COMPARE_BUT_PARKED | (but->keys ? PJ_COMPARE_BUT_GIVEN : 0),
+                                 &comparison, error);
     if (code != PJ_OK)
         return code;
     sql = keys_sql(projection, comparison);
@@ -64,6 +65,28 @@ static int compare(struct pj_session *session, const struct pj_projection *proje
         code = take_wrong(session, projection, result, wrong, error);
     PQclear(result);
     pj_free(sql);
+    pj_free(comparison);
+    return code;
+}
+
+int pj_resync_check_list(struct pj_session *read, const struct pj_projection *projection, PGresult **keys,
+                         struct pj_error *error)
+{
+    char *comparison;
+    struct pj_buf sql = {0};
+    int code = pj_comparison_sql(read, projection, PJ_COMPARE_BUT_PARKED, &comparison, error);
+    if (code != PJ_OK)
+        return code;
+    pj_buf_puts(&sql, "SELECT DISTINCT ");
+    pj_quote_identifier(&sql, projection->module->key[0]);
+    pj_buf_printf(&sql, "::pg_catalog.text AS key FROM (%s) AS differing ORDER BY 1 LIMIT %d", comparison,
+                  PJ_DIFFERENCE_MOST_KEYS + 1);
+    code = pj_session_query(read, keys, sql.data, 0, NULL, error);
+    if (code == PJ_OK && PQntuples(*keys) > PJ_DIFFERENCE_MOST_KEYS) {
+        PQclear(*keys);
+        *keys = NULL;
+    }
+    pj_buf_free(&sql);
     pj_free(comparison);
     return code;
 }

@@ -23,6 +23,11 @@ int pj_resync_check_await(struct pj_resync_check *check, const struct pj_stop *s
 /* What is wrong with projection number `index` of the setup, after it was awaited. */
 const struct pj_difference_keys *pj_resync_check_found(const struct pj_resync_check *check, int index);
 
+/* The routing keys of rows that differ now, in the caller's transaction, without those that are parked; NULL where they are
+ * too many to be looked at one by one. */
+int pj_resync_check_list(struct pj_session *read, const struct pj_projection *projection, PGresult **keys,
+                         struct pj_error *error);
+
 /* Ends it, wherever it is. NULL is fine. */
 void pj_resync_check_free(struct pj_resync_check *check);
 

@@ -173,7 +173,7 @@ struct pj_option {
     const char *name;
     const char *value;          /* the default */
     const char *help;           /* one line */
-    const char *const *choices; /* what the value may be, ending with NULL; whatever else is refused at the start. NULL: any text */
+    const char *const *choices; /* what it may be, ending with NULL, all else being refused at the start; NULL: any */
 };
 
 /* --------------------------------------------------------------------------------------------------- the calls */

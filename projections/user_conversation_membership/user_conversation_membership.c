@@ -77,7 +77,7 @@ static const struct pj_option options[] = {
 
 /* The planner reduces the CASE to the branch of the option's value. */
 #define READ_UNTIL(row)                                                                                                \
-    "coalesce(" row ".last_read_at, CASE {option:null_last_read} WHEN 'all'\n"                                       \
+    "coalesce(" row ".last_read_at, CASE {option:null_last_read} WHEN 'all'\n"                                         \
     "                             THEN '-infinity'::pg_catalog.timestamptz END)"
 
 /*
