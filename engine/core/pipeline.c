@@ -176,8 +176,9 @@ static void try_again(struct pj_pipeline *p, const struct pj_error *error)
                     ? PJ_LOG_WARNING
                     : PJ_LOG_DEBUG;
     pj_log_error(p->options->log, level, error);
+    const struct pj_error *told = expected && p->trouble.open ? &p->trouble.cause : error; /* what it waits for */
     if (!hurry)
-        pj_state_set(p->options->state, PJ_WAITING, error->message, error->hint);
+        pj_state_set(p->options->state, PJ_WAITING, told->message, told->hint);
     pj_pipeline_close(p, hurry ? CONNECTING : BACKOFF);
 }
 
