@@ -50,6 +50,9 @@ static void print_error(const struct pj_error *error)
         fprintf(stderr, "hint: %s\n", error->hint);
 }
 
+/* Of the daemon; it is promised to end within 10 s. A command may have to tidy up for longer. */
+enum { STOP_MS = 9000 };
+
 static int run_verb(struct pj_app *app, const struct pj_verb *verb, struct pj_error *error)
 {
     if (!verb || app->options.help) {
@@ -59,7 +62,7 @@ static int run_verb(struct pj_app *app, const struct pj_verb *verb, struct pj_er
     int code = verb->needs_config ? pj_app_configure(app, error) : PJ_OK;
     if (code != PJ_OK)
         return code;
-    struct pj_signals signals;
+    struct pj_signals signals = {.patience_ms = verb->run == pj_run ? STOP_MS : -1};
     code = pj_signals_start(&signals, &app->stop, &app->log, &app->hup, error);
     if (code != PJ_OK)
         return code;

@@ -46,12 +46,34 @@ static void take(struct pj_signals *signals, int number)
     pj_stop_ask(signals->stop);
 }
 
+/* In milliseconds, as poll() takes it. */
+static int patience_left(const struct pj_signals *signals)
+{
+    if (!signals->asked_us || signals->patience_ms < 0)
+        return -1;
+    uint64_t gone_ms = (pj_clock_monotonic_us() - signals->asked_us) / 1000;
+    return gone_ms < (uint64_t)signals->patience_ms ? signals->patience_ms - (int)gone_ms : 0;
+}
+
+/* A server that does not answer, a name that is not resolved: each wait is bounded, but not their sum. To end here is as
+ * safe as a kill. */
+static void give_up(const struct pj_signals *signals)
+{
+    pj_log(signals->log, PJ_LOG_WARNING,
+           "not all has come to an end within %d s (a server or a name server that does not "
+           "answer?); ending as it is: nothing is lost, what was under way will be undone",
+           signals->patience_ms / 1000);
+    _exit(0);
+}
+
 static void *watch(void *context)
 {
     struct pj_signals *signals = context;
     struct pollfd fds[2] = {{.fd = signals->fd, .events = POLLIN}, {.fd = signals->end.fd, .events = POLLIN}};
     for (;;) {
-        int count = poll(fds, 2, -1);
+        int count = poll(fds, 2, patience_left(signals));
+        if (count == 0)
+            give_up(signals);
         if (count < 0 && errno != EINTR)
             return NULL;
         if (count > 0 && fds[1].revents)

@@ -1,5 +1,7 @@
 """The commands: what they print, their exit codes, and that `verify` finds exactly what is wrong."""
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -284,6 +286,26 @@ def test_verify_beside_truncates(streaming):
 
 
 # ------------------------------------------------------------------------------------------------------- stopping
+
+def test_sigterm_beside_a_server_that_does_not_answer(streaming):
+    """Each wait is bounded, and so is their sum."""
+    pair = streaming
+    pids = [row[0] for row in pair.read_query("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                                              " AND application_name LIKE 'pgprojector%%'")]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        pair.write_query(SEND, (10,))
+        began = time.monotonic()
+        assert pair.daemon.stop() == 0
+        assert time.monotonic() - began < 10
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    pair.start()
+    pair.assert_same()
+
 
 def test_sigterm_under_load(streaming):
     """Exit code 0 within 10 s; what was applied is confirmed; the next start goes on from there."""
