@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/daemon_row.h"
+#include "core/dirty_log.h"
 #include "core/fence_service.h"
 #include "core/waker.h"
 
@@ -170,7 +171,7 @@ static int do_chore(struct pj_control *control, enum pj_phase phase, struct pj_e
     pthread_mutex_lock(&control->chore_lock);
     int code = control->chore ? control->chore(control->chore_context, control->session, error) : PJ_OK;
     pthread_mutex_unlock(&control->chore_lock);
-    return code;
+    return code == PJ_OK ? pj_dirty_log_trim(control->session, error) : code;
 }
 
 void pj_control_set_listener(struct pj_control *control, void (*listener)(void *context), void *context)

@@ -199,6 +199,19 @@ AGAIN = """
 """
 
 
+def test_the_log_of_a_long_pause_does_not_grow_for_ever(streaming):
+    pair = streaming
+    assert pair.command("pause", "conversation_summary").code == 0
+    pair.read_query("INSERT INTO pgprojector.dirty_key (projection, key) SELECT 'conversation_summary',"
+                    " ARRAY[md5(i::text)::uuid::text] FROM generate_series(1, 150000) i")
+    pair.write_query("UPDATE conversations SET title = title || '!'")
+    pair.catch_up()
+    poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.dirty_key") < 10, 40, "the log is short again")
+    assert pair.read_value("SELECT count(*) FROM pgprojector.dirty_key WHERE key IS NULL") == 1
+    assert pair.command("resume", "conversation_summary").code == 0
+    pair.assert_same()
+
+
 @pytest.mark.parametrize("words", [["resume", "titles"], ["rebuild", "titles", "--fresh"]], ids=["resume", "swap"])
 def test_everything_noted_with_each_batch_does_not_keep_it_from_going_live(registering, words):
     pair = registering
