@@ -14,7 +14,7 @@ struct pj_signals {
     int fd;             /* a signalfd */
     struct pj_stop end; /* asks the thread to end */
     uint64_t asked_us;  /* when the first signal came; 0: none yet */
-    int patience_ms;    /* from the caller: how long stopping may take before the process ends as it is, with 0; -1: any time */
+    int patience_ms;    /* from the caller: after how long of stopping the process ends as it is, with 0; -1: never */
     struct pj_stop *stop;
     const struct pj_log *log;
     struct pj_waker *hup;
