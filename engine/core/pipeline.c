@@ -164,7 +164,7 @@ void pj_pipeline_relax(struct pj_pipeline *p, bool committed)
  */
 static void try_again(struct pj_pipeline *p, const struct pj_error *error)
 {
-    bool expected = strcmp(error->sqlstate, "40001") == 0 || p->intake.once_more;
+    bool rereading = p->intake.once_more, expected = rereading || strcmp(error->sqlstate, "40001") == 0;
     p->intake.once_more = false;
     p->figures.reconnects++;
     pj_pipeline_publish(p); /* a stream that ends each time at once would never come to it */
@@ -176,9 +176,8 @@ static void try_again(struct pj_pipeline *p, const struct pj_error *error)
                     ? PJ_LOG_WARNING
                     : PJ_LOG_DEBUG;
     pj_log_error(p->options->log, level, error);
-    const struct pj_error *told = expected && p->trouble.open ? &p->trouble.cause : error; /* what it waits for */
-    if (!hurry)
-        pj_state_set(p->options->state, PJ_WAITING, told->message, told->hint);
+    if (!hurry && !rereading) /* that is nothing to wait for; what else there may be stays said */
+        pj_state_set(p->options->state, PJ_WAITING, error->message, error->hint);
     pj_pipeline_close(p, hurry ? CONNECTING : BACKOFF);
 }
 
