@@ -40,7 +40,7 @@ bool pj_mend_is_key_fault(const struct pj_error *error)
 /* --------------------------------------------------------------------------------------------------------- parking */
 
 /* What stands in quotes may be a value, except in class 23, whose messages name tables and constraints alone. */
-void pj_mend_without_values(const struct pj_error *fault, char *text, size_t size)
+static void without_values(const struct pj_error *fault, char *text, size_t size)
 {
     bool names_only = strncmp(fault->sqlstate, "23", 2) == 0, quoted = false;
     size_t length = 0;
@@ -58,7 +58,7 @@ void pj_mend_strip(struct pj_error *fault)
     char message[sizeof fault->message];
     if (!speaks_of_a_row(fault))
         return;
-    pj_mend_without_values(fault, message, sizeof message);
+    without_values(fault, message, sizeof message);
     snprintf(fault->message, sizeof fault->message, "%s", message);
 }
 
@@ -75,7 +75,7 @@ int pj_mend_note_failure(struct pj_session *work, const char *projection, const 
                          const char *lsn, struct pj_error *error)
 {
     char message[512];
-    pj_mend_without_values(fault, message, sizeof message);
+    without_values(fault, message, sizeof message);
     const char *params[] = {projection, key, fault->sqlstate, message, lsn};
     PGresult *result;
     int code = pj_session_query_row(work, &result, park_sql, 5, params, error);

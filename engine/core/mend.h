@@ -69,10 +69,8 @@ void pj_mend_arrays(const PGresult *keys, int first, int count, int width, char 
 /* Whether an error is the fault of a key: parking it lets the others go on. */
 bool pj_mend_is_key_fault(const struct pj_error *error);
 
-/* An error's message for the catalog, which more people may read than the rows. */
-void pj_mend_without_values(const struct pj_error *fault, char *text, size_t size);
-
-/* Takes the values out of a message that speaks of a row; leaves others, which name tables and columns, alone. */
+/* Takes the values out of a message that speaks of a row, for log and catalog, which more people may read than the rows; leaves
+ * others, which name tables and columns, alone. */
 void pj_mend_strip(struct pj_error *fault);
 
 /* Within the caller's transaction: parks a key, or notes one more failed attempt. `lsn` as text. */

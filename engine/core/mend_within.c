@@ -45,11 +45,10 @@ int pj_within_note_all(struct pj_session *read, const char *name, struct pj_erro
 
 static void remember(struct pj_within *work, const struct pj_error *fault)
 {
-    if (pj_mend_is_key_fault(fault))
-        pj_mend_without_values(fault, work->fault, sizeof work->fault);
-    else
-        snprintf(work->fault, sizeof work->fault, "%.*s", (int)pj_text_clip(fault->message, sizeof work->fault - 1),
-                 fault->message);
+    struct pj_error shown = *fault;
+    pj_mend_strip(&shown);
+    snprintf(work->fault, sizeof work->fault, "%.*s", (int)pj_text_clip(shown.message, sizeof work->fault - 1),
+             shown.message);
 }
 
 /* What cannot be helped by parking keys. The error is dealt with. */

@@ -119,10 +119,9 @@ int pj_standing_pause(struct pj_session *read, const struct pj_projection *proje
                       struct pj_error *error)
 {
     char reason[512];
-    if (pj_mend_is_key_fault(cause))
-        pj_mend_without_values(cause, reason, sizeof reason);
-    else
-        snprintf(reason, sizeof reason, "%.*s", (int)pj_text_clip(cause->message, sizeof reason - 1), cause->message);
+    struct pj_error shown = *cause;
+    pj_mend_strip(&shown);
+    snprintf(reason, sizeof reason, "%.*s", (int)pj_text_clip(shown.message, sizeof reason - 1), shown.message);
     const char *params[] = {projection->name, reason};
     PGresult *result;
     int code = pj_session_query(read, &result,
