@@ -288,7 +288,7 @@ def test_verify_beside_truncates(streaming):
 # ------------------------------------------------------------------------------------------------------- stopping
 
 def test_sigterm_beside_a_server_that_does_not_answer(streaming):
-    """Each wait is bounded, and so is their sum."""
+    """Each wait is bounded. (That their sum is, too, test_signals tells.)"""
     pair = streaming
     pids = [row[0] for row in pair.read_query("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
                                               " AND application_name LIKE 'pgprojector%%'")]
