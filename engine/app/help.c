@@ -75,7 +75,7 @@ static const char verify_text[] =
     "\n"
     "Options:\n"
     "  --repair        mends what differs, at a second fence: mirrors from the source, projections from their\n"
-    "                  definitions, by key, some thousands at a time, and verifies again until nothing differs\n"
+    "                  definitions, by key, thousands at most at a time, and verifies again until nothing differs\n"
     "  --sample N      compares about N rows of each mirror and projection, drawn anew each time, instead of all;\n"
     "                  with --repair, what was found is mended, and each verification draws other rows\n"
     "  --keys N        differing keys shown of each table (default 20); all are counted\n"

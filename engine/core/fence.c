@@ -278,8 +278,11 @@ static int begin_read_locked(struct attempt *attempt, struct pj_error *error)
     const char *params[] = {attempt->id};
     int code = pj_session_exec(attempt->read,
                                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL row_security = off; "
-                               "SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = '30s'; "
-                               "SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL lock_timeout = '5s'",
+                               "SET LOCAL synchronous_commit = on; "
+                               "SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL lock_timeout = '5s'; "
+                               "SELECT pg_catalog.set_config('statement_timeout', CASE WHEN setting::integer "
+                               "BETWEEN 1 AND 30000 THEN setting ELSE '30000' END, true) "
+                               "FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'",
                                error);
     PGresult *result = NULL;
     if (code == PJ_OK)

@@ -8,13 +8,15 @@
  *      COMMIT
  *
  * Suspects that were only moving when they were looked at first do not differ any more, and nothing is written for
- * them. A chunk is small enough that apply stands still for well under a second; it is all in one transaction, so that
- * a kill leaves it undone or done. A target's key that cannot be written (a constraint, say) is found by halving and
+ * them. A chunk is as large as fits into half a second, for so long apply stands still; it is all in one transaction, so
+ * that a kill leaves it undone or done. One that meets the fence's time limit is undone, and its keys are taken again by
+ * half as many: what is slow is mended slowly. A target's key that cannot be written (a constraint, say) is found by halving and
  * parked, or the projection is paused (core/mend_within.h): the mirrors beneath are mended all the same, and no row may
  * pass for live that does not follow from them.
  */
 #include "core/repair.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "core/difference.h"
 #include "core/keywork.h"
@@ -25,7 +27,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHUNK_KEYS = 4000 };
+enum { HOLD_US = 500000, FIRST_CHUNK = 128, LARGEST_CHUNK = 4096 };
 
 /* The suspects of one mirror or projection: their columns as texts, one behind the other, each ended by a zero byte. */
 struct suspects {
@@ -33,7 +35,8 @@ struct suspects {
     char *name; /* as verify calls it */
     int width;
     struct pj_buf keys;
-    size_t at; /* what comes before is done */
+    size_t at;   /* what comes before is done, or in the chunk under way */
+    size_t from; /* where that begins */
 };
 
 struct pj_repair {
@@ -41,6 +44,8 @@ struct pj_repair {
     const struct pj_mark *mark;
     int count;
     struct suspects *suspects; /* the tables', then the projections' */
+    int chunk;                 /* keys of each of them that fit at the moment */
+    int taken;                 /* the most that one of them has in the chunk under way */
 };
 
 struct pj_repair *pj_repair_new(const struct pj_setup *setup, const struct pj_mark *mark)
@@ -48,6 +53,7 @@ struct pj_repair *pj_repair_new(const struct pj_setup *setup, const struct pj_ma
     struct pj_repair *repair = pj_alloc(sizeof *repair);
     repair->setup = setup;
     repair->mark = mark;
+    repair->chunk = FIRST_CHUNK;
     repair->count = setup->ntables + setup->nprojections;
     repair->suspects = pj_alloc(sizeof *repair->suspects * (size_t)(repair->count + 1));
     for (int i = 0; i < setup->ntables; i++) {
@@ -98,13 +104,13 @@ static bool pending(const struct pj_repair *repair)
 }
 
 /* The next chunk as one array literal a column; how many keys it has. The arrays are to be freed. */
-static int take_chunk(struct suspects *suspects, char **arrays)
+static int take_chunk(struct pj_repair *repair, struct suspects *suspects, char **arrays)
 {
     int count = 0;
     struct pj_buf *columns = pj_alloc(sizeof *columns * (size_t)(suspects->width + 1));
     for (int i = 0; i < suspects->width; i++)
         pj_textarray_begin(&columns[i]);
-    for (; count < CHUNK_KEYS && suspects->at < suspects->keys.length; count++)
+    for (; count < repair->chunk && suspects->at < suspects->keys.length; count++)
         for (int i = 0; i < suspects->width; i++) {
             const char *value = suspects->keys.data + suspects->at;
             pj_textarray_add(&columns[i], value);
@@ -115,7 +121,43 @@ static int take_chunk(struct suspects *suspects, char **arrays)
         arrays[i] = pj_buf_take(&columns[i]);
     }
     pj_free(columns);
+    repair->taken = count > repair->taken ? count : repair->taken;
     return count;
+}
+
+static void begin_chunk(struct pj_repair *repair)
+{
+    repair->taken = 0;
+    for (int i = 0; i < repair->count; i++)
+        repair->suspects[i].from = repair->suspects[i].at;
+}
+
+static void adapt(struct pj_repair *repair, uint64_t held_us)
+{
+    if (held_us > HOLD_US)
+        repair->chunk = repair->taken / 2;
+    else if (held_us < HOLD_US / 2 && repair->taken == repair->chunk)
+        repair->chunk *= 2;
+    repair->chunk = repair->chunk < 1 ? 1 : repair->chunk;
+    repair->chunk = repair->chunk > LARGEST_CHUNK ? LARGEST_CHUNK : repair->chunk;
+}
+
+/* After a statement that met the time limit (core/fence.c): the chunk is undone, and taken again in smaller ones. */
+static bool take_again(struct pj_repair *repair, struct pj_error *error)
+{
+    if (strcmp(error->sqlstate, "57014") != 0 || !repair->taken)
+        return false;
+    if (repair->taken == 1) {
+        pj_error_hint(error,
+                      "a single key takes longer than apply may stand still for (30 s, or less where the role's "
+                      "statement_timeout says so); without this limit `pgprojector rebuild NAME` mends a projection, "
+                      "`pgprojector resync` everything");
+        return false;
+    }
+    repair->chunk = repair->taken / 2;
+    for (int i = 0; i < repair->count; i++)
+        repair->suspects[i].at = repair->suspects[i].from;
+    return true;
 }
 
 static char **arrays_for(const struct suspects *suspects)
@@ -139,7 +181,7 @@ static int mend_table(struct pj_repair *repair, int index, struct pj_session *wr
     char **arrays = arrays_for(suspects);
     struct pj_mended mended = {0};
     int code = PJ_OK;
-    if (take_chunk(suspects, arrays))
+    if (take_chunk(repair, suspects, arrays))
         code = pj_difference_mend_keys(write, read, &repair->setup->tables[index], (const char *const *)arrays, &mended,
                                        error);
     repaired->rows += pj_mended_rows(&mended);
@@ -221,7 +263,7 @@ static int mend_projection(struct pj_repair *repair, int index, struct pj_sessio
     if (!projection->target_sql)
         return PJ_OK;
     char **arrays = arrays_for(suspects);
-    int count = take_chunk(suspects, arrays);
+    int count = take_chunk(repair, suspects, arrays);
     int code = pj_session_exec(read, "SAVEPOINT pgprojector_repair", error);
     if (code == PJ_OK)
         code = recompute(read, projection, (const char *const *)arrays, count, error);
@@ -238,7 +280,7 @@ static int mend_projection(struct pj_repair *repair, int index, struct pj_sessio
         }
     }
     free_arrays(arrays, suspects->width);
-    return code;
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "projection %s", projection->name);
 }
 
 /* What is not live must know that rows beneath it have changed. */
@@ -276,6 +318,26 @@ static int mend_chunk(struct pj_repair *repair, struct pj_session *write, struct
     return PJ_OK;
 }
 
+/* One chunk, at a fence of its own. */
+static int next_chunk(struct pj_repair *repair, const struct pj_fence_options *options, struct pj_repaired *repaired,
+                      struct pj_error *error)
+{
+    struct pj_session *write, *read;
+    pj_lsn lsn;
+    int code = pj_fence_open(options, &write, &read, &lsn, error);
+    uint64_t held_us = pj_clock_monotonic_us();
+    begin_chunk(repair);
+    if (code == PJ_OK)
+        code = mend_chunk(repair, write, read, repaired, error);
+    if (code == PJ_OK)
+        adapt(repair, pj_clock_monotonic_us() - held_us);
+    else if (take_again(repair, error))
+        code = PJ_OK;
+    pj_session_close(write);
+    pj_session_close(read);
+    return code;
+}
+
 int pj_repair_run(struct pj_repair *repair, const struct pj_fence_options *options, struct pj_repaired *repaired,
                   struct pj_error *error)
 {
@@ -283,15 +345,8 @@ int pj_repair_run(struct pj_repair *repair, const struct pj_fence_options *optio
     locking.lock = true;
     int code = PJ_OK;
     pj_error_clear(error);
-    while (code == PJ_OK && pending(repair)) {
-        struct pj_session *write, *read;
-        pj_lsn lsn;
-        code = pj_fence_open(&locking, &write, &read, &lsn, error);
-        if (code == PJ_OK)
-            code = mend_chunk(repair, write, read, repaired, error);
-        pj_session_close(write);
-        pj_session_close(read);
-    }
+    while (code == PJ_OK && pending(repair))
+        code = next_chunk(repair, &locking, repaired, error);
     for (int i = 0; i < repair->count; i++) {
         pj_buf_clear(&repair->suspects[i].keys);
         repair->suspects[i].at = 0;

@@ -119,6 +119,32 @@ def test_what_may_not_miss_a_row_is_paused_where_it_cannot_be_mended(make_pair):
     pair.assert_same()
 
 
+def test_what_is_too_slow_for_the_time_limit_is_mended_in_smaller_chunks(streaming):
+    """Every row written takes 10 ms, and the limit of the read database is half a second instead of thirty. One key that takes
+    longer than that by itself is named, with what to do."""
+    pair = streaming
+    fill(pair, 130, 1)
+    pair.catch_up()
+    pair.read_query("CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END'")
+    slow = "CREATE TRIGGER slow BEFORE UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION slowly()"
+    pair.read_query(slow.format("conversation_summary") + "; " + slow.format("messages"))
+    pair.read_query("ALTER TABLE conversation_summary DISABLE TRIGGER slow; ALTER TABLE messages DISABLE TRIGGER slow;"
+                    " UPDATE messages SET content = 'forged'; UPDATE conversation_summary SET title = 'forged' WHERE id IN"
+                    " (SELECT conversation_id FROM messages);"
+                    " ALTER TABLE conversation_summary ENABLE TRIGGER slow; ALTER TABLE messages ENABLE TRIGGER slow")
+    pair.read_query(f"ALTER DATABASE {pair.name} SET statement_timeout = '500ms'")
+    result = pair.command("verify", "--repair", "--keys", "0")
+    assert result.code == 0, result
+    pair.read_query("ALTER TABLE messages DISABLE TRIGGER slow; UPDATE conversation_summary SET title = 'forged' WHERE id ="
+                    " (SELECT min(id::text)::uuid FROM conversation_summary); CREATE OR REPLACE FUNCTION slowly()"
+                    " RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(5); RETURN NEW; END'")
+    result = pair.command("verify", "--repair", "--keys", "0")
+    assert result.code == 1 and "projection conversation_summary" in result.err and "rebuild" in result.err, result
+    pair.read_query(f"ALTER DATABASE {pair.name} RESET statement_timeout; DROP FUNCTION slowly() CASCADE")
+    assert pair.command("verify", "--repair", "--keys", "0").code == 0
+    pair.assert_same()
+
+
 def test_without_a_daemon(streaming):
     pair = streaming
     pair.daemon.stop()
