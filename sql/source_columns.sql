@@ -21,6 +21,16 @@ SELECT a.attrelid, a.attnum, a.attname,
        pg_catalog.quote_ident(pn.nspname) || '.' || pg_catalog.quote_ident(p.proname) AS output_sql,
        CASE WHEN a.attcollation <> declared.typcollation
             THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(c.collname) END AS collation_sql,
+       -- the index's equality, where "=" is not it, or is not to be found without a search_path
+       (SELECT 'OPERATOR(' || pg_catalog.quote_ident(n.nspname) || '.' || o.oprname || ')'
+        FROM pg_catalog.pg_opclass k
+        JOIN pg_catalog.pg_amop p ON p.amopfamily = k.opcfamily AND p.amoplefttype = k.opcintype
+             AND p.amoprighttype = k.opcintype AND p.amopstrategy = 3
+        JOIN pg_catalog.pg_operator o ON o.oid = p.amopopr
+        JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+        WHERE base.oid >= 16384 AND (n.nspname <> 'pg_catalog' OR o.oprname <> '=')
+              AND k.oid = coalesce((ri.indclass::oid[])[pg_catalog.array_position(ri.indkey::int2[], a.attnum)],
+                                   (pk.indclass::oid[])[pg_catalog.array_position(pk.indkey::int2[], a.attnum)])) AS equal_sql,
        a.attnotnull,
        a.attlen = -1 AS toastable,
        pg_catalog.array_position(pk.indkey::int2[], a.attnum) AS key_place,

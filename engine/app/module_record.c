@@ -205,8 +205,9 @@ static void select_row(const struct pj_table *table, struct pj_buf *sql)
     pj_quote_identifier(sql, table->name);
     for (int i = 0; i < table->nidentity; i++) {
         pj_buf_puts(sql, i ? " AND " : " WHERE ");
-        pj_quote_identifier(sql, table->columns[table->identity[i]].name);
-        pj_buf_printf(sql, " = $%d::%s", i + 1, table->columns[table->identity[i]].type_sql);
+        const struct pj_table_column *column = &table->columns[table->identity[i]];
+        pj_quote_identifier(sql, column->name);
+        pj_buf_printf(sql, " %s $%d::%s", column->equal_sql, i + 1, column->type_sql);
     }
 }
 

@@ -134,11 +134,11 @@ static int fetch(struct pj_session *write, struct pj_session *read, const struct
 static void put_same_key(struct pj_buf *sql, const struct pj_table *table, const char *a, const char *b)
 {
     for (int i = 0; i < table->nkey; i++) {
-        const char *name = table->columns[table->key[i]].name;
+        const struct pj_table_column *column = &table->columns[table->key[i]];
         pj_buf_printf(sql, "%s%s.", i ? " AND " : "", a);
-        pj_quote_identifier(sql, name);
-        pj_buf_printf(sql, " = %s.", b);
-        pj_quote_identifier(sql, name);
+        pj_quote_identifier(sql, column->name);
+        pj_buf_printf(sql, " %s %s.", column->equal_sql, b);
+        pj_quote_identifier(sql, column->name);
     }
 }
 

@@ -278,27 +278,63 @@ int pj_mirror_drop_all(struct pj_session *read, struct pj_error *error)
     return code;
 }
 
+/* "ROWS FROM (unnest('{…}'::text[]), …) AS u(pgprojector_0, …)": names that no column has. */
+static void put_given(struct pj_buf *sql, int count, const char *const *keys)
+{
+    pj_buf_puts(sql, "ROWS FROM (");
+    for (int i = 0; i < count; i++) {
+        pj_buf_puts(sql, i ? ", pg_catalog.unnest(" : "pg_catalog.unnest(");
+        pj_quote_literal(sql, keys[i]);
+        pj_buf_puts(sql, "::pg_catalog.text[])");
+    }
+    pj_buf_puts(sql, ") AS u(");
+    for (int i = 0; i < count; i++)
+        pj_buf_printf(sql, "%spgprojector_%d", i ? ", " : "", i);
+    pj_buf_puts(sql, ")");
+}
+
+/* "(a, b) IN (SELECT …)", for which each "=" is looked up. */
+static void put_among(struct pj_buf *sql, const struct pj_table *table, const int *columns, int count,
+                      const char *const *keys, const char *prefix)
+{
+    pj_buf_puts(sql, "(");
+    for (int i = 0; i < count; i++) {
+        pj_buf_printf(sql, "%s%s", i ? ", " : "", prefix);
+        pj_quote_identifier(sql, table->columns[columns[i]].name);
+    }
+    pj_buf_puts(sql, ") IN (SELECT ");
+    for (int i = 0; i < count; i++)
+        pj_buf_printf(sql, "%sCAST(u.pgprojector_%d AS %s)", i ? ", " : "", i, table->columns[columns[i]].cast_sql);
+    pj_buf_puts(sql, " FROM ");
+    put_given(sql, count, keys);
+    pj_buf_puts(sql, ")");
+}
+
+/* The same where an operator has to be named: IN takes none, and a row's is one for all columns. */
+static void put_among_by_name(struct pj_buf *sql, const struct pj_table *table, const int *columns, int count,
+                              const char *const *keys, const char *prefix)
+{
+    pj_buf_puts(sql, "EXISTS (SELECT FROM ");
+    put_given(sql, count, keys);
+    for (int i = 0; i < count; i++) {
+        const struct pj_table_column *column = &table->columns[columns[i]];
+        pj_buf_printf(sql, "%s%s", i ? " AND " : " WHERE ", prefix);
+        pj_quote_identifier(sql, column->name);
+        pj_buf_printf(sql, " %s CAST(u.pgprojector_%d AS %s)", column->equal_sql, i, column->cast_sql);
+    }
+    pj_buf_puts(sql, ")");
+}
+
 char *pj_mirror_key_condition(const struct pj_table *table, const int *columns, int count, const char *const *keys,
                               const char *prefix)
 {
     struct pj_buf sql = {0};
-    pj_buf_puts(&sql, "(");
-    for (int i = 0; i < count; i++) {
-        pj_buf_printf(&sql, "%s%s", i ? ", " : "", prefix);
-        pj_quote_identifier(&sql, table->columns[columns[i]].name);
-    }
-    pj_buf_puts(&sql, ") IN (SELECT ");
+    bool plain = true;
     for (int i = 0; i < count; i++)
-        pj_buf_printf(&sql, "%sCAST(u.k%d AS %s)", i ? ", " : "", i, table->columns[columns[i]].cast_sql);
-    pj_buf_puts(&sql, " FROM ROWS FROM (");
-    for (int i = 0; i < count; i++) {
-        pj_buf_puts(&sql, i ? ", pg_catalog.unnest(" : "pg_catalog.unnest(");
-        pj_quote_literal(&sql, keys[i]);
-        pj_buf_puts(&sql, "::pg_catalog.text[])");
-    }
-    pj_buf_puts(&sql, ") AS u(");
-    for (int i = 0; i < count; i++)
-        pj_buf_printf(&sql, "%sk%d", i ? ", " : "", i);
-    pj_buf_puts(&sql, "))");
+        plain = plain && strcmp(table->columns[columns[i]].equal_sql, "=") == 0;
+    if (plain)
+        put_among(&sql, table, columns, count, keys, prefix);
+    else
+        put_among_by_name(&sql, table, columns, count, keys, prefix);
     return pj_buf_take(&sql);
 }

@@ -66,6 +66,7 @@ static void read_column(const PGresult *result, int row, struct pj_table_column 
     column->output_sql = column->type == PJ_ANY ? pj_strdup(pj_field(result, row, "output_sql")) : NULL;
     if (*pj_field(result, row, "collation_sql"))
         column->collation_sql = pj_strdup(pj_field(result, row, "collation_sql"));
+    column->equal_sql = pj_strdup(*pj_field(result, row, "equal_sql") ? pj_field(result, row, "equal_sql") : "=");
     column->not_null = pj_field_true(result, row, "attnotnull");
     column->toastable = pj_field_true(result, row, "toastable");
 }

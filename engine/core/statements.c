@@ -76,12 +76,14 @@ static void put_element(struct pj_buf *sql, const struct pj_table *table, int co
     pj_buf_printf(sql, "CAST(u.c%d AS %s)", column, table->columns[column].cast_sql);
 }
 
+/* By the index's own equality, as the source's identity is unique by that: of citext two rows never differ by case alone. */
 static void put_match(struct pj_buf *sql, const struct pj_table *table)
 {
     for (int i = 0; i < table->nidentity; i++) {
+        const struct pj_table_column *column = &table->columns[table->identity[i]];
         pj_buf_puts(sql, i ? " AND m." : "m.");
-        pj_quote_identifier(sql, table->columns[table->identity[i]].name);
-        pj_buf_puts(sql, " = ");
+        pj_quote_identifier(sql, column->name);
+        pj_buf_printf(sql, " %s ", column->equal_sql);
         put_element(sql, table, table->identity[i]);
     }
 }

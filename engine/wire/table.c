@@ -15,6 +15,7 @@ static void free_column(struct pj_table_column *column)
     pj_free(column->type_sql);
     pj_free(column->array_sql);
     pj_free(column->cast_sql);
+    pj_free(column->equal_sql);
     pj_free(column->output_sql);
     pj_free(column->collation_sql);
 }

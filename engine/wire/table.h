@@ -26,6 +26,8 @@ struct pj_table_column {
     char *cast_sql;      /* the type to cast an element of that array to, without modifiers: "pg_catalog.numeric" */
     char *output_sql;    /* PJ_ANY: the output function, quoted: "pg_catalog.numeric_out"; else NULL */
     char *collation_sql; /* a COLLATE that differs from the type's default, quoted name, or NULL */
+    char *equal_sql;     /* the operator by which an index on it tells equal values: "=", "OPERATOR(public.=)" for a
+                            type of an extension, which "=" does not find without a search_path */
     bool not_null;
     bool toastable; /* may be left out of an UPDATE; a column that is not may never be absent */
 };
