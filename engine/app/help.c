@@ -82,8 +82,8 @@ static const char verify_text[] =
     "  --json          one JSON object\n"
     "\n"
     "Exit codes: 0 no difference, or all mended; 5 differences, listed; 6 dead letters present; 4 no daemon is "
-    "running, or it did not answer;\n"
-    "3 a database is unreachable; 2 configuration; 1 failure.\n"
+    "running, or it did not answer,\n"
+    "or a mirror that was named is still being added; 3 a database is unreachable; 2 configuration; 1 failure.\n"
     "\n"
     "Example:\n"
     "  pgprojector verify messages conversation_summary\n";

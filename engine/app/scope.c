@@ -124,6 +124,36 @@ int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error
                          name);
 }
 
+/* Joining mirrors are one job, under the name of the first of them. */
+static void say_joining(const char *mirror, const char *phase, struct pj_error *error)
+{
+    pj_error_set(error, PJ_EUNHEALTHY,
+                 "mirror %.120s is still being added%s%.200s%s: until it is exact there is nothing to compare", mirror,
+                 *phase ? " (" : "", phase, *phase ? ")" : "");
+    pj_error_hint(error, "`pgprojector status` shows it among what is under way; ask again when it is no more");
+}
+
+int pj_scope_mirror_left_out(struct pj_session *read, const char *name, struct pj_error *error)
+{
+    static const char sql[] =
+        "SELECT schema_name || '.' || table_name, state = 'joining', (SELECT coalesce("
+        "pg_catalog.min(phase), '') FROM pgprojector.job WHERE kind = 'mirror') "
+        "FROM pgprojector.mirror WHERE $1 IN (table_name, schema_name || '.' || table_name) LIMIT 1";
+    PGresult *result;
+    int code = pj_session_query(read, &result, sql, 1, &name, error);
+    if (code == PJ_OK && PQntuples(result)) {
+        const char *mirror = PQgetvalue(result, 0, 0);
+        if (PQgetvalue(result, 0, 1)[0] == 't')
+            say_joining(mirror, PQgetvalue(result, 0, 2), error);
+        else
+            pj_error_set(error, PJ_ECONFIG, "mirror %.120s: its source is gone, so there is nothing to compare it with",
+                         mirror);
+        code = error->code;
+    }
+    PQclear(result);
+    return code;
+}
+
 int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_projection **projection,
                   struct pj_error *error)
 {

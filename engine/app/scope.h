@@ -45,6 +45,10 @@ int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_proj
  * remedy. */
 int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error *error);
 
+/* The same of a mirror ("messages", "public.messages") that the setup has not: PJ_EUNHEALTHY where it is still being
+ * added, PJ_ECONFIG where its source is gone. */
+int pj_scope_mirror_left_out(struct pj_session *read, const char *name, struct pj_error *error);
+
 /* A mend on this scope's sessions, with its progress shown on stderr; it gives up (PJ_ERELOAD) where the setup is out of
  * date. */
 struct pj_mend pj_scope_mend(struct pj_scope *scope, const struct pj_projection *projection);

@@ -94,6 +94,10 @@ static int check_names(const struct verification *verification, struct pj_sessio
         if (known(&verification->setup, app->operands[i]))
             continue;
         code = pj_scope_left_out(read, app->operands[i], error);
+        if (code == PJ_OK) /* or it has become exact since the setup was made */
+            code = pj_keywork_check(read, &verification->mark, error);
+        if (code == PJ_OK)
+            code = pj_scope_mirror_left_out(read, app->operands[i], error);
         if (code != PJ_OK)
             return code;
         pj_error_set(error, PJ_ECONFIG, "\"%.60s\" is neither a projection nor a mirrored table", app->operands[i]);

@@ -194,13 +194,20 @@ def test_a_mirror_that_is_not_compared_is_named(with_first):
         assert not_compared(pair) == {("mirror", "public.first"): "it is still being added"}
         assert not_compared(pair, "messages") == {}
         assert "mirror public.first: it is still being added, not compared" in pair.command("verify").out
+        for name in ("first", "public.first"):
+            result = pair.command("verify", name)
+            assert result.code == 4 and "public.first is still being added (copying)" in result.err, result
+            assert "status" in result.err and "ask again" in result.err, result
     poll(lambda: pair.read_value("SELECT state = 'exact' FROM pgprojector.mirror WHERE table_name = 'first'"), 30)
     assert not_compared(pair) == {}
+    assert pair.command("verify", "first").code == 0
     pair.daemon.stop()
     pair.config.write_text("# without it\n")
     pair.write_query("DROP TABLE first")
     pair.start()
     assert not_compared(pair) == {("mirror", "public.first"): "its source is gone"}
+    result = pair.command("verify", "first")
+    assert result.code == 2 and "mirror public.first: its source is gone" in result.err, result
 
 
 def test_the_locks_outlast_the_copy(registering):
