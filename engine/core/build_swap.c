@@ -37,7 +37,8 @@ struct swap {
     struct pj_build *build;
     struct pj_session *work;
     struct pj_build_row former, next;
-    PGresult *views; /* as sql/build_views.sql gives them */
+    PGresult *views;   /* as sql/build_views.sql gives them */
+    const char *waits; /* for what, where an attempt has come to nothing */
     int attempts;
     int lock_ms; /* how long a table's lock is waited for */
 };
@@ -91,16 +92,23 @@ static int find_blocker(struct swap *swap, char **blocker, struct pj_error *erro
     return code;
 }
 
-/* Told in the job's row each time, in the log now and then. */
+static const char for_readers[] = "readers to leave a moment";
+static const char for_keys[] = "noted keys to become few enough for the last step";
+static const char for_others[] = "a view or an index, made or dropped meanwhile";
+
+/* Told in the job's row, of readers when they do not leave for a while; in the log now and then. */
 static int tell_waiting(struct swap *swap, const char *blocker, struct pj_error *error)
 {
     struct pj_build *build = swap->build;
-    if (swap->attempts < SAY_AFTER)
+    bool readers = *blocker || swap->waits == for_readers, while_already = swap->attempts >= SAY_AFTER;
+    if (readers && !while_already)
         return PJ_OK;
-    snprintf(build->phase, sizeof build->phase, "waiting for %s", *blocker ? blocker : "readers to leave a moment");
-    if (build->log && (swap->attempts & (swap->attempts - 1)) == 0)
+    snprintf(build->phase, sizeof build->phase, "waiting for %s", *blocker ? blocker : swap->waits);
+    if (build->log && while_already && (swap->attempts & (swap->attempts - 1)) == 0 && readers)
         pj_log(build->log, PJ_LOG_INFO, "swap of %s: %s, which has %s.%s open", build->name, build->phase,
                swap->former.schema, swap->former.table);
+    else if (build->log && while_already && (swap->attempts & (swap->attempts - 1)) == 0)
+        pj_log(build->log, PJ_LOG_INFO, "swap of %s: %s", build->name, build->phase);
     return pj_job_phase(&build->mend->job, build->phase, -1, error);
 }
 
@@ -254,11 +262,13 @@ static int within(struct swap *swap, int64_t few, bool *done, struct pj_error *e
 {
     bool same, carried = false;
     *done = false;
+    swap->waits = for_others;
     int code = lock_all(swap, &same, error);
     if (code == PJ_OK && same)
         code = pj_build_indexes_carried(swap->work, &swap->former, &swap->next, &carried, error);
     if (code != PJ_OK || !carried)
         return code;
+    swap->waits = for_keys;
     code = pj_catchup_rest(swap->build->mend, few, done, error);
     if (code != PJ_OK && pj_mend_is_key_fault(error))
         return PJ_OK; /* a further round parks it */
@@ -286,7 +296,10 @@ static int attempt(struct swap *swap, int64_t few, bool *done, struct pj_error *
         return PJ_OK;
     pj_keywork_rollback(swap->work);
     *done = false;
-    return code != PJ_OK && in_the_way(error) ? PJ_OK : code;
+    if (code == PJ_OK || !in_the_way(error))
+        return code;
+    swap->waits = for_readers;
+    return PJ_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------- swap */

@@ -161,6 +161,23 @@ def test_a_reader_is_waited_for(at_rest):
     no_orphans(pair)
 
 
+def test_it_says_what_it_waits_for(at_rest):
+    """Here for what is noted: "everything", each time it has been caught up with; nobody has the table open."""
+    pair = at_rest
+    pair.read_query("CREATE TABLE phases (phase text); CREATE FUNCTION public.seen() RETURNS trigger LANGUAGE plpgsql AS"
+                    " 'BEGIN INSERT INTO public.phases VALUES (NEW.phase); IF NEW.phase = ''swapping'' THEN"
+                    " INSERT INTO pgprojector.dirty_key (projection) VALUES (''conversation_summary.next''); END IF; RETURN NULL; END';"
+                    " CREATE TRIGGER seen AFTER UPDATE ON pgprojector.job FOR EACH ROW EXECUTE FUNCTION public.seen()")
+    pair.read_query("""CREATE FUNCTION public.again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_locks WHERE relation = 'pgprojector.checkpoint'::regclass AND pid = pg_backend_pid()) THEN
+            INSERT INTO pgprojector.dirty_key (projection) VALUES ('conversation_summary.next');
+        END IF; RETURN NULL; END $$; CREATE TRIGGER again BEFORE DELETE ON pgprojector.dirty_key EXECUTE FUNCTION public.again()""")
+    assert pair.command("rebuild", NAME, "--fresh").code == 0
+    seen = {row[0] for row in pair.read_query("SELECT DISTINCT phase FROM phases WHERE phase LIKE 'waiting%'")}
+    assert seen == {"waiting for noted keys to become few enough for the last step"}
+    no_orphans(pair)
+
+
 def test_readers_never_see_it_missing(at_rest):
     """Readers of the table and of a view upon it poll through swaps one after the other."""
     pair = at_rest
