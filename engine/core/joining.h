@@ -43,7 +43,7 @@ int pj_joining_prepare(const struct pj_joining *joining, const struct pj_table *
                        struct pj_error *error);
 
 /* Once the pipeline notes: makes the marked tables' mirrors exact. PJ_ESTOPPED soon after the job, or its request, was
- * cancelled. That raises the roster's number: nothing is
+ * cancelled; PJ_EUNHEALTHY, retryable, where the daemon was halted meanwhile. That raises the roster's number: nothing is
  * applied until the pipeline has the setup in which they are. */
 int pj_joining_run(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
                    struct pj_error *error);

@@ -200,13 +200,17 @@ static int make_exact(const struct pj_joining *joining, struct pj_session *write
     return code == PJ_OK ? enter_exact(read, table, error) : code;
 }
 
-/* A transaction that is open for long on the write database keeps the fence waiting: named where progress is shown,
- * and no reason to begin anew. If a database is gone, the next round says so. */
+/*
+ * A transaction that is open for long on the write database keeps the fence waiting: named where progress is shown,
+ * and no reason to begin anew. If a database is gone, the next round says so. A daemon that is halted does not come back
+ * while this waits for it: all is undone, which has it try again, and begun anew when it streams.
+ */
 static int wait_for_fence(const struct pj_joining *joining, struct pj_error *error)
 {
-    if (!error->retryable && error->code != PJ_EUNREACHABLE)
-        return error->code;
-    return pj_joining_wait(joining, error);
+    if (error->retryable || error->code == PJ_EUNREACHABLE)
+        return pj_joining_wait(joining, error);
+    error->retryable = error->code == PJ_EUNHEALTHY;
+    return error->code;
 }
 
 /* All of them, at one commit. *done: false where it could not be had, or more was noted than apply should wait for: it

@@ -210,6 +210,20 @@ def test_a_mirror_that_is_not_compared_is_named(with_first):
     assert result.code == 2 and "mirror public.first: its source is gone" in result.err, result
 
 
+def test_it_is_begun_again_when_a_halted_daemon_streams(registering):
+    """It has come to its fence while the daemon was halted, for what is mended by then."""
+    pair = registering
+    pair.write_query("CREATE TABLE first (id bigint PRIMARY KEY); INSERT INTO first VALUES (1)")
+    with held_up(pair, "first"):
+        pair.read_query("ALTER TABLE users ADD CONSTRAINT poison CHECK (username <> 'poison')")
+        pair.write_query("INSERT INTO users (id, username) VALUES (gen_random_uuid(), 'poison')")
+        pair.daemon.await_state("halted")
+        pair.read_query("ALTER TABLE users DROP CONSTRAINT poison")
+    poll(lambda: pair.read_value("SELECT count(*) FROM pgprojector.mirror WHERE table_name = 'first' AND state = 'exact'"), 30)
+    assert "the daemon's state is halted" in pair.daemon.since_start()
+    assert pair.command("verify").code == 0
+
+
 def test_the_locks_outlast_the_copy(registering):
     """Whoever holds them is idle in its transaction all the while, longer than the server lets others be."""
     pair = registering
