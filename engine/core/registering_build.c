@@ -66,6 +66,17 @@ static int index_mirrors(struct stage *stage, struct pj_error *error)
     return code;
 }
 
+/* What the pipeline could not prepare would hold it up. The session, which goes on to fill the table, must keep nothing
+ * of it: plans for a few rows by index are no plans for a whole table. */
+static int try_statements(struct stage *stage, struct pj_error *error)
+{
+    struct pj_session *work = stage->r->work;
+    struct pj_error ignored;
+    int code = pj_statements_prepare(work, &stage->beside->setup, error);
+    int forgotten = pj_statements_forget(work, code == PJ_OK ? error : &ignored);
+    return code == PJ_OK ? forgotten : code;
+}
+
 /* Once every batch notes what it touches. */
 static int begin(struct stage *stage, const struct pj_request *request, struct pj_error *error)
 {
@@ -79,10 +90,8 @@ static int begin(struct stage *stage, const struct pj_request *request, struct p
         code = pj_build_prepare(&stage->build, error);
     if (code == PJ_OK)
         code = pj_outfit_check(r, stage->beside, NULL, error);
-    if (code == PJ_OK) /* what the pipeline could not prepare would hold it up */
-        code = pj_statements_prepare(r->work, &stage->beside->setup, error);
     if (code == PJ_OK)
-        code = pj_statements_forget(r->work, error);
+        code = try_statements(stage, error);
     if (code != PJ_OK) {
         struct pj_error ignored; /* what is left goes when it is begun again, or with the next survey */
         bool there;

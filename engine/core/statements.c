@@ -256,12 +256,22 @@ static void put_mirror_statement(struct pj_buf *sql, enum pj_mirror_statement wh
 
 /* ------------------------------------------------------------------------------------------------------- preparing */
 
-static const char session_settings[] = "SET synchronous_commit = on; "
-                                       "SET default_transaction_isolation = 'read committed'; "
-                                       "SET plan_cache_mode = force_generic_plan; "
-                                       "SET enable_seqscan = off; SET enable_hashjoin = off; "
-                                       "SET enable_mergejoin = off; SET jit = off; SET statement_timeout = 0; "
-                                       "SET lock_timeout = 0; SET idle_in_transaction_session_timeout = '60s'";
+/* What the statements are prepared and run with. */
+#define SESSION_SETTINGS(X)                                                                                            \
+    X(synchronous_commit, on)                                                                                          \
+    X(default_transaction_isolation, 'read committed')                                                                 \
+    X(plan_cache_mode, force_generic_plan)                                                                             \
+    X(enable_seqscan, off)                                                                                             \
+    X(enable_hashjoin, off)                                                                                            \
+    X(enable_mergejoin, off)                                                                                           \
+    X(jit, off)                                                                                                        \
+    X(statement_timeout, 0)                                                                                            \
+    X(lock_timeout, 0)                                                                                                 \
+    X(idle_in_transaction_session_timeout, '60s')
+#define PUT_SET(name, value) "SET " #name " = " #value "; "
+#define PUT_RESET(name, value) "RESET " #name "; "
+static const char session_settings[] = SESSION_SETTINGS(PUT_SET);
+static const char ordinary_settings[] = SESSION_SETTINGS(PUT_RESET);
 
 /* pg_lsn has no cast from bigint; as an offset from 0/0 it has all 64 bits. */
 static const char fence_sql[] =
@@ -393,7 +403,8 @@ static uint64_t add_projection(struct pj_prepared *sets, const struct pj_project
 
 int pj_statements_forget(struct pj_session *session, struct pj_error *error)
 {
-    return pj_prepared_run(&(struct pj_prepared){0}, session, error);
+    int code = pj_session_exec(session, ordinary_settings, error);
+    return code == PJ_OK ? pj_prepared_run(&(struct pj_prepared){0}, session, error) : code;
 }
 
 int pj_statements_prepare(struct pj_session *read, const struct pj_setup *setup, struct pj_error *error)

@@ -46,7 +46,7 @@ const char *pj_statement_park(int projection, char name[PJ_STATEMENT_NAME]);
 
 /* Pins the session's settings and prepares everything that it has not prepared already (core/prepared.h). */
 int pj_statements_prepare(struct pj_session *read, const struct pj_setup *setup, struct pj_error *error);
-/* Deallocates what was so prepared; the settings stay. */
+/* Deallocates what was so prepared; the session's settings are again those that it was opened with. */
 int pj_statements_forget(struct pj_session *session, struct pj_error *error);
 
 #endif

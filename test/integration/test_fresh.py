@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from harness.cluster import poll
-from harness.modules import suspect
+from harness.modules import Modules, suspect
 from harness.scenes import SEED, SEND
 from harness.watch import Watcher
 from harness.workload import Workload
@@ -240,3 +240,18 @@ def test_a_new_version_that_crashes_is_not_built_again(registering):
     assert pair.command("module", "add", "counts").code == 0
     assert state_of(pair, "counts") == ("live", 2)
     no_traces(pair)
+
+
+def test_it_is_filled_with_the_servers_ordinary_plans(make_pair, tmp_path):
+    """What the stream's statements are prepared with (no hash joins, no sequential scans, generic plans) is not what a table is
+    filled with. The definition tells the settings that it was run with."""
+    modules = Modules(tmp_path, shipped=False)
+    pair = make_pair(config=modules.config)
+    pair.write_query("INSERT INTO conversations (id, title) VALUES (gen_random_uuid(), 'a')")
+    modules.titles(1, "c.title")
+    pair.start()
+    settings = "enable_seqscan", "enable_hashjoin", "enable_mergejoin", "plan_cache_mode"
+    modules.titles(2, ", ".join(f"current_setting('{name}') AS {name}" for name in settings))
+    result = pair.command("rebuild", "titles", "--fresh", "--no-verify")
+    assert result.code == 0, result
+    assert pair.read_query(f"SELECT {', '.join(settings)} FROM titles") == [("on", "on", "on", "auto")]
