@@ -48,9 +48,6 @@ struct pump {
 
 /* --------------------------------------------------------------------------------------------------------- lanes */
 
-static const char settings_sql[] = "SET statement_timeout = 0; SET lock_timeout = 0; "
-                                   "SET idle_in_transaction_session_timeout = 0";
-
 /* Commits are awaited, though not by standbys: the VACUUM that follows takes a row for visible to all only when its
  * commit, and those of all transactions with neighbouring numbers, are on disk. */
 static const char read_settings_sql[] = "SET synchronous_commit = local";
@@ -63,15 +60,11 @@ static int open_lane(struct lane *lane, const struct pj_copy_options *options, s
         .side = PJ_READ, .url = options->read_url, .purpose = "copy", .stop = options->stop};
     int code = pj_session_open(&lane->from, &write, error);
     if (code == PJ_OK)
-        code = pj_session_exec(lane->from, settings_sql, error);
-    if (code == PJ_OK)
         code = pj_session_exec(lane->from, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
     if (code == PJ_OK) /* made by the server: hexadecimal digits and dashes */
         code = pj_session_execf(lane->from, error, "SET TRANSACTION SNAPSHOT '%s'", options->snapshot);
     if (code == PJ_OK)
         code = pj_session_open(&lane->to, &read, error);
-    if (code == PJ_OK)
-        code = pj_session_exec(lane->to, settings_sql, error);
     if (code == PJ_OK) {
         pj_session_set_tick(lane->from, ROUND_MS, options->waiting, options->context);
         pj_session_set_tick(lane->to, ROUND_MS, options->waiting, options->context);

@@ -45,10 +45,7 @@ static int open_one(const struct pj_difference_ahead *ahead, struct pj_session *
     };
     int code = pj_session_open(session, &options, error);
     if (code == PJ_OK)
-        code = pj_session_exec(*session,
-                               "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; "
-                               "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-                               error);
+        code = pj_session_exec(*session, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
     if (code == PJ_OK && side == PJ_WRITE)
         code = pj_session_execf(*session, error, "SET TRANSACTION SNAPSHOT '%s'", ahead->options.snapshot);
     return code == PJ_OK ? pj_session_exec(*session, "SET LOCAL row_security = off; SET LOCAL jit = off", error) : code;

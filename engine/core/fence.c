@@ -252,10 +252,8 @@ static int export_snapshot(struct attempt *attempt, int number, char snapshot[64
                           &attempt->lsn, snapshot, error);
 }
 
-/* A role under row security would compare what it may see, and find no difference: off means an error instead. A long
- * comparison is wanted, whatever the servers' time limits. */
-static const char settings[] = "SET LOCAL row_security = off; SET LOCAL statement_timeout = 0; "
-                               "SET LOCAL idle_in_transaction_session_timeout = 0";
+/* A role under row security would compare what it may see, and find no difference: off means an error instead. */
+static const char settings[] = "SET LOCAL row_security = off";
 
 static int begin_write(struct attempt *attempt, const char *snapshot, struct pj_error *error)
 {
@@ -265,6 +263,19 @@ static int begin_write(struct attempt *attempt, const char *snapshot, struct pj_
                                 snapshot, settings);
     return code == PJ_OK ? pj_pin(attempt->write, options->write_tables, PIN_MS, options->stop, error) : code;
 }
+
+/* For as long as a statement runs apply stands still: 30 s at most, or less, where the role or the database has a limit
+ * for all its statements (in general none holds for our sessions). The second one knows of units. */
+static const char limit_sql[] =
+    "SELECT pg_catalog.set_config('statement_timeout', coalesce((SELECT pg_catalog.split_part(c.setting, '=', 2) "
+    "FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS c(setting) "
+    "WHERE pg_catalog.starts_with(c.setting, 'statement_timeout=') "
+    "AND s.setrole IN (0, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = SESSION_USER)) "
+    "AND s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d "
+    "WHERE d.datname = pg_catalog.current_database())) ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1), '0'), "
+    "true); "
+    "SELECT pg_catalog.set_config('statement_timeout', CASE WHEN setting::integer BETWEEN 1 AND 30000 THEN setting "
+    "ELSE '30000' END, true) FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'";
 
 /*
  * For writing there is no snapshot but a lock. Every transaction of the daemon begins with the checkpoint row, so what
@@ -279,11 +290,10 @@ static int begin_read_locked(struct attempt *attempt, struct pj_error *error)
     int code = pj_session_exec(attempt->read,
                                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL row_security = off; "
                                "SET LOCAL synchronous_commit = on; "
-                               "SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL lock_timeout = '5s'; "
-                               "SELECT pg_catalog.set_config('statement_timeout', CASE WHEN setting::integer "
-                               "BETWEEN 1 AND 30000 THEN setting ELSE '30000' END, true) "
-                               "FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'",
+                               "SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL lock_timeout = '5s'",
                                error);
+    if (code == PJ_OK)
+        code = pj_session_exec(attempt->read, limit_sql, error);
     PGresult *result = NULL;
     if (code == PJ_OK)
         code = pj_session_query(attempt->read, &result, sql, 1, params, error);

@@ -64,10 +64,8 @@ static int take_snapshot(const struct pj_joining *joining, struct pj_session *re
     snprintf(name, sizeof name, "pgprojector_join_%d", PQbackendPID(pj_session_conn(replication)));
     int code = pj_slot_create(replication, write, name, "wal2json", true, wait_ms, &consistent_point, snapshot, error);
     if (code == PJ_OK)
-        code = pj_session_execf(write, error,
-                                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'; "
-                                "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
-                                snapshot);
+        code = pj_session_execf(
+            write, error, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'", snapshot);
     return code == PJ_OK ? pj_pin(write, pinned, PIN_MS, joining->stop, error) : code;
 }
 

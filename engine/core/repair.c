@@ -148,10 +148,10 @@ static bool take_again(struct pj_repair *repair, struct pj_error *error)
     if (strcmp(error->sqlstate, "57014") != 0 || !repair->taken)
         return false;
     if (repair->taken == 1) {
-        pj_error_hint(error,
-                      "a single key takes longer than apply may stand still for (30 s, or less where the role's "
-                      "statement_timeout says so); without this limit `pgprojector rebuild NAME` mends a projection, "
-                      "`pgprojector resync` everything");
+        pj_error_hint(error, "a single key takes longer than apply may stand still for (30 s, or less where the "
+                             "statement_timeout of role or database says so); without this limit `pgprojector rebuild "
+                             "NAME` mends a projection, "
+                             "`pgprojector resync` everything");
         return false;
     }
     repair->chunk = repair->taken / 2;

@@ -91,11 +91,7 @@ static int open_one(struct resync *resync, struct pj_session **session, const ch
         .replication = replication,
         .stop = resync->options->stop,
     };
-    int code = pj_session_open(session, &options, error);
-    if (code == PJ_OK && !replication)
-        code =
-            pj_session_exec(*session, "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0", error);
-    return code;
+    return pj_session_open(session, &options, error);
 }
 
 static int open_sessions(struct resync *resync, struct pj_error *error)
@@ -219,9 +215,8 @@ static int begin(struct resync *resync, struct pj_error *error)
     if (code == PJ_OK)
         code = pj_session_exec(resync->read,
                                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
-                               "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; "
-                               "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL work_mem = '64MB'; "
-                               "SET LOCAL jit = off; SET LOCAL default_statistics_target = 10; "
+                               "SET LOCAL work_mem = '64MB'; SET LOCAL jit = off; "
+                               "SET LOCAL default_statistics_target = 10; "
                                "SELECT FROM pgprojector.checkpoint FOR UPDATE",
                                error);
     return code;

@@ -94,8 +94,7 @@ int pj_resync_check_list(struct pj_session *read, const struct pj_projection *pr
 static int begin(struct pj_session *session, struct pj_error *error)
 {
     return pj_session_exec(session,
-                           "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; "
-                           "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL work_mem = '128MB'; "
+                           "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL work_mem = '128MB'; "
                            "SET LOCAL jit = off; SELECT FROM pgprojector.checkpoint; SAVEPOINT pgprojector_check",
                            error);
 }

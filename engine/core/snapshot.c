@@ -107,11 +107,7 @@ static int open_one(struct snapshot *snapshot, struct pj_session **session, cons
         .replication = replication,
         .stop = snapshot->options->stop,
     };
-    int code = pj_session_open(session, &options, error);
-    if (code == PJ_OK && !replication)
-        code =
-            pj_session_exec(*session, "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0", error);
-    return code;
+    return pj_session_open(session, &options, error);
 }
 
 static int open_sessions(struct snapshot *snapshot, struct pj_error *error)

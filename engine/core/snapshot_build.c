@@ -36,10 +36,7 @@ struct crew {
 /* A commit not awaited would spoil what copy.c does for VACUUM. */
 static int tune(struct pj_session *session, struct pj_error *error)
 {
-    return pj_session_exec(session,
-                           "SET statement_timeout = 0; SET lock_timeout = 0; SET synchronous_commit = local; "
-                           "SET maintenance_work_mem = '32MB'",
-                           error);
+    return pj_session_exec(session, "SET synchronous_commit = local; SET maintenance_work_mem = '32MB'", error);
 }
 
 static int open_session(struct pj_session **session, const struct crew *crew, const struct pj_stop *stop,

@@ -265,8 +265,6 @@ static void put_mirror_statement(struct pj_buf *sql, enum pj_mirror_statement wh
     X(enable_hashjoin, off)                                                                                            \
     X(enable_mergejoin, off)                                                                                           \
     X(jit, off)                                                                                                        \
-    X(statement_timeout, 0)                                                                                            \
-    X(lock_timeout, 0)                                                                                                 \
     X(idle_in_transaction_session_timeout, '60s')
 #define PUT_SET(name, value) "SET " #name " = " #value "; "
 #define PUT_RESET(name, value) "RESET " #name "; "

@@ -10,7 +10,10 @@
 
 static const char pinned_options[] = "-c datestyle=ISO,YMD -c timezone=UTC -c intervalstyle=postgres "
                                      "-c extra_float_digits=1 -c bytea_output=hex -c standard_conforming_strings=on "
-                                     "-c search_path= -c lc_monetary=C";
+                                     "-c search_path= -c lc_monetary=C "
+                                     /* limits for an application's statements; whoever wants one here sets it */
+                                     "-c statement_timeout=0 -c lock_timeout=0 "
+                                     "-c idle_in_transaction_session_timeout=0";
 
 /*
  * libpq gives no SQLSTATE for a failed connection but in the verbose form of its message, behind the severity
@@ -177,6 +180,15 @@ static int assert_settings(struct pj_session *session, struct pj_error *error)
     return error->code;
 }
 
+/* The limits that not every server knows: one that does not would refuse the connection for them. */
+static int lift_limits(struct pj_session *session, struct pj_error *error)
+{
+    int version = PQserverVersion(session->conn);
+    if (version >= 170000)
+        return pj_session_exec(session, "SET idle_session_timeout = 0; SET transaction_timeout = 0", error);
+    return version >= 140000 ? pj_session_exec(session, "SET idle_session_timeout = 0", error) : PJ_OK;
+}
+
 int pj_session_open(struct pj_session **out, const struct pj_session_options *options, struct pj_error *error)
 {
     pj_error_clear(error);
@@ -188,8 +200,9 @@ int pj_session_open(struct pj_session **out, const struct pj_session_options *op
         PQsetErrorVerbosity(session->conn, PQERRORS_DEFAULT);
         PQsetnonblocking(session->conn, 1);
         session->timeout_ms = 30000;
-        if (!options->replication)
-            code = assert_settings(session, error);
+        code = options->replication ? PJ_OK : assert_settings(session, error);
+        if (code == PJ_OK)
+            code = lift_limits(session, error);
         session->timeout_ms = 0;
     }
     if (code != PJ_OK) {
