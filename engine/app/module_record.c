@@ -38,6 +38,7 @@ struct recording {
     struct pj_session *write, *snapshot, *replication;
     char slot[64];
     int changes, wanted;
+    bool all_messages; /* this server's wal2json cannot leave logical messages out */
     bool ended;
 };
 
@@ -153,16 +154,27 @@ static int take_message(struct recording *recording, const char *text, size_t le
     return pj_error_set(error, PJ_EDATA, "relation %s.%s cannot be told", change.schema, change.name);
 }
 
-static int poll_slot(struct recording *recording, struct pj_error *error)
+static int query_slot(struct recording *recording, PGresult **result, struct pj_error *error)
 {
-    PGresult *result;
     struct pj_buf sql = {0};
     pj_buf_printf(&sql,
                   "SELECT data FROM pg_catalog.pg_logical_slot_get_changes('%s', NULL, %d, "
-                  "'format-version', '2', 'include-types', 'false', 'include-transaction', 'false')",
-                  recording->slot, recording->wanted - recording->changes + 1);
-    int code = pj_session_query(recording->replication, &result, pj_buf_text(&sql), 0, NULL, error);
+                  "'format-version', '2', 'include-types', 'false', 'include-transaction', 'false'%s)",
+                  recording->slot, recording->wanted - recording->changes + 1,
+                  recording->all_messages ? "" : ", '" PJ_WAL2JSON_FILTER "', '" PJ_WAL2JSON_PREFIX "'");
+    int code = pj_session_query(recording->replication, result, pj_buf_text(&sql), 0, NULL, error);
     pj_buf_free(&sql);
+    return code;
+}
+
+static int poll_slot(struct recording *recording, struct pj_error *error)
+{
+    PGresult *result;
+    int code = query_slot(recording, &result, error);
+    if (code != PJ_OK && pj_wal2json_knows_no_filter(error)) {
+        recording->all_messages = true;
+        code = query_slot(recording, &result, error);
+    }
     for (int row = 0; code == PJ_OK && !recording->ended && row < PQntuples(result); row++)
         code = take_message(recording, PQgetvalue(result, row, 0), (size_t)PQgetlength(result, row, 0), error);
     PQclear(result);

@@ -2,6 +2,7 @@
 #include "app/app.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "wire/wal2json.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ static void have_flushed(struct pj_session *write, pj_lsn lsn)
     if (query_lsn(write, "SELECT pg_catalog.pg_current_wal_flush_lsn()", &flushed, &ignored) == PJ_OK && flushed < lsn)
         pj_session_exec(write,
                         "BEGIN; SET LOCAL synchronous_commit = local; "
-                        "SELECT pg_catalog.pg_logical_emit_message(true, 'pgprojector', 'wait'); COMMIT",
+                        "SELECT pg_catalog.pg_logical_emit_message(true, '" PJ_WAL2JSON_PREFIX "', 'wait'); COMMIT",
                         &ignored);
 }
 

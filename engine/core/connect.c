@@ -246,14 +246,8 @@ static bool any_partitioned(const struct pj_setup *setup)
     return false;
 }
 
-static int start_replication(struct pj_session *replication, const struct pj_connect_options *options,
-                             const struct pj_connections *connections, struct pj_error *error)
+static void put_options(struct pj_buf *sql, const struct pj_setup *setup, bool filter_messages)
 {
-    const struct pj_setup *setup = options->setup;
-    struct pj_buf sql = {0};
-    pj_buf_puts(&sql, "START_REPLICATION SLOT ");
-    pj_quote_identifier(&sql, connections->checkpoint.slot);
-    pj_buf_printf(&sql, " LOGICAL %s ", PJ_LSN(connections->confirmed));
     const char *(*names)[2] = pj_alloc((size_t)(setup->ntables + 1) * sizeof *names);
     int count = 0;
     for (int i = 0; i < setup->ntables; i++) {
@@ -263,7 +257,18 @@ static int start_replication(struct pj_session *replication, const struct pj_con
     /* a partition made later, in any schema, would not be among the names: then all is asked for, and filtered here */
     if (any_partitioned(setup))
         count = 0;
-    pj_wal2json_options(&sql, (const char *const(*)[2])names, count);
+    pj_wal2json_options(sql, (const char *const(*)[2])names, count, filter_messages);
+    pj_free(names);
+}
+
+static int start_with(struct pj_session *replication, const struct pj_connect_options *options,
+                      const struct pj_connections *connections, bool filter_messages, struct pj_error *error)
+{
+    struct pj_buf sql = {0};
+    pj_buf_puts(&sql, "START_REPLICATION SLOT ");
+    pj_quote_identifier(&sql, connections->checkpoint.slot);
+    pj_buf_printf(&sql, " LOGICAL %s ", PJ_LSN(connections->confirmed));
+    put_options(&sql, options->setup, filter_messages);
     int code = pj_session_exec(replication, sql.data, error);
     for (int pause = 1; code != PJ_OK && strcmp(error->sqlstate, OBJECT_IN_USE) == 0 && pause < SLOT_WAIT_MS;
          pause *= 2) {
@@ -271,8 +276,16 @@ static int start_replication(struct pj_session *replication, const struct pj_con
             break;
         code = pj_session_exec(replication, sql.data, error);
     }
-    pj_free(names);
     pj_buf_free(&sql);
+    return code;
+}
+
+static int start_replication(struct pj_session *replication, const struct pj_connect_options *options,
+                             const struct pj_connections *connections, struct pj_error *error)
+{
+    int code = start_with(replication, options, connections, true, error);
+    if (code != PJ_OK && pj_wal2json_knows_no_filter(error))
+        code = start_with(replication, options, connections, false, error);
     return code == PJ_OK ? code : pj_error_wrap(error, "START_REPLICATION on slot %s", connections->checkpoint.slot);
 }
 

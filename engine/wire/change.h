@@ -14,7 +14,7 @@ enum pj_action {
     PJ_UPDATE,
     PJ_DELETE,
     PJ_TRUNCATE,
-    PJ_MESSAGE,         /* a logical message; transactional or not, it changes nothing */
+    PJ_MESSAGE,         /* a logical message; transactional or not, it changes nothing, and nothing in it is read */
     PJ_UNKNOWN_RELATION /* a row change of a relation the relmap has no entry for; schema and name are set */
 };
 

@@ -7,7 +7,9 @@
  * It is read once, front to back. Only "action" must come first. Normally schema and table are known when "columns" and
  * "identity" come, and their values are converted as they are met; where they come too early they are passed over and
  * read at the end. Unknown keys are skipped. Whatever is not well-formed to the last byte, or stands twice, is an
- * error: half a message must never count as a whole one.
+ * error: half a message must never count as a whole one. A logical message ("M") is the exception: it means nothing here,
+ * and its "content" is whatever bytes an application gave to pg_logical_emit_message, which wal2json writes as they are.
+ * So nothing behind its action is looked at.
  *
  * wal2json_relation.c recognises tables and columns by the bytes wal2json writes for them, wal2json_row.c reads rows,
  * json_scan.c knows JSON, pgtext.c the values.
@@ -181,7 +183,7 @@ static int read_string(struct message *message, struct pj_json_span *span)
     return PJ_OK;
 }
 
-/* Null stands for what is not known: a logical message outside a transaction has neither xid nor timestamp. */
+/* Null stands for what is not known. */
 static int read_xid(struct message *message)
 {
     struct pj_json *json = &message->reader.json;
@@ -308,6 +310,8 @@ static int read_action(struct message *message)
 static int read_members(struct message *message)
 {
     int code = read_action(message);
+    if (code == PJ_OK && message->change->action == PJ_MESSAGE)
+        return PJ_OK;
     while (code == PJ_OK && pj_json_take(&message->reader.json, ','))
         code = read_member(message);
     if (code != PJ_OK)

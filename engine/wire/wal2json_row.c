@@ -18,8 +18,6 @@ static int excerpt_length(const struct pj_wal2json_reader *reader)
 {
     const char *at = reader->message;
     ptrdiff_t length = reader->json.end - at < EXCERPT ? reader->json.end - at : EXCERPT;
-    if (length > 12 && memcmp(at, "{\"action\":\"M\"", 13) == 0)
-        return 13;
     for (int i = 0; i < length; i++)
         if (at[i] == '[' || (unsigned char)at[i] < ' ' || (unsigned char)at[i] > '~')
             return i;

@@ -282,7 +282,8 @@ def empty(_d, _flavour):
 
 @operation(3)
 def emit_message(d, _flavour):
-    yield "SELECT pg_logical_emit_message(%s, %s, %s)", (d.chance(0.5), d.text(), d.text())
+    prefix, content = d.pick((d.text(), "pgprojector")), d.pick((d.text(), b"\xc3", b'\xff"\x00\xfe'))
+    yield "SELECT pg_logical_emit_message(%s, %s, %s)", (d.chance(0.5), prefix, content)
 
 
 @operation(3)

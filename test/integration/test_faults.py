@@ -1,10 +1,14 @@
 """Faults that need a particular order of things: large transactions under care, splits, a backlog, columns that come back."""
+import pathlib
 import signal
+import subprocess
+import tempfile
 
 import pytest
 
-from harness.cluster import poll
+from harness.cluster import PG_BIN, poll
 from harness.history import populate
+from harness.pair import Pair
 from harness.scenes import SEED, SEND
 from harness.schema import Flavour
 from harness.workload import Workload
@@ -85,3 +89,40 @@ def test_a_column_dropped_and_added_again_while_nobody_looks(streaming):
     streaming.daemon.start()
     poll(lambda: not streaming.daemon.running or "halted" in streaming.daemon.since_start(), 30, "the daemon's refusal")
     assert "deleted_at of the source was dropped and added again" in streaming.daemon.since_start()
+
+
+# ------------------------------------------------------------------------------------------------ logical messages
+
+def emit(pair, prefix, *contents):
+    """Logical messages as an outbox writes them, within a transaction and outside of one."""
+    for content in contents:
+        for transactional in (False, True):
+            pair.write_query("SELECT pg_logical_emit_message(%s, %s, %s)", (transactional, prefix, content))
+    pair.write_query(SEND, (3,))
+
+
+@pytest.mark.parametrize("prefix", ["outbox", "pgprojector"])
+def test_logical_messages_may_hold_any_bytes(streaming, prefix):
+    emit(streaming, prefix, b"\xc3", b'\x00\xff"\xfe', "text")
+    streaming.assert_same()
+
+
+@pytest.fixture
+def older_plugin(own_clusters):
+    """A server whose wal2json does not know the option that leaves messages out."""
+    libraries = subprocess.run([PG_BIN / "pg_config", "--pkglibdir"], stdout=subprocess.PIPE, text=True, check=True)
+    plugin = (pathlib.Path(libraries.stdout.strip()) / "wal2json.so").read_bytes()
+    assert b"add-msg-prefixes" in plugin
+    with tempfile.TemporaryDirectory() as directory:  # not where the servers' files are: nothing may be executed there
+        pathlib.Path(directory).chmod(0o755)
+        (pathlib.Path(directory) / "wal2json.so").write_bytes(plugin.replace(b"add-msg-prefixes", b"xxx-msg-prefixes"))
+        yield own_clusters(dynamic_library_path=directory)
+
+
+def test_a_plugin_that_cannot_leave_messages_out(older_plugin, read_cluster):
+    with Pair(older_plugin, read_cluster, "older_plugin") as pair:
+        populate(pair, SEED)
+        pair.start()
+        emit(pair, "outbox", b"\xc3", "text")
+        pair.assert_same()
+        assert 'is unknown' in older_plugin.log.read_text()

@@ -202,3 +202,17 @@ def test_messages_of_a_conversation_are_written_together(make_pair):
     pair.catch_up()
     written = pair.read_query("SELECT conversation_id, sequence_number FROM messages ORDER BY ctid")
     assert written == sorted(written)
+
+
+def test_logical_messages_of_others_are_not_even_sent(make_pair):
+    """They concern nobody here; the server would make six bytes of each of these."""
+    pair = make_pair(Flavour(odd=False))
+    populate(pair, SEED)
+    pair.start()
+    pair.catch_up()
+    before = pair.daemon.peak_memory_kib()
+    for transactional in ("true", "false"):
+        pair.write_query(f"SELECT pg_logical_emit_message({transactional}, 'outbox', repeat(E'\\x01', 10000000))")
+    pair.catch_up()
+    grown = pair.daemon.peak_memory_kib() - before
+    assert sanitized(pair) or grown < 8 * 1024, f"{grown} KiB more"

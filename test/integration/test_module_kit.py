@@ -496,6 +496,14 @@ def test_a_recording_that_is_interrupted(pair):
     assert process.returncode == 0 and (change["old"]["title"], change["new"]["title"]) == ("old", "new"), (out, err)
 
 
+def test_a_recording_passes_over_logical_messages(pair):
+    """Whatever bytes they hold, and under whatever prefix."""
+    result = recorded(pair, "conversation_summary", [
+        *(f"SELECT pg_logical_emit_message(true, '{prefix}', '\\xc3'::bytea)" for prefix in ("outbox", "pgprojector")),
+        f"INSERT INTO conversations (id, title) VALUES ('{USER % 1}', 'x')"], "--changes", "1")
+    assert len(result.json["changes"]) == 1
+
+
 def test_a_recording_ends_without_a_trace(pair):
     result = pair.command("module", "record", "conversation_summary", "--seconds", "1")
     assert result.code == 1 and "nothing that module conversation_summary reads has changed" in result.err, result

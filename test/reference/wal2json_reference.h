@@ -5,6 +5,8 @@
  *
  * What jansson cannot tell it does not judge (REFERENCE_CANNOT_TELL): numbers beyond 64 bits or a double, objects with
  * a key given twice, deeper nesting than the scanner follows.
+ *
+ * What a logical message says is not JSON, and not looked at: it is one by its action alone.
  */
 #ifndef PJ_TEST_WAL2JSON_REFERENCE_H
 #define PJ_TEST_WAL2JSON_REFERENCE_H
@@ -200,11 +202,38 @@ static inline bool reference_tree(const struct pj_relmap *map, json_t *root, pj_
     return !row || reference_change(map, root, arena, change);
 }
 
+/* Whether it begins with {"action":"M": up to there, and closed, it is an object of its own. */
+static inline bool reference_is_message(const char *message, size_t length)
+{
+    char start[256];
+    int quotes = 0;
+    size_t end = 0;
+    for (; quotes < 4 && end < length && end < sizeof start - 1; end++) {
+        start[end] = message[end];
+        if (message[end] == '\\' && end + 1 < length && end + 2 < sizeof start) {
+            end++;
+            start[end] = message[end];
+        } else if (message[end] == '"') {
+            quotes++;
+        }
+    }
+    start[end] = '}';
+    json_t *root = quotes == 4 ? json_loadb(start, end + 1, 0, NULL) : NULL;
+    const char *action = json_string_value(json_object_get(root, "action"));
+    bool is = action && strcmp(action, "M") == 0;
+    json_decref(root);
+    return is;
+}
+
 static inline enum reference_verdict reference_decode(const struct pj_relmap *map, const char *message, size_t length,
                                                       pj_lsn lsn, struct pj_arena *arena, struct pj_row_change *change)
 {
     json_error_t error;
     *change = (struct pj_row_change){0};
+    if (reference_is_message(message, length)) {
+        change->action = PJ_MESSAGE;
+        return REFERENCE_ACCEPTS;
+    }
     if (memchr(message, '\0', length))
         return REFERENCE_REFUSES; /* no JSON has a zero byte, but jansson 2.14 swallows one behind a number */
     json_t *root = json_loadb(message, length, JSON_REJECT_DUPLICATES, &error);

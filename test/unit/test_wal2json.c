@@ -39,6 +39,17 @@ Test(wal2json, logical_messages_change_nothing)
     cr_assert_null(change.table);
 }
 
+/* An application's message is bytes of any kind, which wal2json writes as they are. */
+Test(wal2json, logical_messages_may_hold_any_bytes)
+{
+    accept("{\"action\":\"M\",\"transactional\":false,\"prefix\":\"p\",\"content\":\"\xc3\"}");
+    cr_assert_eq(change.action, PJ_MESSAGE);
+    accept("{\"action\":\"M\",\"xid\":7,\"transactional\":true,\"prefix\":\"p\",\"content\":\"\xff\x01\xfe\"}");
+    cr_assert_eq(change.action, PJ_MESSAGE);
+    cr_assert_eq(decode_bytes("{\"action\":\"M\",\"content\":\"\0\"}", 27), PJ_OK);
+    refuse("{\"action\":\"M");
+}
+
 /* --------------------------------------------------------------------------------------------------------- rows */
 
 Test(wal2json, insert_into_known_table)
@@ -192,7 +203,7 @@ Test(wal2json, options_escape_names_for_wal2json_and_for_sql)
         {"public", "plain_1"}, {"public", "Od d.S,x"},           {"a'b", "we\"ird\\"},
         {"public", "*"},       {"public", "gr\xc3\xbc\xc3\x9f"}, {"all of it", NULL}};
     struct pj_buf sql = {0};
-    pj_wal2json_options(&sql, tables, 6);
+    pj_wal2json_options(&sql, tables, 6, false);
     cr_assert_str_eq(
         pj_buf_text(&sql),
         "(\"format-version\" '2', \"include-xids\" 'true', \"include-timestamp\" 'true', "
@@ -200,6 +211,27 @@ Test(wal2json, options_escape_names_for_wal2json_and_for_sql)
         "'public.plain_1,public.Od\\ d\\.S\\,x,a\\''b.we\\\"ird\\\\,public.\\*,public.gr\xc3\xbc\xc3\x9f,"
         "all\\ of\\ it.*')");
     pj_buf_free(&sql);
+}
+
+Test(wal2json, options_leave_the_messages_of_others_out)
+{
+    static const char *const tables[][2] = {{"public", "t"}};
+    struct pj_buf sql = {0};
+    pj_wal2json_options(&sql, tables, 1, true);
+    cr_assert_not_null(strstr(pj_buf_text(&sql), ", \"add-msg-prefixes\" 'pgprojector', \"add-tables\" 'public.t')"));
+    pj_buf_free(&sql);
+}
+
+Test(wal2json, knows_who_has_no_such_filter)
+{
+    struct pj_error refused;
+    pj_error_set(&refused, PJ_EFAIL, "write database: option \"add-msg-prefixes\" = \"pgprojector\" is unknown");
+    cr_assert_not(pj_wal2json_knows_no_filter(&refused));
+    strcpy(refused.sqlstate, "22023");
+    cr_assert(pj_wal2json_knows_no_filter(&refused));
+    pj_error_set(&refused, PJ_EFAIL, "write database: option \"include-xids\" = \"true\" is unknown");
+    strcpy(refused.sqlstate, "22023");
+    cr_assert_not(pj_wal2json_knows_no_filter(&refused));
 }
 
 Test(wal2json, names_its_plugin)
