@@ -50,6 +50,15 @@ static int add_beside(struct pj_deployment *deployment, const char *name, struct
     return pj_error_hint(error, "`pgprojector status` lists the projections");
 }
 
+/* A new module's fault is nobody else's: then with those that can serve. */
+static int open_setup(struct pj_scope *scope, struct pj_session *write, struct pj_error *error)
+{
+    int code = pj_setup_open(&scope->setup, &scope->deployment, write, scope->look, error);
+    if (code == PJ_ECONFIG)
+        code = pj_roster_open(&scope->setup, &scope->deployment, write, scope->look, NULL, error);
+    return code;
+}
+
 int pj_scope_open(struct pj_scope *scope, struct pj_app *app, const char *purpose, struct pj_error *error)
 {
     return pj_scope_open_beside(scope, app, purpose, NULL, error);
@@ -72,9 +81,7 @@ int pj_scope_open_beside(struct pj_scope *scope, struct pj_app *app, const char 
     if (code == PJ_OK)
         code = pj_app_connect(app, PJ_WRITE, purpose, STEP_TIMEOUT_MS, &write, error);
     if (code == PJ_OK)
-        code = pj_setup_open(&scope->setup, &scope->deployment, write, scope->look, error);
-    if (code == PJ_ECONFIG) /* a new module's fault is nobody else's */
-        code = pj_roster_open(&scope->setup, &scope->deployment, write, scope->look, NULL, error);
+        code = open_setup(scope, write, error);
     pj_session_close(write);
     return code;
 }

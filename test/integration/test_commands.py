@@ -96,6 +96,29 @@ def test_mirrors_have_their_read_indexes(streaming):
         assert index in found
 
 
+# ------------------------------------------------------------------------------------------------------ bad settings
+
+ON_PROJECTIONS = (["rebuild", "--all"], ["rebuild", "conversation_summary", "--fresh"],
+                  ["rebuild", "conversation_summary", "--rollback"], ["rebuild", "--all", "--cancel"],
+                  ["resume", "conversation_summary"], ["deadletters", "retry", "--all"])
+
+
+@pytest.mark.parametrize("fault", ["write", "read", "option"])
+def test_a_setting_that_is_wrong_is_named_by_the_commands_on_projections(streaming, fault):
+    """A database that does not exist, an option that no module has: one line each, and exit code 2."""
+    if fault == "option":
+        words = "nosuch"
+        streaming.config = streaming.configure("[module conversation_summary]\nnosuch = 3\n")
+    else:
+        words = "no_such_db"
+        setattr(streaming, f"{fault}_url", getattr(streaming, fault).url("no_such_db"))
+    for command_line in ON_PROJECTIONS:
+        result = streaming.command(*command_line)
+        if result.code == 0 and fault == "write":  # it needs the read database alone
+            continue
+        assert result.code == 2 and words in result.err and not result.out, (command_line, result)
+
+
 # --------------------------------------------------------------------------------------------------------- status
 
 def test_status_of_a_streaming_daemon(streaming):
