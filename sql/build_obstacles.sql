@@ -13,10 +13,24 @@ WITH former AS (
     SELECT d.classid, d.objid, d.refclassid, d.refobjsubid
     FROM pg_catalog.pg_depend d JOIN parts p ON d.refclassid = p.classid AND d.refobjid = p.objid
 ), views AS (
-    SELECT DISTINCT v.oid::pg_catalog.regclass AS view, v.relowner, d.refobjsubid
+    SELECT DISTINCT v.oid::pg_catalog.regclass AS view, v.relowner, v.relnamespace, v.relpersistence, r.oid AS rule, d.refobjsubid
     FROM dependants d JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid
     JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind = 'v' AND r.rulename = '_RETURN'
     WHERE d.refclassid <> 'pg_catalog.pg_type'::pg_catalog.regclass
+), shapes AS (
+    SELECT attrelid, pg_catalog.array_agg(pg_catalog.format('%I %s %s', attname, atttypid, atttypmod) ORDER BY attnum) AS columns
+    FROM pg_catalog.pg_attribute WHERE attrelid IN ($1, $2) AND attnum > 0 AND NOT attisdropped GROUP BY attrelid
+), places AS ( -- views whose text gives columns by their place: whole rows, a join with an alias, an alias list
+    SELECT r.ev_class::pg_catalog.regclass AS view,
+           CASE WHEN r.ev_action::pg_catalog.text ~ (':varattno 0 :vartype ' || f.reltype || ' ') THEN 'whole rows of the table'
+                WHEN r.ev_action::pg_catalog.text ~
+                     ':alias \{ALIAS (\\.|[^{}\\])*\} :eref \{ALIAS (\\.|[^{}\\])*\} :rtekind 2' THEN 'an alias for a join'
+                WHEN s.columns <> n.columns[1:pg_catalog.cardinality(s.columns)] AND EXISTS (
+                     SELECT FROM pg_catalog.unnest(pg_catalog.string_to_array(
+                         pg_catalog.pg_get_viewdef(r.ev_class), f.table_name || ' ')) WITH ORDINALITY AS part (text, turn)
+                     WHERE part.turn > 1 AND part.text ~ '^("([^"]|"")+"|[^" (]+)\(') THEN 'column aliases for the table' END AS uses
+    FROM former f JOIN shapes s ON s.attrelid = $1 JOIN shapes n ON n.attrelid = $2 AND n.columns <> s.columns,
+         pg_catalog.pg_rewrite r WHERE r.oid IN (SELECT rule FROM views)
 ), strange AS (
     SELECT DISTINCT d.classid, d.objid FROM dependants d
     WHERE NOT EXISTS (SELECT FROM parts p WHERE p.classid = d.classid AND p.objid = d.objid
@@ -46,6 +60,17 @@ SELECT CASE WHEN n.attnum IS NULL
 FROM views v JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = v.refobjsubid AND v.refobjsubid > 0
 LEFT JOIN pg_catalog.pg_attribute n ON n.attrelid = $2 AND n.attname = a.attname AND NOT n.attisdropped
 WHERE (n.atttypid, n.atttypmod, n.attcollation) IS DISTINCT FROM (a.atttypid, a.atttypmod, a.attcollation)
+UNION
+SELECT pg_catalog.format('view %s, which uses %s: the new table has other columns, or in another order', view, uses)
+FROM places WHERE uses IS NOT NULL
+UNION
+SELECT pg_catalog.format('temporary view %s of another session of role %I: it goes with that session', view,
+                         pg_catalog.pg_get_userbyid(relowner)) FROM views WHERE relpersistence = 't'
+UNION
+SELECT pg_catalog.format('view %1$s, in whose schema %2$I may not define it again (GRANT USAGE, CREATE ON SCHEMA %3$I TO %2$I)',
+                         v.view, CURRENT_USER, n.nspname)
+FROM views v JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
+WHERE v.relpersistence <> 't' AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE'))
 UNION
 SELECT pg_catalog.format('view %s, which belongs to role %I, of which %I is no member', v.view,
                          pg_catalog.pg_get_userbyid(v.relowner), CURRENT_USER)

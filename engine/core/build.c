@@ -329,6 +329,16 @@ static int check_way(struct pj_session *work, const struct pj_build *build, stru
     return code == PJ_OK ? pj_build_carry_settings(work, &former, &next, error) : code;
 }
 
+/* The last thing of all: it has the locks of the table that serves, and of its views, for a moment. */
+static int rehearse_views(struct pj_session *work, const struct pj_build *build, struct pj_error *error)
+{
+    struct pj_build_row former, next;
+    int code = pj_build_read_row(work, build->name, "", &former, error);
+    if (code == PJ_OK)
+        code = pj_build_read_row(work, build->name, PJ_NEXT_NAME, &next, error);
+    return code == PJ_OK ? pj_build_rehearse_views(work, build->table, &former, &next, error) : code;
+}
+
 /* The checkpoint's version stays: what the pipeline holds in memory has nothing of it, until it is handed a setup
  * that has. */
 static int prepare(struct pj_build *build, struct pj_error *error)
@@ -347,6 +357,8 @@ static int prepare(struct pj_build *build, struct pj_error *error)
         code = check_way(work, build, error);
     if (code == PJ_OK)
         code = pj_build_check_chained(build, work, error);
+    if (code == PJ_OK)
+        code = rehearse_views(work, build, error);
     return end(work, code, error);
 }
 

@@ -43,8 +43,8 @@ struct pj_build {
 /*
  * After removing what an interrupted build left, creates the empty table beside and its row in the catalog, in one
  * transaction. With from_kept the kept table takes its place. The projection is then described
- * (pj_projection_describe_target). PJ_ECONFIG where something hangs on the former table that cannot move with the name,
- * or a projection is chained on it that could not read the new one; it is named, and nothing has changed.
+ * (pj_projection_describe_target). PJ_ECONFIG where something hangs on the former table that cannot move with the name
+ * (a view that reads it: that cannot be defined for the new one, which is tried), or a projection is chained on it that could not read the new one; it is named, and nothing has changed.
  */
 int pj_build_prepare(struct pj_build *build, struct pj_error *error);
 

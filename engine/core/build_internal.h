@@ -58,6 +58,28 @@ int pj_build_indexes_carried(struct pj_session *session, const struct pj_build_r
 int pj_build_carry_identity(struct pj_session *session, const struct pj_build_row *former,
                             const struct pj_build_row *next, struct pj_error *error);
 
+/* build_views.c: the views that read the former table. */
+
+/* The columns of a list of them. */
+enum { PJ_VIEW_LOCK, PJ_VIEW_DEFINITION, PJ_VIEW_OID, PJ_VIEW_NAME, PJ_VIEW_COLUMNS };
+
+/* *views: to be freed with PQclear. */
+int pj_build_read_views(struct pj_session *session, const struct pj_build_row *table, PGresult **views,
+                        struct pj_error *error);
+
+/* ACCESS EXCLUSIVE on each, within a transaction. */
+int pj_build_lock_views(struct pj_session *session, const PGresult *views, struct pj_error *error);
+
+/* Within the swap, the new table having the name: each by its own text. PJ_ECONFIG naming the one that cannot be, or that
+ * would read other columns. */
+int pj_build_redefine_views(struct pj_session *session, const struct pj_build_row *next, const PGresult *views,
+                            struct pj_error *error);
+
+/* Within prepare's transaction: the same, all of it undone again. `table`: the name that the new one will have. Where somebody
+ * has table or view open it is left to the swap. */
+int pj_build_rehearse_views(struct pj_session *session, const char *table, const struct pj_build_row *former,
+                            const struct pj_build_row *next, struct pj_error *error);
+
 /* build_names.c */
 
 /* A name as the server makes them for indexes: "TABLE_COLUMNS_LABEL", table and columns cut where it would be longer

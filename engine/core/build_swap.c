@@ -6,8 +6,7 @@
  *      that. In this order, for a reader of a view locks the view first.
  *   3. The rest of the noted keys.
  *   4. Once more: does something hang on the table that cannot go along, has an index been added since?
- *   5. Settings, owner, grants, comments; names of tables and indexes; the views, by CREATE OR REPLACE VIEW of their own text,
- *      which keeps their oids, grants and whatever hangs on them.
+ *   5. Settings, owner, grants, comments; names of tables and indexes; the views (build_views.c).
  *   6. The catalog: rows, dead letters, version and roster number; those that are chained on the table (build_chain.c).
  *
  * Where a lock is not to be had at once, everything is let go, and tried again after a pause. While somebody has the
@@ -37,13 +36,11 @@ struct swap {
     struct pj_build *build;
     struct pj_session *work;
     struct pj_build_row former, next;
-    PGresult *views;   /* as sql/build_views.sql gives them */
+    PGresult *views;
     const char *waits; /* for what, where an attempt has come to nothing */
     int attempts;
     int lock_ms; /* how long a table's lock is waited for */
 };
-
-enum { VIEW_LOCK, VIEW_DEFINITION, VIEW_OID };
 
 static bool has_former(const struct swap *swap)
 {
@@ -66,9 +63,8 @@ static int read_tables(struct swap *swap, struct pj_error *error)
 
 static int read_views(struct swap *swap, struct pj_error *error)
 {
-    const char *params[] = {swap->former.oid};
     PQclear(swap->views);
-    return pj_session_query_kept(swap->work, &swap->views, pj_sql_build_views, 1, params, error);
+    return pj_build_read_views(swap->work, &swap->former, &swap->views, error);
 }
 
 /* ------------------------------------------------------------------------------------------------------- whose turn */
@@ -81,7 +77,7 @@ static int find_blocker(struct swap *swap, char **blocker, struct pj_error *erro
     pj_textarray_add(&oids, swap->former.oid);
     pj_textarray_add(&oids, swap->next.oid);
     for (int i = 0; i < PQntuples(swap->views); i++)
-        pj_textarray_add(&oids, PQgetvalue(swap->views, i, VIEW_OID));
+        pj_textarray_add(&oids, PQgetvalue(swap->views, i, PJ_VIEW_OID));
     pj_textarray_end(&oids);
     const char *params[] = {pj_buf_text(&oids), old_ms};
     PGresult *result;
@@ -148,8 +144,8 @@ static int lock_all(struct swap *swap, bool *same, struct pj_error *error)
     if (code == PJ_OK)
         code = read_views(swap, error);
     int count = code == PJ_OK ? PQntuples(swap->views) : 0;
-    for (int i = 0; code == PJ_OK && i < count; i++)
-        code = pj_session_exec(swap->work, PQgetvalue(swap->views, i, VIEW_LOCK), error);
+    if (code == PJ_OK)
+        code = pj_build_lock_views(swap->work, swap->views, error);
     if (code == PJ_OK)
         code = lock_tables(swap, error);
     if (code == PJ_OK)
@@ -159,14 +155,6 @@ static int lock_all(struct swap *swap, bool *same, struct pj_error *error)
 }
 
 /* ------------------------------------------------------------------------------------------------------------ names */
-
-static int redefine_views(struct swap *swap, struct pj_error *error)
-{
-    int code = PJ_OK;
-    for (int i = 0; code == PJ_OK && i < PQntuples(swap->views); i++)
-        code = pj_session_exec(swap->work, PQgetvalue(swap->views, i, VIEW_DEFINITION), error);
-    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "a view that reads the table");
-}
 
 static int rename_all(struct swap *swap, const char *kept_table, struct pj_error *error)
 {
@@ -251,7 +239,7 @@ static int carry(struct swap *swap, struct pj_error *error)
     if (code == PJ_OK)
         code = rename_all(swap, kept_table, error);
     if (code == PJ_OK)
-        code = redefine_views(swap, error);
+        code = pj_build_redefine_views(swap->work, next, swap->views, error);
     if (code == PJ_OK)
         code = enter(swap, kept_table, error);
     pj_free(kept_table);
@@ -277,12 +265,6 @@ static int within(struct swap *swap, int64_t few, bool *done, struct pj_error *e
     return code == PJ_OK && *done ? pj_keywork_commit(swap->work, error) : code;
 }
 
-/* A lock that is not to be had, or a deadlock with somebody who locks in another order: worth another attempt. */
-static bool in_the_way(const struct pj_error *error)
-{
-    return strcmp(error->sqlstate, "55P03") == 0 || strcmp(error->sqlstate, "40P01") == 0;
-}
-
 /* *done false without an error: another time. */
 static int attempt(struct swap *swap, int64_t few, bool *done, struct pj_error *error)
 {
@@ -296,7 +278,7 @@ static int attempt(struct swap *swap, int64_t few, bool *done, struct pj_error *
         return PJ_OK;
     pj_keywork_rollback(swap->work);
     *done = false;
-    if (code == PJ_OK || !in_the_way(error))
+    if (code == PJ_OK || !pj_table_lock_in_the_way(error))
         return code;
     swap->waits = for_readers;
     return PJ_OK;

@@ -25,6 +25,11 @@ int pj_table_lock_timeout(struct pj_session *session, int *milliseconds, struct 
     return code;
 }
 
+bool pj_table_lock_in_the_way(const struct pj_error *error)
+{
+    return strcmp(error->sqlstate, "55P03") == 0 || strcmp(error->sqlstate, "40P01") == 0;
+}
+
 /* schema.table, each quoted. To be freed. */
 static char *qualified(const char *schema, const char *table)
 {
@@ -87,7 +92,7 @@ static int attempt(struct pj_session *session, const char *name, bool *taken, st
     if (code == PJ_OK)
         return PJ_OK;
     pj_keywork_rollback(session);
-    return strcmp(error->sqlstate, "55P03") == 0 || strcmp(error->sqlstate, "40P01") == 0 ? PJ_OK : code;
+    return pj_table_lock_in_the_way(error) ? PJ_OK : code;
 }
 
 static int name_blocker(struct pj_session *session, const char *name, struct pj_error *error)

@@ -12,6 +12,10 @@
  * for each other it is we who give way. */
 int pj_table_lock_timeout(struct pj_session *session, int *milliseconds, struct pj_error *error);
 
+/* Whether a statement failed by a lock that was not to be had, or a deadlock with somebody who locks in another order:
+ * worth another attempt. */
+bool pj_table_lock_in_the_way(const struct pj_error *error);
+
 /* Ends our own sessions that have a lock on it: a server goes on for a while with what a process that is gone, or has
  * given up, had asked of it. Nothing of ours may be rightly at work on the table. */
 int pj_table_lock_end_orphans(struct pj_session *session, const char *schema, const char *table,

@@ -277,3 +277,85 @@ def test_another_shape_kept_and_rolled_back(make_pair, tmp_path):
     no_orphans(pair)
     pair.start().catch_up()
     assert pair.command("verify").code == 0
+
+
+# --------------------------------------------------------------------------------------------------------------- views
+
+BY_PLACE = {"aliases": "SELECT x.k, x.p, x.q FROM titles AS x (k, p, q)", "whole": "SELECT t.id, t::text AS t FROM titles t",
+            "joined": "SELECT j.k, j.p FROM (titles JOIN conversations c USING (id)) AS j (k, p)"}
+
+
+@pytest.fixture
+def titled(make_pair, tmp_path):
+    """The projection titles, with the columns id, a, b, of a few conversations. No daemon."""
+    modules = Modules(tmp_path, shipped=False)
+    modules.titles(1, "c.title AS a, c.type AS b")
+    pair = make_pair(config=modules.config)
+    pair.modules = modules
+    pair.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'title' || i, 'type' || i"
+                     " FROM generate_series(1, 5) i")
+    pair.start().daemon.stop()
+    return pair
+
+
+def test_views_that_go_by_places(titled):
+    """An alias list, whole rows: where the columns are in another order the view would silently show others. And somebody's
+    temporary view, which nobody else can define."""
+    pair = titled
+    for name, definition in BY_PLACE.items():
+        pair.read_query(f"CREATE VIEW {name} AS {definition}")
+    pair.read_query("CREATE VIEW named AS SELECT id, b, a AS \"A\", q FROM titles LEFT JOIN (SELECT 1, '(') AS s (o, q) ON true")
+    named = pair.read_query("SELECT * FROM named ORDER BY id")
+    pair.modules.titles(2, "c.type AS b, c.title AS a")
+    session = pair.read_connection()
+    with session.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY VIEW mine AS SELECT a FROM titles")
+        result = pair.command("rebuild", "titles", "--fresh")
+    session.close()
+    assert result.code == 2 and result.err.count("or in another order") == 3 and "view public.named" not in result.err, result
+    assert "public.aliases, which uses column aliases" in result.err and "public.whole, which uses whole rows" in result.err
+    assert "public.joined, which uses an alias for a join" in result.err and "mine of another session" in result.err
+    no_orphans(pair)
+    poll(lambda: not pair.read_value("SELECT count(*) FROM pg_class WHERE relname = 'mine'"), what="the temporary view's end")
+    pair.read_query("DROP VIEW aliases, whole, joined")
+    result = pair.command("rebuild", "titles", "--fresh")
+    assert result.code == 0 and pair.read_query("SELECT * FROM named ORDER BY id") == named, result
+    pair.read_query(f"CREATE VIEW aliases AS {BY_PLACE['aliases']}")
+    shown = pair.read_query("SELECT * FROM aliases ORDER BY k")
+    pair.modules.titles(3, "c.type AS b, c.title AS a, length(c.title) AS n")
+    result = pair.command("rebuild", "titles", "--fresh")
+    assert result.code == 0 and pair.read_query("SELECT * FROM aliases ORDER BY k") == shown, result
+
+
+@pytest.fixture
+def poor(pair):
+    """A pair whose role on the read database has what the README says, and no more."""
+    role = f"poor_{pair.name}"
+    pair.read.query("postgres", f"CREATE ROLE {role} LOGIN")
+    pair.read_query(f"GRANT CREATE ON DATABASE {pair.name} TO {role}; GRANT CREATE ON SCHEMA public TO {role}")
+    pair.role, pair.read_url = role, pair.read.url(pair.name, role)
+    yield pair
+    if pair.daemon.running:
+        pair.daemon.stop()
+    pair.read_query(f"DROP OWNED BY {role} CASCADE")
+    pair.read.query("postgres", f"DROP ROLE {role}")
+
+
+def test_views_that_cannot_be_defined_again(poor):
+    """Neither is found only when the table has been built."""
+    pair = poor
+    pair.start().daemon.stop()
+    pair.read_query("CREATE SCHEMA reporting; CREATE VIEW reporting.v AS SELECT id FROM conversation_summary; CREATE SCHEMA secret;"
+                    "CREATE TABLE secret.t (id uuid); CREATE VIEW s AS SELECT id FROM conversation_summary JOIN secret.t USING (id);"
+                    f"ALTER VIEW reporting.v OWNER TO {pair.role}; ALTER VIEW s OWNER TO {pair.role}")
+    result = pair.command("rebuild", NAME, "--fresh")
+    remedy = f"GRANT USAGE, CREATE ON SCHEMA reporting TO {pair.role}"
+    assert result.code == 2 and f"build {NAME}" in result.err and remedy in result.err, result
+    pair.read_query(remedy)
+    result = pair.command("rebuild", NAME, "--fresh")
+    assert result.code == 2 and f"build {NAME}: view public.s" in result.err and "schema secret" in result.err, result
+    no_orphans(pair)
+    pair.read_query("DROP VIEW s")
+    view = oid(pair, "reporting.v")
+    assert pair.command("rebuild", NAME, "--fresh").code == 0
+    assert oid(pair, "reporting.v") == view
