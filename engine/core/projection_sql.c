@@ -52,20 +52,25 @@ static int expand_keys(struct expansion *expansion, const char *const *arguments
     return PJ_OK;
 }
 
-/* A subselect that the planner pulls up: a plain function scan. */
+char *pj_sql_delta(const struct pj_stream *stream, enum pj_given given)
+{
+    struct pj_buf sql = {0};
+    int count = pj_stream_column_count(stream);
+    for (int i = 0; i < count; i++) {
+        pj_buf_puts(&sql, i ? ", " : "(SELECT ");
+        pj_given_put(&sql, given, i + 1, pj_kind_sql(stream->columns[i].type));
+        pj_buf_puts(&sql, " AS ");
+        pj_quote_identifier(&sql, stream->columns[i].name);
+    }
+    pj_buf_puts(&sql, ")");
+    return pj_buf_take(&sql);
+}
+
 static void expand_delta(const struct pj_stream *stream, struct pj_buf *sql)
 {
-    int count = pj_stream_column_count(stream);
-    pj_buf_puts(sql, "(SELECT * FROM ROWS FROM (");
-    for (int i = 0; i < count; i++)
-        pj_buf_printf(sql, "%spg_catalog.unnest($%d::%s[])", i ? ", " : "", i + 1,
-                      pj_kind_sql(stream->columns[i].type));
-    pj_buf_puts(sql, ") AS pj_delta(");
-    for (int i = 0; i < count; i++) {
-        pj_buf_puts(sql, i ? ", " : "");
-        pj_quote_identifier(sql, stream->columns[i].name);
-    }
-    pj_buf_puts(sql, "))");
+    char *delta = pj_sql_delta(stream, PJ_MANY);
+    pj_buf_puts(sql, delta);
+    pj_free(delta);
 }
 
 static int expand_option(const struct pj_projection *projection, const char *name, struct pj_buf *sql,

@@ -2,6 +2,7 @@
 #ifndef PJ_CORE_PROJECTION_SQL_H
 #define PJ_CORE_PROJECTION_SQL_H
 
+#include "core/given.h"
 #include "core/projection.h"
 
 /* Splits "table", "schema.table" or "\"Odd.Schema\".\"T\"" into two texts that the caller frees. */
@@ -51,6 +52,9 @@ int pj_projection_check_merges(struct pj_session *read, const struct pj_projecti
 /* PJ_ECONFIG where the source's column or a stream's first one carries the routing key in another form than the target's
  * key_kinds say. */
 int pj_projection_check_kinds(const struct pj_projection *projection, struct pj_error *error);
+
+/* What {delta} stands for, of a stream; merge_sql has the form for many. To be freed. */
+char *pj_sql_delta(const struct pj_stream *stream, enum pj_given given);
 
 /* The SQL type as which keys and delta columns of a kind are sent: "pg_catalog.uuid"; "pg_catalog.text" for PJ_ANY. */
 const char *pj_kind_sql(enum pj_type kind);

@@ -1,10 +1,12 @@
 /*
  * The applying session: its settings, and the statements it prepares for each mirror and projection. Set-based
- * throughout: every statement takes arrays, one per column, so that its cost follows the rows and not the round trips.
+ * throughout: every statement takes arrays, one per column, so that its cost follows the rows and not the round trips. Where
+ * there is but one row, a second form of the statement takes its values (core/given.h).
  */
 #ifndef PJ_CORE_STATEMENTS_H
 #define PJ_CORE_STATEMENTS_H
 
+#include "core/given.h"
 #include "core/setup.h"
 #include "pg/session.h"
 
@@ -25,9 +27,11 @@ enum pj_mirror_statement { PJ_MIRROR_STATEMENTS(PJ_STATEMENT_ENUM) };
 
 enum { PJ_STATEMENT_NAME = 32 };
 
-/* The names under which statements are prepared. Each fills `name` and returns it. */
-const char *pj_statement_mirror(enum pj_mirror_statement which, int table, char name[PJ_STATEMENT_NAME]);
-const char *pj_statement_merge(int projection, int stream, char name[PJ_STATEMENT_NAME]);
+/* The names under which statements are prepared. Each fills `name` and returns it. What writes rows is there twice: for
+ * many, and for one. */
+const char *pj_statement_mirror(enum pj_mirror_statement which, int table, enum pj_given given,
+                                char name[PJ_STATEMENT_NAME]);
+const char *pj_statement_merge(int projection, int stream, enum pj_given given, char name[PJ_STATEMENT_NAME]);
 const char *pj_statement_recompute(int projection, bool full_key, char name[PJ_STATEMENT_NAME]);
 
 enum pj_note { PJ_NOTE_ROUTING = 'n', PJ_NOTE_FULL = 'N', PJ_NOTE_ALL = 'a' };
@@ -39,7 +43,7 @@ const char *pj_statement_park(int projection, char name[PJ_STATEMENT_NAME]);
  *  "checkpoint"  $1 expected lsn, $2 epoch, $3 version, $4 new lsn, $5 xid (NULL: keep the witness), $6 commit time (or NULL)
  *  note          the keys, one array a column; none for PJ_NOTE_ALL
  *  park          $1 routing keys, $2 SQLSTATE, $3 message, $4 lsn
- * LSNs travel as bigint (their 64 bits); the commit time as timestamptz. Each must concern exactly one row.
+ * LSNs are pg_lsn (8 bytes), the commit time is a timestamptz. Each must concern exactly one row.
  */
 #define PJ_STATEMENT_FENCE "fence"
 #define PJ_STATEMENT_CHECKPOINT "checkpoint"

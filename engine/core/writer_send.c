@@ -28,6 +28,15 @@ static void end_arrays(struct pj_writer *writer, int count, size_t rows)
     }
 }
 
+/* The parameters of rows that were put into arrays, the last of which is `last`: one alone goes by its values. */
+static void end_rows(struct pj_writer *writer, int count, size_t rows, const struct pj_value *last)
+{
+    if (pj_given(rows) == PJ_MANY)
+        end_arrays(writer, count, rows);
+    else
+        memcpy(writer->params, last, (size_t)count * sizeof *last);
+}
+
 /* What an element takes in an array. */
 static size_t element_bytes(struct pj_value value)
 {
@@ -68,7 +77,7 @@ static void put_identities(struct pj_writer *writer, const struct pj_table *tabl
         for (size_t i = 0; i < count; i++)
             pj_array_put(&writer->arrays[c], rows[i]->identity[c]);
     }
-    end_arrays(writer, table->nidentity, count);
+    end_rows(writer, table->nidentity, count, rows[count - 1]->identity);
 }
 
 void pj_writer_send_fetch(struct pj_writer *writer, const struct pj_sink *sink, const struct pj_table *table,
@@ -79,8 +88,8 @@ void pj_writer_send_fetch(struct pj_writer *writer, const struct pj_sink *sink, 
     bool wide = pj_table_wide_columns(table) > 0;
     put_identities(writer, table, rows, count);
     writer->params[table->nidentity] = pj_make_int64((int64_t)share, space);
-    sink->execute(sink->self, pj_statement_mirror(PJ_FETCH_OLD, table->index, name), table->nidentity + wide,
-                  writer->params, result, context);
+    sink->execute(sink->self, pj_statement_mirror(PJ_FETCH_OLD, table->index, pj_given(count), name),
+                  table->nidentity + wide, writer->params, result, context);
 }
 
 /*
@@ -114,7 +123,8 @@ static void send_emptying(const struct pj_sink *sink, const struct pj_table_rows
 {
     char name[PJ_STATEMENT_NAME];
     if (rows->truncated || rows->table->joining)
-        sink->execute(sink->self, pj_statement_mirror(PJ_EMPTY, rows->table->index, name), 0, NULL, NULL, NULL);
+        sink->execute(sink->self, pj_statement_mirror(PJ_EMPTY, rows->table->index, PJ_MANY, name), 0, NULL, NULL,
+                      NULL);
     for (const struct pj_emptied *emptied = rows->emptied; emptied && !rows->table->joining; emptied = emptied->next) {
         struct pj_buf sql = {0};
         pj_buf_printf(&sql, "DELETE FROM %s WHERE %s", rows->table->mirror_sql, emptied->condition);
@@ -139,8 +149,8 @@ bool pj_writer_send_deletes(struct pj_writer *writer, const struct pj_sink *sink
         return false;
     put_identities(writer, rows->table, chunk, count);
     char name[PJ_STATEMENT_NAME];
-    sink->execute(sink->self, pj_statement_mirror(PJ_DELETE_ROWS, rows->table->index, name), rows->table->nidentity,
-                  writer->params, on_chunk, make_chunk(writer, rows->table, "DELETE", count));
+    sink->execute(sink->self, pj_statement_mirror(PJ_DELETE_ROWS, rows->table->index, pj_given(count), name),
+                  rows->table->nidentity, writer->params, on_chunk, make_chunk(writer, rows->table, "DELETE", count));
     return true;
 }
 
@@ -148,6 +158,7 @@ static bool send_rows(struct pj_writer *writer, const struct pj_sink *sink, cons
                       row_test wanted, enum pj_mirror_statement which, const char *verb)
 {
     const struct pj_table *table = rows->table;
+    const struct pj_value *last = NULL;
     size_t count = 0, bytes = 0;
     for (int c = 0; c < table->ncolumns; c++)
         pj_array_begin(&writer->arrays[c], table->columns[c].type);
@@ -159,14 +170,15 @@ static bool send_rows(struct pj_writer *writer, const struct pj_sink *sink, cons
             pj_array_put(&writer->arrays[c], row->new_row[c]);
             bytes += element_bytes(row->new_row[c]);
         }
+        last = row->new_row;
         count++;
     }
     if (!count)
         return false;
-    end_arrays(writer, table->ncolumns, count);
+    end_rows(writer, table->ncolumns, count, last);
     char name[PJ_STATEMENT_NAME];
-    sink->execute(sink->self, pj_statement_mirror(which, table->index, name), table->ncolumns, writer->params, on_chunk,
-                  make_chunk(writer, table, verb, count));
+    sink->execute(sink->self, pj_statement_mirror(which, table->index, pj_given(count), name), table->ncolumns,
+                  writer->params, on_chunk, make_chunk(writer, table, verb, count));
     return true;
 }
 
@@ -188,12 +200,9 @@ struct rows {
     const enum pj_type *types;
 };
 
-/* Sends rows from the cursor on, as arrays, to a statement. `touches`: the projection whose rows it writes, or -1. */
-static bool send_values(struct pj_writer *writer, const struct pj_sink *sink, const char *statement,
-                        const struct rows *rows, int touches)
+/* Puts rows from the cursor on into arrays; returns how many. */
+static size_t put_values(struct pj_writer *writer, const struct rows *rows)
 {
-    if (writer->at >= rows->count)
-        return false;
     size_t count = 0, bytes = 0;
     begin_arrays(writer, rows->width, rows->types);
     for (; writer->at < rows->count && count < CHUNK_ROWS && bytes < VALUES_BYTES; writer->at++, count++)
@@ -202,9 +211,25 @@ static bool send_values(struct pj_writer *writer, const struct pj_sink *sink, co
             pj_array_put(&writer->arrays[c], *value);
             bytes += element_bytes(*value);
         }
-    end_arrays(writer, rows->width, count);
+    return count;
+}
+
+/* Sends what the parameters hold. `touches`: the projection whose rows it writes, or -1. */
+static void send_statement(struct pj_writer *writer, const struct pj_sink *sink, const char *statement, int width,
+                           int touches)
+{
     struct pj_touching *touching = touches < 0 ? NULL : pj_writer_touching(writer, touches);
-    sink->execute(sink->self, statement, rows->width, writer->params, touching ? pj_writer_on_touched : NULL, touching);
+    sink->execute(sink->self, statement, width, writer->params, touching ? pj_writer_on_touched : NULL, touching);
+}
+
+/* Sends rows from the cursor on, as arrays, to a statement. */
+static bool send_values(struct pj_writer *writer, const struct pj_sink *sink, const char *statement,
+                        const struct rows *rows, int touches)
+{
+    if (writer->at >= rows->count)
+        return false;
+    end_arrays(writer, rows->width, put_values(writer, rows));
+    send_statement(writer, sink, statement, rows->width, touches);
     return true;
 }
 
@@ -226,9 +251,14 @@ bool pj_writer_send_merge(struct pj_writer *writer, const struct pj_sink *sink, 
         for (int c = 0; c < rows.width; c++)
             types[c] = stream->columns[c].type;
         rows.values = pj_deltas_rows(projection->deltas, writer->stream, &rows.count);
+        if (writer->at >= rows.count)
+            continue;
+        size_t count = put_values(writer, &rows);
+        end_rows(writer, rows.width, count, &rows.values[(writer->at - 1) * (size_t)rows.width]);
         char name[PJ_STATEMENT_NAME];
-        if (send_values(writer, sink, pj_statement_merge(writer->item, writer->stream, name), &rows, writer->item))
-            return true;
+        pj_statement_merge(writer->item, writer->stream, pj_given(count), name);
+        send_statement(writer, sink, name, rows.width, writer->item);
+        return true;
     }
     return false;
 }

@@ -11,16 +11,20 @@ static const struct batch_table description = {"texts", 2, 0x2, {0, -1}, {0, -1}
 static struct pj_table tables[TABLES];
 static struct pj_setup setup = {.tables = tables, .ntables = TABLES};
 static size_t statements, largest;
+static char last_statement[32];
+static int32_t last_key; /* bytes of the last statement's first parameter */
 
 static void measure(void *self, const char *statement, int count, const struct pj_value *params, pj_result_fn result,
                     void *context)
 {
     size_t bytes = 0;
-    (void)self, (void)statement, (void)result, (void)context;
+    (void)self, (void)result, (void)context;
     for (int i = 0; i < count; i++) {
         cr_assert_geq(params[i].length, 0);
         bytes += (size_t)params[i].length;
     }
+    snprintf(last_statement, sizeof last_statement, "%s", statement);
+    last_key = params[0].length;
     statements++;
     largest = bytes > largest ? bytes : largest;
 }
@@ -67,4 +71,14 @@ Test(writer, small_rows_go_by_their_number)
 {
     write_rows(4097, 8);
     cr_expect_eq(statements, 2);
+}
+
+Test(writer, one_row_goes_by_its_values)
+{
+    write_rows(2, 8);
+    cr_expect_str_eq(last_statement, "i0");
+    cr_expect_eq(last_key, 20 + 2 * (4 + 1), "an array of two texts");
+    write_rows(1, 8);
+    cr_expect_str_eq(last_statement, "i0_one");
+    cr_expect_eq(last_key, 1);
 }
