@@ -114,8 +114,7 @@ static void put_old_rows(struct pj_buf *sql, const struct pj_table *table, enum 
         pj_quote_identifier(sql, column->name);
         pj_buf_printf(sql, "%s AS c%d", column->output_sql ? "))" : "", i);
     }
-    pj_buf_puts(sql, " FROM ");
-    pj_buf_puts(sql, "(SELECT ");
+    pj_buf_puts(sql, " FROM (SELECT ");
     put_given_columns(sql, table, true, given);
     pj_buf_puts(sql, ", ");
     pj_given_put_ordinal(sql, given, 1, table->columns[table->identity[0]].array_sql);

@@ -107,9 +107,10 @@ Test(projection, expands_names_options_and_deltas)
     cr_expect_str_eq(projection.definition_sql,
                      "SELECT t.owner, t.id, 'it''s' FROM (SELECT \"id\" AS \"id\", \"Owner\" AS \"owner\" FROM "
                      "\"app\".\"Things\") AS t WHERE true\n");
-    cr_expect_str_eq(projection.merge_sql[0],
-                     "UPDATE \"public\".\"owned\" t FROM (SELECT pg_catalog.unnest($1::pg_catalog.int4[]) AS \"owner\", "
-                     "pg_catalog.unnest($2::pg_catalog.int8[]) AS \"n\") d");
+    cr_expect_str_eq(
+        projection.merge_sql[0],
+        "UPDATE \"public\".\"owned\" t FROM (SELECT pg_catalog.unnest($1::pg_catalog.int4[]) AS \"owner\", "
+        "pg_catalog.unnest($2::pg_catalog.int8[]) AS \"n\") d");
     char *one = pj_sql_delta(projection.module->streams, PJ_ONE);
     cr_expect_str_eq(one, "(SELECT $1::pg_catalog.int4 AS \"owner\", $2::pg_catalog.int8 AS \"n\")");
     pj_free(one);
