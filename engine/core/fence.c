@@ -1,7 +1,8 @@
 /*
  * The verifier's side of the fence. One attempt:
  *
- *      all sessions are opened, and apply is near the write database's end (before anything stands still)
+ *      all sessions are opened, apply is near the write database's end, and no transaction has been open there for longer
+ *      than the slot may take (before anything stands still)
  *      insert the row, NOTIFY; wait for "held"        apply stands still at some commit
  *      temporary slot with exported snapshot -> L     the snapshot holds exactly the commits whose end LSN is <= L
  *      write session: BEGIN, SET TRANSACTION SNAPSHOT, the tables pinned (core/pin.c)
@@ -37,6 +38,7 @@ enum {
     BACKLOG_MS = 5000,
     BACKLOG_BYTES = 256 * 1024,
     BACKLOG_POLL_MS = 10,
+    OLD_POLL_MS = 20,
     PIN_MS = 500, /* for whoever has a table locked */
     POLL_MS = 200 /* a NOTIFY normally comes first */
 };
@@ -152,6 +154,36 @@ static int await_small_backlog(const struct attempt *attempt, struct pj_error *e
     }
     PQclear(end);
     return code;
+}
+
+static int say_old(const char *names, struct pj_error *error)
+{
+    pj_error_set(error, PJ_EUNREACHABLE, "open transactions keep it from a consistent point; in the way: %s", names);
+    pj_error_hint(error, "end the transactions named");
+    error->retryable = true;
+    return error->code;
+}
+
+/*
+ * The slot waits for all transactions that are open, and apply for the slot. One that has been open for longer than that
+ * may take will hardly end in time: it is waited for while apply goes on, as long as the slot would be.
+ */
+static int await_no_old(const struct attempt *attempt, struct pj_error *error)
+{
+    int wait_ms = attempt->options->wait_ms;
+    uint64_t deadline = pj_clock_monotonic_us() + (uint64_t)wait_ms * 1000;
+    for (;;) {
+        struct pj_buf names = {0};
+        int code = pj_slot_blockers(attempt->write, 0, wait_ms, &names, error);
+        bool old = code == PJ_OK && names.length, over = pj_clock_monotonic_us() >= deadline;
+        if (old && over)
+            code = say_old(pj_buf_text(&names), error);
+        else if (old)
+            code = pj_stop_sleep(attempt->options->stop, OLD_POLL_MS, error);
+        pj_buf_free(&names);
+        if (code != PJ_OK || !old)
+            return code;
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------------------- the row */
@@ -331,6 +363,8 @@ static int try_once(struct attempt *attempt, int number, struct pj_error *error)
     int code = open_sessions(attempt, error);
     if (code == PJ_OK)
         code = await_small_backlog(attempt, error);
+    if (code == PJ_OK)
+        code = await_no_old(attempt, error);
     if (code == PJ_OK)
         code = insert_row(attempt, error);
     if (code == PJ_OK)

@@ -58,18 +58,26 @@ int pj_slot_read(struct pj_session *write, const char *name, struct pj_slot *slo
 
 /* -------------------------------------------------------------------------------------------------------- create */
 
+int pj_slot_blockers(struct pj_session *write, int walsender, int older_ms, struct pj_buf *names,
+                     struct pj_error *error)
+{
+    char pid[16], older[16];
+    snprintf(pid, sizeof pid, "%d", walsender);
+    snprintf(older, sizeof older, "%d", older_ms);
+    const char *params[] = {pid, older};
+    PGresult *result;
+    int code = pj_session_query(write, &result, pj_sql_slot_blockers, 2, params, error);
+    for (int row = 0; code == PJ_OK && row < PQntuples(result); row++)
+        pj_buf_printf(names, "%s%s", row ? "; " : "", PQgetvalue(result, row, 0));
+    PQclear(result);
+    return code;
+}
+
 static void append_blockers(struct pj_session *write, int walsender, struct pj_error *error)
 {
-    char pid[16];
-    snprintf(pid, sizeof pid, "%d", walsender);
-    const char *params[] = {pid};
     struct pj_error ignored;
-    PGresult *result;
     struct pj_buf names = {0};
-    if (pj_session_query(write, &result, pj_sql_slot_blockers, 1, params, &ignored) == PJ_OK)
-        for (int row = 0; row < PQntuples(result); row++)
-            pj_buf_printf(&names, "%s%s", row ? "; " : "", PQgetvalue(result, row, 0));
-    PQclear(result);
+    pj_slot_blockers(write, walsender, 0, &names, &ignored);
     if (names.length) {
         char message[sizeof error->message];
         snprintf(message, sizeof message, "%s", error->message);

@@ -5,6 +5,7 @@
 #ifndef PJ_CORE_SOURCE_H
 #define PJ_CORE_SOURCE_H
 
+#include "base/buf.h"
 #include "pg/session.h"
 #include "wire/table.h"
 
@@ -95,6 +96,12 @@ struct pj_slot {
 };
 
 int pj_slot_read(struct pj_session *write, const char *name, struct pj_slot *slot, struct pj_error *error);
+
+/* Appends who would keep, or keeps, a new slot from its consistent point: the oldest three, each in words; nothing where
+ * nobody does. `walsender`: the pid of the one that waits (0: none); older_ms: only those whose transactions have been open
+ * for longer (0: all). A role that may not see others' sessions sees its own. */
+int pj_slot_blockers(struct pj_session *write, int walsender, int older_ms, struct pj_buf *names,
+                     struct pj_error *error);
 
 /*
  * Creates the slot with an exported snapshot on a replication session; the snapshot lives until the session's next

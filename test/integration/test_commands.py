@@ -74,6 +74,27 @@ def test_a_reader_in_a_transaction_holds_up_no_start(streaming):
     assert streaming.command("verify").code == 0
 
 
+def test_apply_does_not_stand_still_for_a_transaction_that_has_been_open_for_long(streaming):
+    """`verify` waits until it is over, and only then asks the daemon to hold."""
+    pair = streaming
+    pair.read_query("CREATE TABLE fences (id bigint); CREATE FUNCTION public.seen() RETURNS trigger LANGUAGE plpgsql AS"
+                    " 'BEGIN INSERT INTO public.fences VALUES (NEW.id); RETURN NULL; END';"
+                    " CREATE TRIGGER seen AFTER INSERT ON pgprojector.fence FOR EACH ROW EXECUTE FUNCTION public.seen()")
+    asked = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'pgprojector verify' AND query LIKE '%keeps a new slot%'"
+    with pair.write_connection() as conn, conn.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT pg_current_xact_id(), pg_backend_pid()")
+        pid = cursor.fetchone()[1]
+        poll(lambda: pair.write_value("SELECT clock_timestamp() - xact_start > interval '1 second' FROM pg_stat_activity"
+                                      " WHERE pid = %s", (pid,)), what="an old transaction")
+        process = pair.launch("verify")
+        poll(lambda: pair.write_query(asked), what="verify looks who is in the way")
+        assert pair.read_value("SELECT count(*) FROM fences") == 0
+        cursor.execute("ROLLBACK")
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, (out, err)
+    assert pair.read_value("SELECT count(*) FROM fences") == 1
+
+
 def test_the_slot_is_named_after_the_read_database(streaming):
     instance = streaming.read_value("SELECT instance FROM pgprojector.checkpoint")
     assert streaming.slots() == [f"pgprojector_{instance}"]
