@@ -74,6 +74,15 @@ ALTER TABLE pgprojector.projection ADD COLUMN IF NOT EXISTS reason text;
 -- without it. Resuming forgets it.
 ALTER TABLE pgprojector.projection ADD COLUMN IF NOT EXISTS apply_off boolean NOT NULL DEFAULT false;
 
+-- Modules whose apply() has crashed, or not returned: while their file and section are these, no table is built by them unless
+-- somebody asks for it.
+CREATE TABLE IF NOT EXISTS pgprojector.guilty_module (
+    name  text PRIMARY KEY,
+    mark  text NOT NULL,                      -- a digest of file and section
+    what  text NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- Keys that a projection could not take. The target shows their last good rows; their deltas are withheld.
 CREATE TABLE IF NOT EXISTS pgprojector.dead_letter (
     projection  text NOT NULL REFERENCES pgprojector.projection (name) ON DELETE CASCADE,

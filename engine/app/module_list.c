@@ -3,6 +3,7 @@
 #include "app/module.h"
 #include "app/scope.h"
 #include "base/mem.h"
+#include "core/guilty.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -45,7 +46,19 @@ static void add_row(json_t *entry, const PGresult *rows, int row)
     json_object_set_new(entry, "request", text_or_null(PQgetvalue(rows, row, 6)));
 }
 
-static json_t *describe_file(const struct pj_deployed_module *module, const PGresult *rows)
+/* Where this very file has taken the daemon along: no table is built by it unless `module add` asks. */
+static void add_guilt(json_t *entry, const struct pj_deployed_module *module, const struct pj_loaded_module *loaded,
+                      struct pj_session *read)
+{
+    struct pj_error ignored;
+    char *what;
+    struct pj_module_mark mark = pj_module_mark(loaded->image, &module->binding);
+    if (pj_guilty_of(read, pj_deployed_name(module).text, mark.text, &what, &ignored) == PJ_OK && what)
+        json_object_set_new(entry, "error", json_string(what));
+    pj_free(what);
+}
+
+static json_t *describe_file(const struct pj_deployed_module *module, const PGresult *rows, struct pj_session *read)
 {
     struct pj_module_name name = pj_deployed_name(module);
     struct pj_loaded_module loaded;
@@ -55,6 +68,7 @@ static json_t *describe_file(const struct pj_deployed_module *module, const PGre
     if (pj_module_load(&loaded, module->path, &error) == PJ_OK) {
         json_object_set_new(entry, "version", json_integer(loaded.module->version));
         json_object_set_new(entry, "state", json_string(loaded.module->target ? "new" : "mirrors only"));
+        add_guilt(entry, module, &loaded, read);
     } else {
         json_object_set_new(entry, "version", json_null());
         json_object_set_new(entry, "state", json_string("broken"));
@@ -66,11 +80,11 @@ static json_t *describe_file(const struct pj_deployed_module *module, const PGre
     return entry;
 }
 
-static json_t *gather(const struct pj_deployment *deployment, const PGresult *rows)
+static json_t *gather(const struct pj_deployment *deployment, const PGresult *rows, struct pj_session *read)
 {
     json_t *list = json_array();
     for (int i = 0; i < deployment->nmodules; i++)
-        json_array_append_new(list, describe_file(&deployment->modules[i], rows));
+        json_array_append_new(list, describe_file(&deployment->modules[i], rows, read));
     for (int row = 0; row < PQntuples(rows); row++) {
         const char *name = PQgetvalue(rows, row, 0);
         if (pj_deployment_find(deployment, name, false))
@@ -131,7 +145,7 @@ int pj_module_list_command(struct pj_app *app, struct pj_error *error)
     if (code == PJ_OK)
         code = read_rows(read, &rows, error);
     if (code == PJ_OK) {
-        json_t *list = gather(&deployment, rows);
+        json_t *list = gather(&deployment, rows, read);
         if (app->options.json) {
             json_dumpf(list, stdout, JSON_INDENT(2));
             putchar('\n');

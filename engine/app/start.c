@@ -295,7 +295,7 @@ static int give_up_guilty(struct pj_start *start, struct pj_error *error)
 {
     const struct pj_guilt *guilt = &start->guilt;
     bool found;
-    int code = pj_pause_guilty(start->read, guilt->projection, guilt->what, &found, error);
+    int code = pj_pause_guilty(start->read, guilt, guilt->what, &found, error);
     if (code != PJ_OK)
         return code;
     start->guilty = false;
@@ -309,16 +309,17 @@ static int pause_guilty(struct pj_start *start, struct pj_error *error)
     const struct pj_guilt *guilt = &start->guilt;
     const struct pj_log *log = &start->app->log;
     bool found;
-    char *reason = pj_sprintf("%s; mend and replace the module, restart the daemon, then run pgprojector resume %s",
-                              guilt->what, guilt->projection);
-    int code = pj_pause_guilty(start->read, guilt->projection, reason, &found, error);
+    char *reason =
+        pj_sprintf("%s; mend and replace the module, then run pgprojector resume %s", guilt->what, guilt->projection);
+    int code = pj_pause_guilty(start->read, guilt, reason, &found, error);
     pj_free(reason);
     if (code != PJ_OK)
         return code;
     start->guilty = false;
     pj_log(log, PJ_LOG_ERROR, "projection %s is paused: %s", guilt->projection, guilt->what);
     pj_log(log, PJ_LOG_ERROR,
-           "HINT: mend and replace the module, restart the daemon, then run `pgprojector resume %s`; the others go on, "
+           "HINT: mend and replace the module, then run `pgprojector resume %s`, which has the new file loaded; the "
+           "others go on, "
            "and apply() is not called until then",
            guilt->projection);
     return PJ_OK;

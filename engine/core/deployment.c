@@ -3,6 +3,9 @@
 
 #include "base/mem.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -51,6 +54,32 @@ bool pj_binding_same(const struct pj_binding *a, const struct pj_binding *b)
 {
     return a->halt_on_error == b->halt_on_error && same_pairs(a->tables, b->tables) &&
            same_pairs(a->columns, b->columns) && same_pairs(a->options, b->options);
+}
+
+/* With the ends of the texts, so that no two lists read alike. */
+static void sum_pairs(XXH3_state_t *state, const pair *list)
+{
+    for (int i = 0, count = count_pairs(list); i < count; i++)
+        for (int j = 0; j < 2; j++)
+            XXH3_128bits_update(state, list[i][j], strlen(list[i][j]) + 1);
+    XXH3_128bits_update(state, "", 1);
+}
+
+struct pj_module_mark pj_module_mark(const struct pj_module_image *image, const struct pj_binding *binding)
+{
+    struct pj_module_mark mark;
+    XXH3_state_t *state = XXH3_createState();
+    pj_module_image_digest(image, mark.text);
+    XXH3_128bits_reset(state);
+    XXH3_128bits_update(state, mark.text, strlen(mark.text));
+    sum_pairs(state, binding->tables);
+    sum_pairs(state, binding->columns);
+    sum_pairs(state, binding->options);
+    XXH128_hash_t sum = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    snprintf(mark.text, sizeof mark.text, "%016llx%016llx", (unsigned long long)sum.high64,
+             (unsigned long long)sum.low64);
+    return mark;
 }
 
 void pj_binding_free(struct pj_binding *binding)

@@ -63,6 +63,12 @@ struct pj_deployment pj_deployment_without_modules(const struct pj_deployment *f
 bool pj_binding_same(const struct pj_binding *a, const struct pj_binding *b);
 void pj_binding_free(struct pj_binding *binding);
 
+/* A text by which a module is known again as the same file, bound alike; over restarts, too. */
+struct pj_module_mark {
+    char text[PJ_DIGEST_SIZE];
+};
+struct pj_module_mark pj_module_mark(const struct pj_module_image *image, const struct pj_binding *binding);
+
 void pj_deployment_free(struct pj_deployment *deployment);
 
 #endif

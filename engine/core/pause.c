@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "core/catchup.h"
+#include "core/guilty.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -122,13 +123,17 @@ static int switch_off(struct pj_session *work, const char *name, const char *rea
     return code == PJ_OK && *found ? pj_keywork_changed(work, error) : code;
 }
 
-int pj_pause_guilty(struct pj_session *work, const char *name, const char *reason, bool *found, struct pj_error *error)
+int pj_pause_guilty(struct pj_session *work, const struct pj_guilt *guilt, const char *reason, bool *found,
+                    struct pj_error *error)
 {
+    const char *name = guilt->projection;
     pj_lsn lsn;
     *found = false;
     int code = pj_keywork_begin(work, &lsn, error);
     if (code == PJ_OK)
         code = switch_off(work, name, reason, found, error);
+    if (code == PJ_OK)
+        code = pj_guilty_note(work, guilt, error);
     if (code == PJ_OK)
         code = pj_keywork_commit(work, error);
     if (code == PJ_OK)

@@ -6,6 +6,7 @@
 #define PJ_CORE_PAUSE_H
 
 #include "core/mend.h"
+#include "host/guard.h"
 
 enum pj_paused {
     PJ_PAUSED_NOW,
@@ -19,9 +20,11 @@ int pj_pause(struct pj_session *work, const char *name, enum pj_paused *how, cha
 
 /*
  * Pauses one whose apply() has crashed or not returned, and has the daemon note keys without it (`apply_off`) until it
- * is resumed. `reason` is for the catalog and status. *found: false where there is no such projection (any more).
+ * is resumed. `reason` is for the catalog and status. *found: false where there is no such projection (any more). The
+ * module that did it (`mark`, core/deployment.h) is kept in mind (core/guilty.h).
  */
-int pj_pause_guilty(struct pj_session *work, const char *name, const char *reason, bool *found, struct pj_error *error);
+int pj_pause_guilty(struct pj_session *work, const struct pj_guilt *guilt, const char *reason, bool *found,
+                    struct pj_error *error);
 
 /*
  * Recomputes the keys that were noted until few are left, and these together with the change of state, in one

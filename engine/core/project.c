@@ -116,7 +116,7 @@ static int project_table(struct pj_projection *projection, int index, const stru
 {
     if (rows->table->joining) /* what reads it is built when it is exact */
         return PJ_OK;
-    pj_guard_about(projection->name, projection->module->sources[index].table);
+    pj_guard_about(projection->name, projection->mark, projection->module->sources[index].table);
     if (rows->truncated || rows->emptied)
         pj_deltas_mark_all(projection->deltas);
     for (size_t i = 0; i < rows->count; i++) {

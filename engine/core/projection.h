@@ -52,7 +52,8 @@ struct pj_chained {
 
 struct pj_projection {
     const struct pj_module *module;
-    char *name; /* in the catalog: the module's, or with PJ_NEXT_NAME */
+    char *name;                /* in the catalog: the module's, or with PJ_NEXT_NAME */
+    char mark[PJ_DIGEST_SIZE]; /* of the module's file and section (core/deployment.h); "" outside of a setup */
     int nsources;
     struct pj_projection_source *sources;
     const char **options;     /* values, in the module's order */

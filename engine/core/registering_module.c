@@ -2,6 +2,7 @@
 #include "core/registering_internal.h"
 
 #include "base/mem.h"
+#include "core/guilty.h"
 
 /* ------------------------------------------------------------------------------------------------------------ facts */
 
@@ -100,6 +101,8 @@ static int build(struct pj_registering *r, struct pj_candidate *c, const struct 
     pj_log(r->log, PJ_LOG_INFO, "module %s: its table is being built beside", c->name.text);
     int code = pj_registering_build(r, c->module, request, error);
     if (code == PJ_OK)
+        code = pj_guilty_forget(r->work, c->name.text, NULL, error);
+    if (code == PJ_OK)
         pj_log(r->log, PJ_LOG_INFO, "module %s: its table is in place, and live", c->name.text);
     return code;
 }
@@ -109,7 +112,10 @@ int pj_candidate_act(struct pj_registering *r, struct pj_candidate *c, const str
 {
     if (c->role.build)
         return build(r, c, request, error);
+    struct pj_module_mark mark = pj_module_mark(c->module->image, &c->module->binding);
     int code = c->role.serve == PJ_SERVE_FILE ? take(r, c, error) : PJ_OK;
+    if (code == PJ_OK) /* what has crashed was another */
+        code = pj_guilty_forget(r->work, c->name.text, mark.text, error);
     return code == PJ_OK ? pj_registering_wake_up(r, c->name.text, error) : code;
 }
 

@@ -3,10 +3,32 @@
 
 #include "base/mem.h"
 #include "core/build.h"
+#include "core/guilty.h"
 #include "core/joining.h"
 
-static int ask_for_build(struct pj_registering *r, const char *name, struct pj_error *error)
+/* What has taken the daemon along would do so again. A command may ask for it all the same. */
+static int is_guilty(struct pj_registering *r, const struct pj_candidate *c, bool *yes, struct pj_error *error)
 {
+    char *what;
+    int code =
+        pj_guilty_of(r->look, c->name.text, pj_module_mark(c->module->image, &c->module->binding).text, &what, error);
+    *yes = what != NULL;
+    if (what)
+        pj_log(r->log, PJ_LOG_WARNING,
+               "module %s: its table is not built by itself, for its file is the one of which %s: mend and replace it, "
+               "then `pgprojector module add %s`",
+               c->name.text, what, c->name.text);
+    pj_free(what);
+    return code;
+}
+
+static int ask_for_build(struct pj_registering *r, const struct pj_candidate *c, struct pj_error *error)
+{
+    const char *name = c->name.text;
+    bool guilty;
+    int known = is_guilty(r, c, &guilty, error);
+    if (known != PJ_OK || guilty)
+        return known;
     struct pj_request request = {.kind = PJ_REQUEST_BUILD, .name = name, .verify = true};
     int code = pj_request_enter(r->look, &request, error);
     if (code == PJ_EFAIL && !*error->sqlstate) { /* somebody has asked for it already */
@@ -39,7 +61,7 @@ static int ask_after(struct pj_registering *r, struct pj_deployment *found, cons
     if (!comes)
         return error->code;
     pj_error_clear(error);
-    return ask_for_build(r, c->name.text, error);
+    return ask_for_build(r, c, error);
 }
 
 static int survey_module(struct pj_registering *r, struct pj_deployment *found, struct pj_deployed_module *module,
@@ -56,7 +78,7 @@ static int survey_module(struct pj_registering *r, struct pj_deployment *found, 
     if (code == PJ_OK && pj_candidate_decide(r, &c, error) != PJ_OK)
         code = ask_after(r, found, &c, error);
     else if (code == PJ_OK)
-        code = c.role.build ? ask_for_build(r, c.name.text, error) : pj_candidate_act(r, &c, NULL, error);
+        code = c.role.build ? ask_for_build(r, &c, error) : pj_candidate_act(r, &c, NULL, error);
     pj_outfit_free(c.outfit);
     return code;
 }

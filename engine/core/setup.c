@@ -157,6 +157,8 @@ static int bind_module(struct pj_setup *setup, const struct pj_deployment *deplo
                                    setup->tables, setup->ntables, setup->projections, setup->nprojections, error);
     if (code != PJ_OK)
         return code; /* a binding that failed has freed itself */
+    struct pj_module_mark mark = pj_module_mark(setup->loaded[index].image, &deployment->modules[index].binding);
+    memcpy(projection->mark, mark.text, sizeof mark.text);
     setup->nprojections++;
     pj_chain_link(projection);
     return check_target_is_free(setup, projection, error);

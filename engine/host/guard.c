@@ -7,7 +7,7 @@
  *      apply() calls exit()      an atexit function                           --+--> execve of the same program and
  *      apply() does not return   the watchdog's thread                        --+    arguments: the same process id
  *
- * The new one is told who is guilty (PGPROJECTOR_GUILTY = "signal 11 PROJECTION TABLE"), pauses that projection
+ * The new one is told who is guilty (PGPROJECTOR_GUILTY = "signal 11 PROJECTION MODULE TABLE"), pauses that projection
  * (core/pause.h) before it streams, and no longer calls its apply(): a module can do this once, and then not again
  * until somebody resumes it. All connections are closed by the exec (they are CLOEXEC); what their transactions had not
  * committed is rolled back and comes again.
@@ -61,7 +61,7 @@ struct pj_guard {
 
 /* The call under way. Written by the thread that calls, read by the watchdog. */
 static struct {
-    _Atomic(const char *) projection, table;
+    _Atomic(const char *) projection, mark, table;
     _Atomic(const void *) thread;
     atomic_ulong number; /* odd: under way */
 } call;
@@ -84,12 +84,13 @@ static void arm_thread(void)
         sigaltstack(&stack, NULL);
 }
 
-void pj_guard_about(const char *projection, const char *table)
+void pj_guard_about(const char *projection, const char *mark, const char *table)
 {
     if (!own.armed)
         arm_thread();
     atomic_store_explicit(&call.thread, &own, memory_order_relaxed);
     atomic_store_explicit(&call.projection, projection, memory_order_relaxed);
+    atomic_store_explicit(&call.mark, *mark ? mark : "-", memory_order_relaxed);
     atomic_store_explicit(&call.table, table, memory_order_relaxed);
 }
 
@@ -150,6 +151,8 @@ static _Noreturn void restart(struct pj_guard *guard, const char *what, unsigned
     at = append_number(at, end, number);
     at = append(at, end, " ");
     at = append(at, end, atomic_load(&call.projection));
+    at = append(at, end, " ");
+    at = append(at, end, atomic_load(&call.mark));
     at = append(at, end, " ");
     append(at, end, atomic_load(&call.table));
     pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
@@ -329,7 +332,8 @@ bool pj_guard_read(const char *handed_over, struct pj_guilt *guilt)
 {
     char what[12];
     int number, length = 0;
-    if (sscanf(handed_over, "%11s %d %95s %n", what, &number, guilt->projection, &length) != 3 || !length)
+    if (sscanf(handed_over, "%11s %d %95s %39s %n", what, &number, guilt->projection, guilt->mark, &length) != 4 ||
+        !length)
         return false;
     const char *table = handed_over + length;
     if (strcmp(what, "signal") == 0)

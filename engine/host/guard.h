@@ -12,9 +12,9 @@
 
 /* ------------------------------------------------------------------------------------------------ around the calls */
 
-/* Whose apply() is called from now on, on this thread, and for changes of which table (as declared). Both are borrowed
- * until the next time. One thread at a time calls modules. */
-void pj_guard_about(const char *projection, const char *table);
+/* Whose apply() is called from now on, on this thread, by which module ("": not said), and for changes of which table (as
+ * declared). All are borrowed until the next time. One thread at a time calls modules. */
+void pj_guard_about(const char *projection, const char *mark, const char *table);
 
 /* Directly before and after each call of an apply(): a store each. Nothing happens where no guard has been started. */
 void pj_guard_enter(void);
@@ -43,6 +43,7 @@ void pj_guard_stop(struct pj_guard *guard); /* NULL is fine */
 
 struct pj_guilt {
     char projection[96];
+    char mark[40];  /* of the module (core/deployment.h); "-": not known */
     char what[400]; /* "its apply() crashed with signal 11 (Segmentation fault) on a change of messages" */
 };
 

@@ -124,6 +124,12 @@ bool pj_module_image_same(const struct pj_module_image *a, const struct pj_modul
     return a == b || XXH128_isEqual(a->digest, b->digest);
 }
 
+void pj_module_image_digest(const struct pj_module_image *image, char text[PJ_DIGEST_SIZE])
+{
+    snprintf(text, PJ_DIGEST_SIZE, "%016llx%016llx", (unsigned long long)image->digest.high64,
+             (unsigned long long)image->digest.low64);
+}
+
 /* An object may refuse to go (its own flags, or what it links to); then its name stays taken, too. */
 void pj_module_image_release(struct pj_module_image *image)
 {

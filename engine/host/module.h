@@ -18,6 +18,9 @@ struct pj_module_image;
 struct pj_module_image *pj_module_image_share(struct pj_module_image *image); /* the same, counted once more */
 void pj_module_image_release(struct pj_module_image *image);                  /* NULL is fine */
 bool pj_module_image_same(const struct pj_module_image *a, const struct pj_module_image *b); /* the same bytes */
+/* A text by which the same bytes are known again: 32 hexadecimal digits. */
+enum { PJ_DIGEST_SIZE = 33 };
+void pj_module_image_digest(const struct pj_module_image *image, char text[PJ_DIGEST_SIZE]);
 
 /*
  * The images that the process had before a guard replaced it (host/guard.h): they stay open over an exec. So a

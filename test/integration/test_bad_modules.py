@@ -165,11 +165,30 @@ def test_what_is_guilty_stays_paused_over_restarts_and_resumed_too_early_is_paus
     pair.start()
     goes_on(pair)
     assert standing(pair)[:2] == ("paused", True) and "restarted itself" not in pair.daemon.since_start()
-    assert pair.command("resume", NAME).code == 0
+    resumed = pair.command("resume", NAME)
+    assert resumed.code == 0 and f"{NAME}: its module is still the file of which its apply() crashed" in resumed.err, resumed
     send(pair, "bad")
     poll(lambda: standing(pair)[1], 30, "the second pause")
     goes_on(pair)
     mend(pair, suspect)
+
+
+def test_a_resume_has_the_mended_file_loaded(deploy, suspect):
+    """Nobody has to restart the daemon for it. A new version is built, and that makes it live."""
+    pair = deploy(bad="abort();")
+    for version, words in (1, "is live, "), (2, "is live: the table of its new version is in place"):
+        suspect.build(bad="abort();")
+        assert version == 1 or pair.command("module", "add", NAME).code == 0
+        send(pair, "bad")
+        poll(lambda: standing(pair)[1], 30, "the pause")
+        suspect.build(version=version)
+        resumed = pair.command("resume", NAME)
+        assert resumed.code == 0 and words in resumed.out and "still the file" not in resumed.err, resumed
+        assert standing(pair) == ("live", False, None)
+        send(pair, "bad")
+        pair.assert_same(f"version {version}")
+    assert pair.daemon.since_start().count("has restarted itself") == 2
+    assert pair.command("verify").code == 0
 
 
 def test_a_pause_acknowledges_what_the_daemon_has_paused(deploy, suspect):

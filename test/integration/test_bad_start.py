@@ -127,6 +127,11 @@ def test_a_new_version_that_crashes(pair, kit):
     assert f"projection names {reason}" in pair.daemon.since_start(), pair.daemon.tail()
     shown = pair.command("status").out
     assert "hint: mend and replace the module, then `pgprojector module add names`" in shown, shown
+    for again in (lambda: pair.daemon.signal(signal.SIGHUP), lambda: (pair.daemon.kill(), pair.start())):
+        again()
+        poll(lambda: "its table is not built by itself" in pair.daemon.since_start().rpartition("restarted itself")[2], 20)
+        assert pair.read_value("SELECT count(*) FROM pgprojector.request WHERE name = 'names'") == 1, "nobody has asked"
+    assert failed in reasons(pair)["names"] and failed in pair.command("module", "list").out.rpartition("lengths")[2], reasons(pair)
     kit.names(3)
     assert pair.command("module", "add", "names").code == 0
     poll(lambda: {state(pair, "names"), state(pair, "lengths")} == {"live"}, 20)

@@ -17,17 +17,18 @@ static void says(const char *handed_over, const char *projection, const char *wh
 
 Test(guard, names_the_projection_the_fault_and_the_table)
 {
-    says("signal 11 summary messages", "summary",
+    says("signal 11 summary 0a1b messages", "summary",
          "its apply() crashed with signal 11 (Segmentation fault) on a change of messages");
-    says("timeout 10000 summary messages", "summary", "its apply() did not return within 10 s on a change of messages");
-    says("timeout 250 summary.next a b.\"c d\"", "summary.next",
+    says("timeout 10000 summary 0a1b messages", "summary",
+         "its apply() did not return within 10 s on a change of messages");
+    says("timeout 250 summary.next - a b.\"c d\"", "summary.next",
          "its apply() did not return within 0.25 s on a change of a b.\"c d\"");
-    says("exit 0 summary messages", "summary", "its apply() ended the process on a change of messages");
+    says("exit 0 summary 0a1b messages", "summary", "its apply() ended the process on a change of messages");
 }
 
 Test(guard, a_text_of_another_form_is_nobodys_guilt)
 {
-    static const char *const texts[] = {"", "signal", "signal 11", "signal x y z"};
+    static const char *const texts[] = {"", "signal", "signal 11", "signal x y z", "signal 11 summary"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         cr_expect_not(pj_guard_read(texts[i], &guilt), "%s", texts[i]);
 }
@@ -35,15 +36,16 @@ Test(guard, a_text_of_another_form_is_nobodys_guilt)
 Test(guard, guilt_is_told_once)
 {
     cr_expect_not(pj_guard_guilty(&guilt));
-    setenv("PGPROJECTOR_GUILTY", "signal 6 summary messages", 1);
+    setenv("PGPROJECTOR_GUILTY", "signal 6 summary 0a1b messages", 1);
     cr_expect(pj_guard_guilty(&guilt));
+    cr_expect_str_eq(guilt.mark, "0a1b");
     cr_expect_not(pj_guard_guilty(&guilt));
 }
 
 /* No guard: nothing happens. */
 Test(guard, calls_may_be_marked_without_a_guard)
 {
-    pj_guard_about("summary", "messages");
+    pj_guard_about("summary", "", "messages");
     pj_guard_enter();
     pj_guard_leave();
 }
