@@ -177,6 +177,20 @@ static int check_entry(const struct pj_config_entry *entry, const char *module, 
                : unknown_key(entry, "not an option", module, options, entry->key, error);
 }
 
+/* Of an option whose values are listed. Said here, not only where the module is bound: a daemon that stands by binds nothing
+ * before it takes over. */
+static int check_choice(const struct pj_config_entry *entry, const struct pj_module *module, struct pj_error *error)
+{
+    for (const struct pj_option *option = module->options; option && option->name; option++) {
+        if (strcmp(option->name, entry->key) != 0 || pj_module_option_check(option, entry->value, error) == PJ_OK)
+            continue;
+        const char *nearest = pj_value_nearest(entry->value, option->choices);
+        pj_error_wrap(error, "%s: module %s", entry->origin, module->name);
+        return pj_error_hint(error, "did you mean \"%s\"?", nearest ? nearest : option->value);
+    }
+    return PJ_OK;
+}
+
 static int check_entries(const struct pj_config_module *section, const struct pj_module *module, struct pj_error *error)
 {
     int ntables = pj_module_source_count(module), noptions = pj_module_option_count(module);
@@ -187,8 +201,11 @@ static int check_entries(const struct pj_config_module *section, const struct pj
     for (int i = 0; i < noptions; i++)
         options[i] = module->options[i].name;
     int code = PJ_OK;
-    for (int i = 0; code == PJ_OK && i < section->nentries; i++)
+    for (int i = 0; code == PJ_OK && i < section->nentries; i++) {
         code = check_entry(&section->entries[i], module->name, tables, options, error);
+        if (code == PJ_OK)
+            code = check_choice(&section->entries[i], module, error);
+    }
     pj_free(tables);
     pj_free(options);
     return code;

@@ -140,6 +140,14 @@ def test_a_setting_that_is_wrong_is_named_by_the_commands_on_projections(streami
         assert result.code == 2 and words in result.err and not result.out, (command_line, result)
 
 
+def test_a_daemon_that_would_stand_by_says_at_once_what_is_wrong(streaming):
+    """Not when it is to take over."""
+    config = streaming.configure("[module user_conversation_membership]\nnull_last_read = al\n")
+    result = command(["-c", config, "run"], streaming.write_url, streaming.read_url, timeout=20)
+    assert result.code == 2 and f"{config}:2: module user_conversation_membership: option null_last_read" in result.err, result
+    assert "may be one of: none, all" in result.err and 'HINT: did you mean "all"?' in result.err, result
+
+
 # --------------------------------------------------------------------------------------------------------- status
 
 def test_status_of_a_streaming_daemon(streaming):
