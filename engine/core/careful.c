@@ -216,6 +216,8 @@ static void mend(struct run *run, int index, const struct pj_error *first)
         pj_writer_carry(run->writer, index);
         return;
     }
+    if (projection->refusal.code != PJ_OK) /* its table is not as it was: all of it is noted */
+        pj_deltas_mark_all(projection->deltas);
     pj_deltas_finish_as_keys(projection->deltas);
     size_t count;
     struct pj_value *keys = touched_keys(run, projection, &count);
@@ -250,11 +252,15 @@ static void apply_projection(struct run *run, int index)
     }
     if (!projection->target_sql || !query(run, "SAVEPOINT projection"))
         return;
-    pj_writer_projection(run->writer, run->sink, index);
-    if (run->error->code == PJ_OK)
-        query(run, check_constraints);
-    if (run->error->code != PJ_OK && !run->error->retryable && undo(run, "projection", &failure))
-        mend(run, index, &failure);
+    if (projection->refusal.code != PJ_OK) { /* there are no statements to try */
+        mend(run, index, &projection->refusal);
+    } else {
+        pj_writer_projection(run->writer, run->sink, index);
+        if (run->error->code == PJ_OK)
+            query(run, check_constraints);
+        if (run->error->code != PJ_OK && !run->error->retryable && undo(run, "projection", &failure))
+            mend(run, index, &failure);
+    }
     query(run, "RELEASE SAVEPOINT projection");
 }
 

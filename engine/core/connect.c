@@ -16,7 +16,8 @@
 #include "core/connect.h"
 
 #include "base/buf.h"
-#include "core/standing.h"
+#include "core/keywork.h"
+#include "core/project.h"
 #include "core/statements.h"
 #include "wire/wal2json.h"
 
@@ -103,6 +104,52 @@ static int load_standing(struct pj_session *read, const struct pj_connect_option
     return code == PJ_OK ? check_roster(options, roster, error) : code;
 }
 
+/* Its table is not as it was, so that all of it is looked at when it is resumed. */
+static int pause_one(struct pj_session *read, const struct pj_projection *projection, const struct pj_log *log,
+                     struct pj_error *error)
+{
+    pj_lsn lsn;
+    const char *name = projection->name;
+    int code = pj_keywork_begin(read, &lsn, error);
+    if (code == PJ_OK)
+        code = pj_standing_note_everything(read, name, error);
+    if (code == PJ_OK)
+        code = pj_standing_pause(read, projection, &projection->refusal, error);
+    if (code == PJ_OK)
+        code = pj_keywork_commit(read, error);
+    else
+        pj_keywork_rollback(read);
+    if (code != PJ_OK)
+        return code;
+    pj_log(log, PJ_LOG_ERROR, "projection %s is paused: %s", name, projection->refusal.message);
+    pj_log(log, PJ_LOG_ERROR,
+           "HINT: give its table, and what its definition reads, the shape back that they had, then run `pgprojector "
+           "resume %s`; or have the table built anew: `pgprojector rebuild %s --fresh`. The others go on",
+           name, name);
+    return PJ_OK;
+}
+
+/* Prepares; one whose statements the server refuses, for somebody has changed its table, say, is nobody else's matter. */
+static int prepare(struct pj_session *read, const struct pj_connect_options *options, struct pj_checkpoint *checkpoint,
+                   struct pj_error *error)
+{
+    struct pj_setup *setup = options->setup;
+    bool paused = false;
+    int code = pj_statements_prepare(read, setup, error);
+    for (int i = 0; code == PJ_OK && i < setup->nprojections; i++) {
+        const struct pj_projection *projection = &setup->projections[i];
+        if (!projection->live || projection->refusal.code == PJ_OK)
+            continue;
+        if (projection->halt_on_error) {
+            *error = projection->refusal;
+            return pj_project_halt(projection, error);
+        }
+        code = pause_one(read, projection, options->log, error);
+        paused = true;
+    }
+    return code == PJ_OK && paused ? load_standing(read, options, checkpoint, error) : code;
+}
+
 /* *read: the caller's session, or a new one; NULL where it cannot be had. */
 static int open_read_side(const struct pj_connect_options *options, struct pj_session **read,
                           struct pj_connections *connections, struct pj_error *error)
@@ -128,7 +175,7 @@ static int open_read_side(const struct pj_connect_options *options, struct pj_se
         code = load_standing(*read, options, &connections->checkpoint, error);
     if (code == PJ_OK) /* what could not be noted when they were met, or a setup has met while it was opened */
         code = pj_catalog_note_leaves(*read, options->setup->tables, options->setup->ntables, error);
-    return code == PJ_OK ? pj_statements_prepare(*read, options->setup, error) : code;
+    return code == PJ_OK ? prepare(*read, options, &connections->checkpoint, error) : code;
 }
 
 /* ------------------------------------------------------------------------------------------------- the write side */
@@ -413,7 +460,13 @@ int pj_connect_reread(const struct pj_connect_options *options, struct pj_checkp
         return pj_error_set(error, PJ_ESTALE, "another daemon has taken over");
     if (now.lsn != believed->lsn || *now.resync_at)
         return checkpoint_moved(now.lsn, believed->lsn, error);
-    return load_standing(options->read, options, believed, error);
+    code = load_standing(options->read, options, believed, error);
+    for (int i = 0; code == PJ_OK && i < options->setup->nprojections; i++) {
+        const struct pj_projection *projection = &options->setup->projections[i];
+        if (projection->live && projection->refusal.code != PJ_OK) /* it was resumed */
+            return prepare(options->read, options, believed, error);
+    }
+    return code;
 }
 
 void pj_connect_close(struct pj_connections *connections)

@@ -5,6 +5,7 @@
 #ifndef PJ_CORE_CONNECT_H
 #define PJ_CORE_CONNECT_H
 
+#include "base/log.h"
 #include "core/catalog.h"
 #include "core/setup.h"
 
@@ -25,6 +26,7 @@ struct pj_connect_options {
     int64_t roster;         /* that the setup was made for */
     const struct pj_decoder *decoder;
     const struct pj_stop *stop;
+    const struct pj_log *log; /* of what had to be paused */
     struct pj_connect_epoch *epoch; /* in and out */
     struct pj_session
         *read; /* a session that already holds the lock and was taken over; NULL: open one. Consumed. It may have
@@ -42,7 +44,7 @@ struct pj_connections {
 };
 
 /*
- * Opens both, or neither. Beyond what sessions report:
+ * Opens both, or neither. Projections whose statements the server refuses are paused. Beyond what sessions report:
  *   PJ_ESTALE  another daemon has taken over, or holds the lock now
  *   PJ_EGAP    the stream cannot be continued without a gap (invariant 7); the hint names the remedy
  *   PJ_ESCHEMA the source's tables are no longer as they were

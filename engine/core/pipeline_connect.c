@@ -97,6 +97,7 @@ struct pj_connect_options pj_pipeline_connect_options(struct pj_pipeline *p)
                                        .roster = p->options->outfit->roster,
                                        .decoder = p->decoder,
                                        .stop = p->options->stop,
+                                       .log = p->options->log,
                                        .epoch = p->options->epoch};
 }
 

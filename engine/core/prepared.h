@@ -25,7 +25,15 @@ uint64_t pj_prepared_digest(uint64_t digest, const char *text);
  */
 uint64_t pj_prepared_add(struct pj_prepared *prepared, const char *what, uint64_t digest, struct pj_buf *script);
 
-/* What the session has of other sets is deallocated, the sets that it lacks are prepared. After an error it has none. */
+/* The set added last is one that others do without: that the server refuses it is no error of pj_prepared_run, but
+ * becomes *refusal, which the caller has cleared, and which lives as long as the sets. */
+void pj_prepared_let_refuse(struct pj_prepared *prepared, struct pj_error *refusal);
+
+/* Whether an error is the server's word on a statement, and not what becomes of a session or passes by itself. */
+bool pj_prepared_is_refusal(const struct pj_error *error);
+
+/* What the session has of other sets is deallocated, the sets that it lacks are prepared. After an error it has none; of a
+ * set that was refused neither. */
 int pj_prepared_run(const struct pj_prepared *prepared, struct pj_session *session, struct pj_error *error);
 void pj_prepared_free(struct pj_prepared *prepared);
 

@@ -63,6 +63,8 @@ struct pj_projection {
     /* all below: NULL or 0 for a module without a target */
     bool live;      /* deltas are merged; else touched keys are only noted. Filled by pj_standing_load */
     bool apply_off; /* its apply() has crashed or hung, and is not called: keys are noted without it. The same */
+    struct pj_error refusal; /* why its merges or recomputations cannot be prepared; code PJ_OK: they can, or it was not
+                                tried. Filled by pj_statements_prepare */
     char *target_schema, *target_name;
     char *target_sql; /* quoted and qualified */
     int nkey, nstreams;

@@ -32,7 +32,7 @@ void pj_sql_put_touched(const struct pj_projection *projection, const char *alia
 /* Appends the SELECT of such rows from a relation: one more than may be; then there are too many, and all is dirty. */
 void pj_sql_put_touched_select(const char *from, struct pj_buf *sql);
 
-/* Fills the recompute texts. `columns`: the target's columns, in its order; key_types and key_kinds are set. */
+/* Fills the recompute texts. `columns`: the definition's, in its order; key_types and key_kinds are set. */
 int pj_projection_build_recompute(struct pj_projection *projection, const char *const *columns, int count,
                                   struct pj_error *error);
 

@@ -88,9 +88,10 @@ static int shape_differs(const struct pj_projection *projection, const char *col
                          projection->name);
 }
 
-/* Each column of the one must be one of the other, of the same type. */
-static int compare_shapes(const struct pj_projection *projection, const PGresult *wanted, const PGresult *found,
-                          struct pj_error *error)
+/* Each column of the one must be one of the other, of the same type. What the same version has not made somebody has
+ * added, and may stay. */
+static int compare_shapes(const struct pj_projection *projection, bool new_version, const PGresult *wanted,
+                          const PGresult *found, struct pj_error *error)
 {
     for (int i = 0; i < PQnfields(wanted); i++) {
         int at = 0;
@@ -101,7 +102,7 @@ static int compare_shapes(const struct pj_projection *projection, const PGresult
         if (PQftype(found, at) != PQftype(wanted, i) || PQfmod(found, at) != PQfmod(wanted, i))
             return shape_differs(projection, PQfname(wanted, i), "has another type than in the definition", error);
     }
-    for (int i = 0; i < PQnfields(found); i++) {
+    for (int i = 0; new_version && i < PQnfields(found); i++) {
         int at = 0;
         while (at < PQnfields(wanted) && strcmp(PQfname(wanted, at), PQfname(found, i)) != 0)
             at++;
@@ -111,7 +112,7 @@ static int compare_shapes(const struct pj_projection *projection, const PGresult
     return PJ_OK;
 }
 
-static int check_shape(struct pj_mend *mend, struct pj_error *error)
+static int check_shape(struct pj_mend *mend, bool new_version, struct pj_error *error)
 {
     const struct pj_projection *projection = mend->projection;
     PGresult *wanted = NULL, *found = NULL;
@@ -119,7 +120,7 @@ static int check_shape(struct pj_mend *mend, struct pj_error *error)
     if (code == PJ_OK)
         code = pj_comparison_describe(mend->job.session, projection->target_sql, false, &found, error);
     if (code == PJ_OK)
-        code = compare_shapes(projection, wanted, found, error);
+        code = compare_shapes(projection, new_version, wanted, found, error);
     PQclear(wanted);
     PQclear(found);
     return code;
@@ -260,7 +261,7 @@ int pj_rebuild(struct pj_mend *mend, bool verify, struct pj_rebuild_result *resu
     const char *name = mend->projection->name;
     int code = look_first(mend, result, error);
     if (code == PJ_OK)
-        code = check_shape(mend, error);
+        code = check_shape(mend, result->new_version, error);
     if (code == PJ_OK)
         code = pj_job_begin(&mend->job, "rebuild", name, error);
     if (code == PJ_OK)

@@ -66,15 +66,21 @@ static int index_mirrors(struct stage *stage, struct pj_error *error)
     return code;
 }
 
-/* What the pipeline could not prepare would hold it up. The session, which goes on to fill the table, must keep nothing
- * of it: plans for a few rows by index are no plans for a whole table. */
+/* What the pipeline could not prepare of the new one would hold it up; what the server refuses of the others has them
+ * paused. The session, which goes on to fill the table, must keep nothing of it: plans for a few rows by index are no
+ * plans for a whole table. */
 static int try_statements(struct stage *stage, struct pj_error *error)
 {
     struct pj_session *work = stage->r->work;
+    const struct pj_error *refusal = &stage->build.next->refusal;
     struct pj_error ignored;
     int code = pj_statements_prepare(work, &stage->beside->setup, error);
     int forgotten = pj_statements_forget(work, code == PJ_OK ? error : &ignored);
-    return code == PJ_OK ? forgotten : code;
+    if (code != PJ_OK || forgotten != PJ_OK)
+        return code == PJ_OK ? forgotten : code;
+    if (refusal->code != PJ_OK)
+        *error = *refusal;
+    return refusal->code;
 }
 
 /* Once every batch notes what it touches. */

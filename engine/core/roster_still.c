@@ -10,23 +10,11 @@
 
 #include <string.h>
 
-/* A former entry makes way for a new one: a resume under way may be about to drop it (core/statements.c). */
-static int note_everything(struct pj_session *read, const char *name, struct pj_error *error)
-{
-    PGresult *result;
-    int code = pj_session_query(read, &result,
-                                "WITH former AS (DELETE FROM pgprojector.dirty_key WHERE projection = $1 AND key IS "
-                                "NULL) INSERT INTO pgprojector.dirty_key (projection) VALUES ($1)",
-                                1, &name, error);
-    PQclear(result);
-    return code;
-}
-
 /* `why`: what is wrong with its module; NULL: there is none. */
 static int stand_still(struct pj_session *read, const char *name, const char *state, const char *why,
                        const struct pj_log *log, struct pj_error *error)
 {
-    int code = note_everything(read, name, error);
+    int code = pj_standing_note_everything(read, name, error);
     if (code != PJ_OK || strcmp(state, "paused") == 0)
         return code;
     char *reason =

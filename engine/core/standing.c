@@ -115,6 +115,18 @@ int pj_standing_mark(struct pj_session *read, struct pj_mark *mark, struct pj_er
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "read the roster's number");
 }
 
+/* A former entry makes way for a new one: a resume under way may be about to drop it (core/statements.c). */
+int pj_standing_note_everything(struct pj_session *read, const char *name, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(read, &result,
+                                "WITH former AS (DELETE FROM pgprojector.dirty_key WHERE projection = $1 AND key IS "
+                                "NULL) INSERT INTO pgprojector.dirty_key (projection) VALUES ($1)",
+                                1, &name, error);
+    PQclear(result);
+    return code;
+}
+
 int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, const struct pj_error *cause,
                       struct pj_error *error)
 {

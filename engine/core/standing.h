@@ -35,6 +35,10 @@ int pj_standing_load_parked(struct pj_session *read, struct pj_projection *proje
 int pj_standing_pause(struct pj_session *read, const struct pj_projection *projection, const struct pj_error *cause,
                       struct pj_error *error);
 
+/* Within the caller's transaction: all of a projection that is not live, or is about to be none, is to be compared when it
+ * is resumed. */
+int pj_standing_note_everything(struct pj_session *read, const char *name, struct pj_error *error);
+
 /* Within the caller's transaction: what was read is no longer so. */
 int pj_standing_changed(struct pj_session *read, struct pj_error *error);
 

@@ -402,9 +402,23 @@ static uint64_t digest_of(const struct pj_projection *projection, uint64_t read)
     return pj_prepared_digest(pj_prepared_digest(read, version), projection->definition_sql);
 }
 
-/* Returns a digest of it; `read`: of what it may read. */
-static uint64_t add_projection(struct pj_prepared *sets, const struct pj_projection *projection, int index,
-                               uint64_t read)
+/* All that is prepared of a projection that is not live, too. */
+static void add_notes(struct pj_prepared *sets, const struct pj_projection *projection, int index)
+{
+    struct pj_buf script = {0};
+    prepare_note(&script, projection, index, 1);
+    if (projection->nkey > 1)
+        prepare_note(&script, projection, index, projection->nkey);
+    prepare_note_all(&script, projection, index);
+    prepare_park(&script, projection, index);
+    char *what = pj_sprintf("projection %s", projection->name);
+    pj_prepared_add(sets, what, PJ_DIGEST, &script);
+    pj_free(what);
+}
+
+/* What is over its table and its definition, and fails where somebody has changed these. Returns a digest of it; `read`: of
+ * what it may read. */
+static uint64_t add_projection(struct pj_prepared *sets, struct pj_projection *projection, int index, uint64_t read)
 {
     char name[PJ_STATEMENT_NAME];
     struct pj_buf script = {0};
@@ -413,14 +427,11 @@ static uint64_t add_projection(struct pj_prepared *sets, const struct pj_project
     prepare(&script, pj_statement_recompute(index, false, name), projection->recompute_routing_sql);
     if (projection->recompute_full_sql)
         prepare(&script, pj_statement_recompute(index, true, name), projection->recompute_full_sql);
-    prepare_note(&script, projection, index, 1);
-    if (projection->nkey > 1)
-        prepare_note(&script, projection, index, projection->nkey);
-    prepare_note_all(&script, projection, index);
-    prepare_park(&script, projection, index);
     char *what = pj_sprintf("projection %s", projection->name);
     uint64_t digest = pj_prepared_add(sets, what, digest_of(projection, read), &script);
     pj_free(what);
+    pj_error_clear(&projection->refusal);
+    pj_prepared_let_refuse(sets, &projection->refusal);
     return digest;
 }
 
@@ -441,9 +452,12 @@ int pj_statements_prepare(struct pj_session *read, const struct pj_setup *setup,
     for (int i = 0; i < setup->ntables; i++)
         mirrors ^= add_mirror(&sets, &setup->tables[i]);
     for (int i = 0; i < setup->nprojections; i++) {
-        const struct pj_projection *projection = &setup->projections[i];
-        if (projection->target_sql) /* upstream before downstream */
-            tables ^= add_projection(&sets, projection, i, projection->level ? mirrors ^ tables : mirrors);
+        struct pj_projection *projection = &setup->projections[i];
+        if (!projection->target_sql)
+            continue;
+        add_notes(&sets, projection, i);
+        /* upstream before downstream */
+        tables ^= add_projection(&sets, projection, i, projection->level ? mirrors ^ tables : mirrors);
     }
     int code = pj_session_exec(read, session_settings, error);
     if (code == PJ_OK)

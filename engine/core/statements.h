@@ -48,7 +48,11 @@ const char *pj_statement_park(int projection, char name[PJ_STATEMENT_NAME]);
 #define PJ_STATEMENT_FENCE "fence"
 #define PJ_STATEMENT_CHECKPOINT "checkpoint"
 
-/* Pins the session's settings and prepares everything that it has not prepared already (core/prepared.h). */
+/*
+ * Pins the session's settings and prepares everything that it has not prepared already (core/prepared.h). That the server
+ * refuses what is over a projection's table and definition is no error, but the projection's `refusal`: such a one must
+ * not be live. Its notes can be had all the same.
+ */
 int pj_statements_prepare(struct pj_session *read, const struct pj_setup *setup, struct pj_error *error);
 /* Deallocates what was so prepared; the session's settings are again those that it was opened with. */
 int pj_statements_forget(struct pj_session *session, struct pj_error *error);

@@ -6,6 +6,7 @@
  */
 #include "base/mem.h"
 #include "core/chain.h"
+#include "core/prepared.h"
 #include "core/projection_sql.h"
 
 #include <stdio.h>
@@ -324,14 +325,35 @@ static int fill_key(struct pj_projection *projection, const PGresult *columns, b
     return PJ_OK;
 }
 
-static int build(struct pj_projection *projection, const PGresult *columns, struct pj_error *error)
+/* The definition's columns, without running it; one that the server refuses is refused once more, and better said, when
+ * its statements are prepared. */
+static int definition_columns(struct pj_session *read, const struct pj_projection *projection, PGresult **columns,
+                              struct pj_error *error)
 {
-    int count = PQntuples(columns);
-    const char **names = pj_alloc((size_t)count * sizeof *names);
+    char *sql = pj_sprintf("SELECT * FROM (\n%s\n) AS pj_d LIMIT 0", projection->definition_sql);
+    int code = pj_session_query(read, columns, sql, 0, NULL, error);
+    pj_free(sql);
+    bool aborted = PQtransactionStatus(pj_session_conn(read)) == PQTRANS_INERROR;
+    if (code == PJ_OK || aborted || !pj_prepared_is_refusal(error))
+        return code;
+    pj_error_clear(error);
+    return PJ_OK;
+}
+
+/* Of the definition's columns, in their order: one that somebody has added to the table is not the projection's. */
+static int build(struct pj_session *read, struct pj_projection *projection, const PGresult *columns,
+                 struct pj_error *error)
+{
+    PGresult *wanted = NULL;
+    int code = definition_columns(read, projection, &wanted, error);
+    int count = wanted ? PQnfields(wanted) : PQntuples(columns);
+    const char **names = pj_alloc(((size_t)count + 1) * sizeof *names);
     for (int i = 0; i < count; i++)
-        names[i] = PQgetvalue(columns, i, 0);
-    int code = pj_projection_build_recompute(projection, names, count, error);
+        names[i] = wanted ? PQfname(wanted, i) : PQgetvalue(columns, i, 0);
+    if (code == PJ_OK)
+        code = pj_projection_build_recompute(projection, names, count, error);
     pj_free(names);
+    PQclear(wanted);
     return code;
 }
 
@@ -356,7 +378,7 @@ int pj_projection_describe_as(struct pj_session *read, struct pj_projection *pro
     if (code == PJ_OK)
         code = pj_chain_check_kinds(projection, error);
     if (code == PJ_OK)
-        code = build(projection, columns, error);
+        code = build(read, projection, columns, error);
     if (code == PJ_OK)
         code = pj_projection_build_touched(read, projection, table, error);
     PQclear(columns);

@@ -154,10 +154,10 @@ def test_a_resume_leaves_it_paused_where_it_was_paused_anew(streaming):
                          " UPDATE pgprojector.checkpoint SET version = version + 1")
     brake = streaming.read_connection()
     with brake.cursor() as cursor:
-        cursor.execute("BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(f"BEGIN; LOCK TABLE {NAME} IN ACCESS EXCLUSIVE MODE")
         process = streaming.launch("resume", NAME)
         poll(lambda: streaming.read_value("SELECT count(*) FROM pg_locks JOIN pgprojector.job ON kind = 'resume'"
-                                          " WHERE relation = 'messages'::regclass AND NOT granted"), 20, "the resume at work")
+                                          f" WHERE relation = '{NAME}'::regclass AND NOT granted"), 20, "the resume at work")
         paused = streaming.command("pause", NAME)
         assert paused.code == 0 and "it failed" in paused.out, paused
         cursor.execute("ROLLBACK")
