@@ -161,12 +161,21 @@ static int check_on_error(const struct pj_config_entry *entry, struct pj_error *
                         entry->value);
 }
 
+static int check_table_name(const struct pj_config_entry *entry, struct pj_error *error)
+{
+    if (!pj_name_is_long(entry->value))
+        return PJ_OK;
+    pj_error_set(error, PJ_ECONFIG, "%s: %.100s = %.160s: a name of more than %d bytes, which no table has",
+                 entry->origin, entry->key, entry->value, PJ_NAME_BYTES);
+    return pj_error_hint(error, "name the table as the write database has it");
+}
+
 static int check_entry(const struct pj_config_entry *entry, const char *module, const char *const *tables,
                        const char *const *options, struct pj_error *error)
 {
     if (strncmp(entry->key, "table.", 6) == 0)
         return among(entry->key + 6, strlen(entry->key + 6), tables)
-                   ? PJ_OK
+                   ? check_table_name(entry, error)
                    : unknown_key(entry, "not a table", module, tables, entry->key + 6, error);
     if (strncmp(entry->key, "column.", 7) == 0)
         return check_column_key(entry, module, tables, error);

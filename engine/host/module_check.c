@@ -5,6 +5,8 @@
  */
 #include "host/module.h"
 
+#include "pg/quote.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -31,6 +33,13 @@ static void refuse(const struct check *check)
 static bool empty(const char *text)
 {
     return !text || !*text;
+}
+
+/* A server would cut it, and what is looked for under the whole name not be there. `what`: "target"; `name` may be NULL. */
+static void check_length(const struct check *check, const char *what, const char *name, bool table)
+{
+    if (name && (table ? pj_name_is_long(name) : strlen(name) > PJ_NAME_BYTES))
+        REFUSE(check, "%s %.160s: a name of more than %d bytes, which PostgreSQL would cut", what, name, PJ_NAME_BYTES);
 }
 
 /* -------------------------------------------------------------------------------------------------------- header */
@@ -100,6 +109,7 @@ static void check_source_column(const struct check *check, const struct pj_sourc
     }
     if (!known_type(column->type))
         FATAL(check, "source %s: column %s has the unknown type %d", source->table, column->name, (int)column->type);
+    check_length(check, "column", column->name, false);
     for (const struct pj_column *other = source->columns; other < column; other++)
         if (strcmp(other->name, column->name) == 0)
             REFUSE(check, "source %s lists column %s twice", source->table, column->name);
@@ -127,6 +137,8 @@ static void check_sources(const struct check *check)
             FATAL(check, "source %d has no name", i);
         if (sources[i].key && empty(sources[i].key))
             FATAL(check, "source %s: key is an empty name (NULL says that there is none)", sources[i].table);
+        check_length(check, "source", sources[i].table, true);
+        check_length(check, "key", sources[i].key, false);
         for (int j = 0; j < i; j++)
             if (strcmp(sources[i].table, sources[j].table) == 0)
                 REFUSE(check, "source %s is declared twice", sources[i].table);
@@ -150,10 +162,12 @@ static void check_key(const struct check *check)
     int nkey = pj_module_key_count(module);
     if (nkey == 0 || nkey > KEY_MAX_COLUMNS)
         FATAL(check, "key has %d columns; a target needs 1 to %d", nkey, KEY_MAX_COLUMNS);
-    for (int i = 0; i < nkey; i++)
+    for (int i = 0; i < nkey; i++) {
+        check_length(check, "key", module->key[i], false);
         for (int j = 0; j < i; j++)
             if (strcmp(module->key[i], module->key[j]) == 0)
                 REFUSE(check, "key lists column %s twice", module->key[i]);
+    }
 }
 
 static void check_target(const struct check *check)
@@ -165,6 +179,7 @@ static void check_target(const struct check *check)
     }
     if (empty(module->target))
         FATAL(check, "target is an empty name");
+    check_length(check, "target", module->target, true);
     check_key(check);
     if (empty(module->definition))
         FATAL(check, "there is a target, %s, but no definition", module->target);
@@ -188,6 +203,7 @@ static void check_stream_column(const struct check *check, const struct pj_strea
         FATAL(check, "stream %s: column %d has no name", where, i);
         return;
     }
+    check_length(check, "column", name, false);
     if (column->type <= PJ_ANY || column->type > PJ_UUID)
         FATAL(check, "stream %s: column %s has type %d; it must be one of the listed types and not PJ_ANY", where, name,
               (int)column->type);

@@ -38,3 +38,20 @@ void pj_quote_literal(struct pj_buf *sql, const char *text)
     }
     pj_buf_put(sql, "'", 1);
 }
+
+bool pj_name_is_long(const char *name)
+{
+    int length = 0;
+    bool quoted = false;
+    for (const char *at = name; *at && length <= PJ_NAME_BYTES; at++) {
+        if (*at == '.' && !quoted) {
+            length = 0;
+        } else if (*at == '"' && (quoted ? at[1] != '"' : length == 0)) {
+            quoted = !quoted;
+        } else {
+            at += quoted && *at == '"'; /* a doubled quote is one */
+            length++;
+        }
+    }
+    return length > PJ_NAME_BYTES;
+}

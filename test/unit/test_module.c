@@ -276,6 +276,21 @@ Test(module_check, names)
     SPOILT(good.module.name = "better", "must be better.so");
 }
 
+/* 62 bytes */
+#define LONG "sixty-two bytes; with one more a server still keeps all of it!"
+
+Test(module_check, names_that_a_server_would_cut)
+{
+    static const struct pj_column cut[] = {{LONG "ab", PJ_ANY}, {NULL, PJ_ANY}};
+    SPOILT(good.sources[0].table = LONG "ab", "more than 63 bytes");
+    SPOILT(good.sources[0].key = LONG "ab", "more than 63 bytes");
+    SPOILT(good.sources[0].columns = cut, "more than 63 bytes");
+    SPOILT(good.columns[2].name = LONG "ab", "more than 63 bytes");
+    make_good();
+    good.module.target = "\"" LONG "\"\"\".\"" LONG ".\"";
+    cr_expect_eq(pj_module_check(&good.module, "/x/good.so", &error), PJ_OK, "%s", error.message);
+}
+
 Test(module_check, sources)
 {
     SPOILT(good.module.sources = NULL, "sources is empty");
@@ -297,6 +312,10 @@ Test(module_check, target)
     SPOILT(good.module.key = none, "key has 0 columns");
     SPOILT(good.module.key = twice, "lists column a twice");
     SPOILT(good.module.definition = NULL, "no definition");
+    SPOILT(good.module.target = LONG "ab", "more than 63 bytes");
+    SPOILT(good.module.target = "some." LONG "ab", "more than 63 bytes");
+    static const char *const cut[] = {LONG "ab", NULL};
+    SPOILT(good.module.key = cut, "more than 63 bytes");
     SPOILT(good.module.fillfactor = 5, "fillfactor is 5");
 }
 
