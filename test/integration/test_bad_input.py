@@ -116,6 +116,7 @@ def test_a_password_is_never_shown(pair):
     ("[mirrors]\ntables = public.no_such_table\n", ["public.no_such_table", "[mirrors]"]),
     ("[mirrors]\ntables = \"half\n", ["[mirrors]", ":2"]),
     ("[module conversation_summary]\ntable.nessages = public.messages\n", ["nessages", "messages"]),
+    (f"[module conversation_summary]\ntable.messages = public.{'x' * 64}\n", ["table.messages", "63 bytes"]),
     ("[module conversation_summary]\ntable.messages = public.no_such_table\n", ["no_such_table", "conversation_summary"]),
     ("[module conversation_summary]\ncolumn.messages.deleted_at = no_such_column\n", ["no_such_column", "messages"]),
     ("[module no_such_module]\nx = 1\n", ["no_such_module"]),
