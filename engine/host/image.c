@@ -9,6 +9,7 @@
 #include "host/image.h"
 
 #include "base/mem.h"
+#include "host/elf.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -103,7 +104,11 @@ int pj_module_image_open(struct pj_module_image *image, const char *path, struct
     image->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (image->handle)
         return PJ_OK;
-    pj_error_set(error, PJ_ECONFIG, "cannot load module: %s", dlerror());
+    char why[160];
+    if (pj_elf_file_foreign(path, why, sizeof why))
+        pj_error_set(error, PJ_ECONFIG, "cannot load module: %s %s", path, why);
+    else
+        pj_error_set(error, PJ_ECONFIG, "cannot load module: %s", dlerror());
     return pj_error_hint(error, "a module is a shared object for this machine, without undefined symbols: "
                                 "build it with -shared -fPIC -Wl,-z,defs");
 }

@@ -112,9 +112,23 @@ Test(module_file, what_is_no_shared_object_is_refused)
     char path[160];
     snprintf(path, sizeof path, "%s/text.so", directory);
     shell("umask 022; echo text > %s", path);
-    refused(path, "cannot load module");
+    refused(path, "text.so is no shared object");
     snprintf(path, sizeof path, "%s/missing.so", directory);
     refused(path, "No such file");
+}
+
+/* The dynamic linker says of it that there is no such file. */
+Test(module_file, one_for_another_machine_is_called_that)
+{
+    const char *path = built("good");
+    shell("printf '\\363\\000' | dd of=%s bs=1 seek=18 conv=notrunc 2>/dev/null", path);
+    refused(path, "is built for another machine: RISC-V; this one is ");
+    shell("printf '\\002\\001\\002' | dd of=%s bs=1 seek=4 conv=notrunc 2>/dev/null; "
+          "printf '\\002' | dd of=%s bs=1 seek=5 conv=notrunc 2>/dev/null",
+          path, path);
+    refused(path, "big-endian; this one is ");
+    shell("umask 022; cc -std=c17 -c -fPIC -Iengine/include -o %s test/modules/good.c", path);
+    refused(path, "is an object file or a program");
 }
 
 Test(module_file, one_that_others_may_write_is_refused)
