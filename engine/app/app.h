@@ -18,7 +18,7 @@ struct pj_verb_options {
     bool wait_given;
     bool all;                                   /* rebuild, deadletters */
     bool fresh, no_verify;                      /* rebuild */
-    bool keep_old, rollback, drop_kept, cancel; /* rebuild */
+    bool keep_old, rollback, drop_kept, cancel; /* rebuild; keep_old: module add, too */
     int chunk, max_rate;                        /* rebuild: keys of a transaction, keys a second; 0: as it sees fit */
     const char *key, *sqlstate;                 /* deadletters; NULL: any */
     bool record;                                /* module test */

@@ -21,7 +21,8 @@ static const struct sub_command {
     {"test", pj_module_test_command, 1, -1, .record = true, .usage = "test DIR|FILE.so [FIXTURE ...] [--record]"},
     {"record", pj_module_record_command, 1, 1, .limits = true,
      .usage = "record NAME|FILE.so [--changes N] [--seconds S]"},
-    {"add", pj_module_add_command, 1, -1, .wait = true, .usage = "add NAME|FILE.so ... [--no-wait] [--no-verify]"},
+    {"add", pj_module_add_command, 1, -1, .wait = true,
+     .usage = "add NAME|FILE.so ... [--keep-old] [--no-wait] [--no-verify]"},
     {"remove", pj_module_remove_command, 1, 1, .wait = true, .drop = true,
      .usage = "remove NAME [--drop-table] [--no-wait]"},
     {"list", pj_module_list_command, 0, 0, .json = true, .usage = "list [--json]"},
@@ -62,6 +63,8 @@ static const char *misplaced(const struct pj_verb_options *options, const struct
         return "no-wait";
     if (options->no_verify && command->run != pj_module_add_command)
         return "no-verify";
+    if (options->keep_old && command->run != pj_module_add_command)
+        return "keep-old";
     return options->drop_table && !command->drop ? "drop-table" : NULL;
 }
 

@@ -14,7 +14,9 @@ static int read_rows(struct pj_session *read, PGresult **rows, struct pj_error *
     return pj_session_query(
         read, rows,
         "SELECT p.name, p.module_version, p.state, coalesce(p.reason, ''), "
-        "pg_catalog.quote_ident(target_schema) || '.' || pg_catalog.quote_ident(target_table), "
+        "CASE WHEN state <> 'retired' OR pg_catalog.to_regclass(pg_catalog.quote_ident(target_schema) || '.' || "
+        "pg_catalog.quote_ident(target_table)) IS NOT NULL "
+        "THEN pg_catalog.quote_ident(target_schema) || '.' || pg_catalog.quote_ident(target_table) END, "
         "coalesce((SELECT c.reltuples::bigint FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass("
         "pg_catalog.quote_ident(target_schema) || '.' || pg_catalog.quote_ident(target_table))), -1), "
         "coalesce((SELECT r.kind || ' ' || r.state FROM pgprojector.request r WHERE r.name = p.name "
@@ -41,7 +43,7 @@ static void add_row(json_t *entry, const PGresult *rows, int row)
     json_object_set_new(entry, "recorded", json_integer(strtoll(PQgetvalue(rows, row, 1), NULL, 10)));
     json_object_set_new(entry, "state", json_string(PQgetvalue(rows, row, 2)));
     json_object_set_new(entry, "reason", text_or_null(PQgetvalue(rows, row, 3)));
-    json_object_set_new(entry, "table", json_string(PQgetvalue(rows, row, 4)));
+    json_object_set_new(entry, "table", text_or_null(PQgetvalue(rows, row, 4)));
     json_object_set_new(entry, "rows", tuples < 0 ? json_null() : json_integer(tuples));
     json_object_set_new(entry, "request", text_or_null(PQgetvalue(rows, row, 6)));
 }

@@ -149,13 +149,16 @@ static int add_one(struct pj_app *app, const char *operand, struct pj_error *err
     name_of(operand, &name);
     bool daemon, is_file = strcmp(operand, name.text) != 0;
     int code = is_file ? check_place(app, operand, name.text, error) : PJ_OK;
-    struct pj_request request = {.kind = PJ_REQUEST_BUILD, .name = name.text, .verify = !app->options.no_verify};
+    struct pj_request request = {.kind = PJ_REQUEST_BUILD,
+                                 .name = name.text,
+                                 .keep_old = app->options.keep_old,
+                                 .verify = !app->options.no_verify};
     if (code == PJ_OK)
         code = carry_out(app, &request, &daemon, error);
     if (code == PJ_OK && daemon && app->options.no_wait)
         printf("%s: asked for; see pgprojector module list\n", name.text);
     else if (code == PJ_OK)
-        printf("%s is registered\n", name.text);
+        printf("%s is registered%s\n", name.text, request.keep_old ? "; a table that it replaced is kept" : "");
     fflush(stdout);
     return code;
 }

@@ -60,7 +60,7 @@ static const struct verb_option {
     {OPT_ALL, "all", {"rebuild", "deadletters", NULL}},
     {OPT_FRESH, "fresh", {"rebuild", NULL}},
     {OPT_NO_VERIFY, "no-verify", {"rebuild", "module", NULL}},
-    {OPT_KEEP_OLD, "keep-old", {"rebuild", NULL}},
+    {OPT_KEEP_OLD, "keep-old", {"rebuild", "module", NULL}},
     {OPT_ROLLBACK, "rollback", {"rebuild", NULL}},
     {OPT_DROP_KEPT, "drop-kept", {"rebuild", NULL}},
     {OPT_CANCEL, "cancel", {"rebuild", NULL}},

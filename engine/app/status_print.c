@@ -93,12 +93,18 @@ static long long number_of(const json_t *object, const char *key)
 
 static void print_projection(const json_t *item, bool first)
 {
-    printf("%-12s %s (%s.%s): %s", first ? "projections" : "", text_of(item, "name"), text_of(item, "schema"),
-           text_of(item, "table"), text_of(item, "state"));
-    if (strcmp(text_of(item, "state"), "live") != 0)
-        printf(" since %s, %lld changed keys noted", text_of(item, "since"), number_of(item, "dirtyKeys"));
-    if (number_of(item, "deadLetters"))
-        printf(", %lld DEAD LETTERS (pgprojector deadletters list)", number_of(item, "deadLetters"));
+    const char *state = text_of(item, "state"), *table = text_of(item, "table");
+    long long noted = number_of(item, "dirtyKeys"), parked = number_of(item, "deadLetters");
+    printf("%-12s %s (", first ? "projections" : "", text_of(item, "name"));
+    printf(*table ? "%s.%s" : "no table", text_of(item, "schema"), table);
+    printf("): %s", state);
+    if (strcmp(state, "live") != 0)
+        printf(" since %s", text_of(item, "since"));
+    if (strcmp(state, "live") != 0 && strcmp(state, "retired") != 0)
+        printf(noted == 1 ? ", %lld change noted" : ", %lld changes noted", noted);
+    if (parked)
+        printf(parked == 1 ? ", %lld DEAD LETTER (%s)" : ", %lld DEAD LETTERS (%s)", parked,
+               "pgprojector deadletters list");
     putchar('\n');
     if (*text_of(item, "reason"))
         printf("%-12s   because: %s\n", "", text_of(item, "reason"));

@@ -1,6 +1,7 @@
 """Pause and resume: a paused projection holds nobody back and loses nothing, whatever is killed when."""
 import itertools
 import random
+import re
 import signal
 import time
 
@@ -48,7 +49,7 @@ def test_a_paused_projection_stands_still_and_holds_nobody_back(streaming):
     assert streaming.read_value("SELECT count(*) FROM messages WHERE content = 'sent'") == 50
     assert dirty(streaming) > 0
     status = streaming.command("status")
-    assert status.code == 0 and "paused since" in status.out and "changed keys noted" in status.out, status
+    assert status.code == 0 and "paused since" in status.out and re.search(r"\d+ changes? noted", status.out), status
     (item,) = [p for p in status_json(streaming)["projections"] if p["name"] == NAME]
     assert item["state"] == "paused" and item["dirtyKeys"] == dirty(streaming)
     verified = streaming.command("verify")

@@ -115,15 +115,37 @@ def test_remove_and_add_again(registering, modules):
     assert_titles(pair)
     assert pair.command("module", "remove", "titles", "--drop-table").code == 0
     assert pair.read_value("SELECT to_regclass('titles') IS NULL")
+    named = {entry["name"]: (entry["schema"], entry["table"]) for entry in pair.command("status", "--json").json["projections"]}
+    assert named["titles"] == (None, None) and named["conversation_summary"] == ("public", "conversation_summary"), named
+    assert "titles (no table): retired since" in pair.command("status").out
+    listed = {entry["name"]: entry.get("table") for entry in pair.command("module", "list", "--json").json}
+    assert listed["titles"] is None, "what is gone is not named among what is there to be dropped"
     pair.daemon.stop()
     pair.start()
     assert state_of(pair, "titles")[0] == "retired", "a restart does not bring it back"
     assert pair.command("module", "add", "titles").code == 0
     assert_titles(pair)
     no_traces(pair)
-    for words in (["remove", "chat_mirrors"], ["remove", "nobody"], ["add", "nobody"], ["remove"], ["add", "titles", "--drop-table"]):
+    for words in (["remove", "chat_mirrors"], ["remove", "nobody"], ["add", "nobody"], ["remove"], ["add", "titles", "--drop-table"],
+                  ["remove", "titles", "--keep-old"]):
         result = pair.command("module", *words)
         assert result.code == 2 and result.err, result
+
+
+def test_a_new_version_may_keep_the_former_table(registering, modules):
+    """There is a way back then."""
+    pair = registering
+    modules.titles()
+    assert pair.command("module", "add", "titles").code == 0
+    modules.titles(2, "c.type AS title")
+    kept = pair.command("module", "add", "titles", "--keep-old")
+    assert kept.code == 0 and "is kept" in kept.out and state_of(pair, "titles") == ("live", 2), kept
+    pair.write_query("UPDATE conversations SET title = 'after'")
+    modules.titles()
+    back = pair.command("rebuild", "titles", "--rollback")
+    assert back.code == 0 and state_of(pair, "titles") == ("live", 1), back
+    pair.catch_up()
+    assert_titles(pair)
 
 
 def test_what_is_not_compared_or_kept_up_is_said(registering, modules):
