@@ -44,7 +44,8 @@ char *pj_deployment_module_dir(const struct pj_config *config)
         return pj_strdup(configured);
     char *directory = executable_directory();
     char *built = pj_sprintf("%s/projections", directory);
-    char *installed = pj_sprintf("%s/../lib/pgprojector/modules", directory);
+    const char *slash = strrchr(directory, '/');
+    char *installed = pj_sprintf("%.*s/lib/pgprojector/modules", slash ? (int)(slash - directory) : 0, directory);
     bool in_build_tree = is_directory(built);
     pj_free(directory);
     pj_free(in_build_tree ? installed : built);
@@ -365,6 +366,7 @@ int pj_deployment_make(struct pj_deployment *deployment, const struct pj_config 
         .read_url = pj_strdup(pj_config_get(config, PJ_SET_READ_URL)),
         .slot = pj_strdup(pj_config_get(config, PJ_SET_SLOT)),
         .default_schema = pj_strdup(pj_config_get(config, PJ_SET_SCHEMA)),
+        .module_dir = pj_deployment_module_dir(config),
         .jobs = config->jobs,
         .slot_wait_ms = config->slot_wait_ms,
         .batch_bytes = config->batch_bytes,

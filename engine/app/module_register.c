@@ -118,23 +118,11 @@ static int carry_out(struct pj_app *app, struct pj_request *request, bool *daemo
 
 /* -------------------------------------------------------------------------------------------------------------- add */
 
-/* A file elsewhere is not what a daemon would load. */
-static int check_place(const struct pj_app *app, const char *file, const char *name, struct pj_error *error)
+/* Whether a file is the one that is deployed, only who loads it can say: the path as it is here, to be freed. */
+static int resolve_file(const char *operand, char **file, struct pj_error *error)
 {
-    char *directory = pj_deployment_module_dir(&app->config);
-    char *place = pj_sprintf("%s/%s.so", directory, name);
-    char *wanted = realpath(place, NULL), *given = realpath(file, NULL);
-    bool fits = wanted && given && strcmp(wanted, given) == 0;
-    if (!fits && !app->config.settings[PJ_SET_MODULES].value) {
-        pj_error_set(error, PJ_ECONFIG,
-                     wanted ? "%s is not the file that is deployed" : "%s is not in the module directory", file);
-        pj_error_hint(error, "the daemon loads %s: copy it there (cp %s %s/), then add it", place, file, directory);
-    }
-    free(wanted);
-    free(given);
-    pj_free(directory);
-    pj_free(place);
-    return error->code;
+    *file = realpath(operand, NULL);
+    return *file ? PJ_OK : pj_error_set(error, PJ_ECONFIG, "there is no file %s", operand);
 }
 
 static void name_of(const char *operand, struct pj_module_name *name)
@@ -147,14 +135,17 @@ static int add_one(struct pj_app *app, const char *operand, struct pj_error *err
 {
     struct pj_module_name name;
     name_of(operand, &name);
-    bool daemon, is_file = strcmp(operand, name.text) != 0;
-    int code = is_file ? check_place(app, operand, name.text, error) : PJ_OK;
+    bool daemon;
+    char *file = NULL;
+    int code = strcmp(operand, name.text) != 0 ? resolve_file(operand, &file, error) : PJ_OK;
     struct pj_request request = {.kind = PJ_REQUEST_BUILD,
                                  .name = name.text,
+                                 .file = file,
                                  .keep_old = app->options.keep_old,
                                  .verify = !app->options.no_verify};
     if (code == PJ_OK)
         code = carry_out(app, &request, &daemon, error);
+    free(file);
     if (code == PJ_OK && daemon && app->options.no_wait)
         printf("%s: asked for; see pgprojector module list\n", name.text);
     else if (code == PJ_OK)

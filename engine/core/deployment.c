@@ -183,6 +183,7 @@ struct pj_deployment pj_deployment_without_modules(const struct pj_deployment *f
     deployment.read_url = pj_strdup(from->read_url);
     deployment.slot = pj_strdup(from->slot);
     deployment.default_schema = pj_strdup(from->default_schema);
+    deployment.module_dir = pj_strdup(from->module_dir);
     deployment.nmodules = deployment.nwanted = deployment.nleft_out = 0;
     deployment.modules = NULL;
     deployment.left_out = NULL;
@@ -209,5 +210,6 @@ void pj_deployment_free(struct pj_deployment *deployment)
     pj_free(deployment->read_url);
     pj_free(deployment->slot);
     pj_free(deployment->default_schema);
+    pj_free(deployment->module_dir);
     memset(deployment, 0, sizeof *deployment);
 }

@@ -23,6 +23,7 @@ struct pj_deployment {
     char *write_url, *read_url;
     char *slot;           /* NULL: made from the catalog's instance */
     char *default_schema; /* for modules' unqualified names; "public" */
+    char *module_dir;     /* where modules are looked for; for messages */
     int nmodules;
     struct pj_deployed_module *modules;
     int nleft_out;

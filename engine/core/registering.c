@@ -8,6 +8,7 @@
 #include "core/build.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* --------------------------------------------------------------------------------------------------------- sessions */
 
@@ -75,11 +76,33 @@ static int check_innocent(struct pj_registering *r, const char *name, struct pj_
     return code;
 }
 
-static int no_file(const char *name, struct pj_error *error)
+/* Of this process, which a command may ask from a program that is installed elsewhere. */
+static int no_file(const struct pj_deployment *found, const char *name, struct pj_error *error)
 {
-    pj_error_set(error, PJ_ECONFIG, "there is no module %s in the module directory of the daemon", name);
+    pj_error_set(error, PJ_ECONFIG, "there is no module %s in the module directory, %s", name, found->module_dir);
     return pj_error_hint(error, "put %s.so there (with a list `modules =` in the configuration, name it there, too)",
                          name);
+}
+
+/* A file that somebody names may be another than the one that is loaded. */
+static int check_place(const struct pj_deployed_module *module, const struct pj_request *request,
+                       struct pj_error *error)
+{
+    if (!request->file || strcmp(request->file, module->path) == 0)
+        return PJ_OK;
+    pj_error_set(error, PJ_ECONFIG, "%s is not the file that is deployed", request->file);
+    return pj_error_hint(error, "module %s is loaded from %s: copy it there, then `pgprojector module add %s`",
+                         request->name, module->path, request->name);
+}
+
+static int find_file(struct pj_deployment *found, const struct pj_request *request, struct pj_candidate *c,
+                     struct pj_error *error)
+{
+    c->module = pj_deployment_find(found, request->name, false);
+    if (!c->module)
+        return no_file(found, request->name, error);
+    int code = check_place(c->module, request, error);
+    return code == PJ_OK ? pj_candidate_load(c->module, &c->fact.target, error) : code;
 }
 
 static int serve_build(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
@@ -89,10 +112,8 @@ static int serve_build(struct pj_registering *r, const struct pj_request *reques
                                  request->fresh || request->kind == PJ_REQUEST_ROLLBACK ? PJ_WISH_FRESH : PJ_WISH_ADD};
     snprintf(c.name.text, sizeof c.name.text, "%s", request->name);
     int code = r->deploy(r->context, &found, error);
-    if (code == PJ_OK) {
-        c.module = pj_deployment_find(&found, request->name, false);
-        code = c.module ? pj_candidate_load(c.module, &c.fact.target, error) : no_file(request->name, error);
-    }
+    if (code == PJ_OK)
+        code = find_file(&found, request, &c, error);
     char *upstream = NULL;
     if (code == PJ_OK && pj_candidate_decide(r, &c, error) != PJ_OK)
         code = pj_candidate_explain(r, &found, &c, &upstream, error);

@@ -49,15 +49,15 @@ int pj_request_possible(struct pj_session *session, bool *yes, struct pj_error *
 /* To be freed with free(). */
 static char *options_text(const struct pj_request *request)
 {
-    json_t *json = json_pack("{s:b,s:b,s:b,s:b,s:i,s:i}", "fresh", request->fresh, "keepOld", request->keep_old,
+    json_t *json = json_pack("{s:b,s:b,s:b,s:b,s:i,s:i,s:s*}", "fresh", request->fresh, "keepOld", request->keep_old,
                              "verify", request->verify, "dropTable", request->drop_table, "maxRate", request->max_rate,
-                             "chunk", request->chunk);
+                             "chunk", request->chunk, "file", request->file);
     char *text = json_dumps(json, JSON_COMPACT);
     json_decref(json);
     return text;
 }
 
-static void read_options(struct pj_request *request, const char *text)
+static void read_options(struct pj_request *request, struct pj_request_space *space, const char *text)
 {
     json_t *json = json_loads(text, 0, NULL);
     request->fresh = json_is_true(json_object_get(json, "fresh"));
@@ -66,6 +66,11 @@ static void read_options(struct pj_request *request, const char *text)
     request->drop_table = json_is_true(json_object_get(json, "dropTable"));
     request->max_rate = (int)json_integer_value(json_object_get(json, "maxRate"));
     request->chunk = (int)json_integer_value(json_object_get(json, "chunk"));
+    const char *file = json_string_value(json_object_get(json, "file"));
+    if (file) {
+        snprintf(space->file, sizeof space->file, "%s", file);
+        request->file = space->file;
+    }
     json_decref(json);
 }
 
@@ -335,7 +340,7 @@ int pj_request_next(struct pj_session *session, struct pj_request *request, stru
         request->id = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
         request->kind = kind_of(PQgetvalue(result, 0, 1));
         snprintf(space->name, sizeof space->name, "%s", PQgetvalue(result, 0, 2));
-        read_options(request, PQgetvalue(result, 0, 3));
+        read_options(request, space, PQgetvalue(result, 0, 3));
         request->cancelled = PQgetvalue(result, 0, 4)[0] == 't';
         request->committed = PQgetvalue(result, 0, 5)[0] == 't';
     }

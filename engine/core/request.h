@@ -22,6 +22,7 @@ struct pj_request {
         committed; /* filled by pj_request_next: asked to be given up; begun before, and its effect stands */
     enum pj_request_kind kind;
     const char *name;      /* the module */
+    const char *file;      /* BUILD: what whoever asks takes for its file, resolved; NULL: not said */
     bool fresh;            /* BUILD: also where nothing has changed */
     bool keep_old, verify; /* BUILD, ROLLBACK */
     bool drop_table;       /* REMOVE */
@@ -48,10 +49,10 @@ int pj_request_cancel(struct pj_session *session, const char *name, bool *found,
 /*
  * The daemon's side; whoever calls these holds the daemon's lock. *found false: none is waiting. One that was running
  * when the former daemon ended is begun again, and one that was cancelled then, so that what it left is undone.
- * Beginning marks it `running`; the name lives in `space`.
+ * Beginning marks it `running`; name and file live in `space`.
  */
 struct pj_request_space {
-    char name[64];
+    char name[64], file[4096];
 };
 int pj_request_next(struct pj_session *session, struct pj_request *request, struct pj_request_space *space, bool *found,
                     struct pj_error *error);

@@ -132,6 +132,25 @@ def test_remove_and_add_again(registering, modules):
         assert result.code == 2 and result.err, result
 
 
+def test_the_directory_of_the_daemon_is_named(registering, modules):
+    """Not that of the program which happens to ask."""
+    pair, other = registering, modules.path / "other"
+    other.mkdir(mode=0o755)
+    elsewhere, mixed_up = other / "titles.so", {"PGPROJECTOR_MODULE_DIR": str(other)}
+    shutil.copy(modules.titles(place=False), elsewhere)
+    for operand in ("titles", elsewhere):
+        result = pair.command("module", "add", operand, **mixed_up)
+        assert result.code == 2 and f"in the module directory, {modules.path}\n" in result.err, result
+    modules.titles()
+    result = pair.command("module", "add", elsewhere, **mixed_up)
+    assert result.code == 2 and f"is loaded from {modules.path}/titles.so: copy it there" in result.err, result
+    assert state_of(pair, "titles") is None
+    assert pair.command("module", "add", modules.path / "titles.so", **mixed_up).code == 0
+    pair.daemon.stop()
+    result = pair.command("module", "add", elsewhere)
+    assert result.code == 2 and f"is loaded from {modules.path}/titles.so" in result.err, result
+
+
 def test_a_new_version_may_keep_the_former_table(registering, modules):
     """There is a way back then."""
     pair = registering
