@@ -13,6 +13,4 @@ SELECT pg_catalog.current_setting('server_version') AS version,
         FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pgprojector') AS owns_catalog,
        (SELECT pg_catalog.has_schema_privilege(n.oid, 'CREATE') FROM pg_catalog.pg_namespace n
         WHERE n.nspname = $1) AS may_create_tables,
-       (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c) AS system_id,
-       pg_catalog.current_database()::text AS database,
        (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint AS clock_us

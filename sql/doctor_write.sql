@@ -23,8 +23,6 @@ SELECT pg_catalog.current_setting('server_version') AS version,
                    pg_catalog.date_trunc('second', pg_catalog.now() - a.xact_start)), ', ' ORDER BY a.xact_start)
         FROM pg_catalog.pg_stat_activity a
         WHERE a.backend_xid IS NOT NULL AND a.xact_start < pg_catalog.now() - interval '1 minute') AS open_transactions,
-       (SELECT c.system_identifier FROM pg_catalog.pg_control_system() c) AS system_id,
-       pg_catalog.current_database()::text AS database,
        (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint AS clock_us
 -- NULL on a server without the setting, and for a role that may not read it; creating the slot then tells
 FROM (SELECT (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'output_plugin_libraries') AS libraries) p

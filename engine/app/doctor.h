@@ -22,9 +22,8 @@ struct pj_doctor {
     struct pj_deployment deployment;
     struct pj_session *write, *read; /* NULL: could not be reached */
     struct pj_setup setup;
-    bool setup_open, initialised;
+    bool setup_open, installed, initialised; /* installed: there is a catalog */
     struct pj_checkpoint checkpoint;
-    char write_id[128], read_id[128];    /* system identifier and database */
     int64_t write_skew_us, read_skew_us; /* of the server's clock against ours */
 };
 

@@ -79,7 +79,7 @@ static void check_privileges(struct pj_doctor *doctor, const PGresult *row)
 /* Lag is measured by each server's own clock, so a skew does no harm; it confuses whoever reads the logs. */
 static void check_clocks(struct pj_doctor *doctor)
 {
-    if (!doctor->write_id[0])
+    if (!doctor->write)
         return;
     double skew = (double)(doctor->write_skew_us - doctor->read_skew_us) / 1e6;
     bool apart = skew > 1 || skew < -1;
@@ -88,22 +88,25 @@ static void check_clocks(struct pj_doctor *doctor)
                   skew < 0 ? "behind" : "ahead of");
 }
 
-static void check_apart(struct pj_doctor *doctor)
-{
-    if (doctor->write_id[0] && strcmp(doctor->write_id, doctor->read_id) == 0)
-        pj_doctor_add(doctor, PJ_FAIL, "databases", "let WRITE_DATABASE_URL and READ_DATABASE_URL name two databases",
-                      "the write and the read database are the same one");
-}
-
 static void check_row(struct pj_doctor *doctor, const PGresult *row)
 {
-    snprintf(doctor->read_id, sizeof doctor->read_id, "%s %s", field(row, "system_id"), field(row, "database"));
     doctor->read_skew_us = strtoll(field(row, "clock_us"), NULL, 10) - pj_clock_wall_us();
     check_server(doctor, row);
     check_role(doctor, row);
     check_privileges(doctor, row);
     check_clocks(doctor);
-    check_apart(doctor);
+}
+
+/* Where it is the write database, nothing else that could be said of it is of use, and much would be wrong. */
+static bool check_apart(struct pj_doctor *doctor)
+{
+    struct pj_error error;
+    if (!doctor->write || pj_catalog_check_apart(doctor->write, doctor->read, &error) == PJ_OK)
+        return true;
+    pj_doctor_add_error(doctor, PJ_FAIL, "databases", &error);
+    pj_session_close(doctor->read);
+    doctor->read = NULL;
+    return false;
 }
 
 /* ------------------------------------------------------------------------------------------------- slot and daemon */
@@ -116,6 +119,7 @@ static void check_catalog(struct pj_doctor *doctor)
         pj_doctor_add_error(doctor, PJ_FAIL, "read: catalog", &error);
         return;
     }
+    doctor->installed = installed;
     doctor->initialised = installed && doctor->checkpoint.complete;
     if (doctor->initialised)
         pj_doctor_add(doctor, PJ_FINE, "read: catalog", NULL, "initialised, at LSN %s", PJ_LSN(doctor->checkpoint.lsn));
@@ -172,6 +176,8 @@ void pj_doctor_examine_read(struct pj_doctor *doctor)
     PGresult *row = NULL;
     const char *params[] = {pj_config_get(&doctor->app->config, PJ_SET_SCHEMA)};
     int code = pj_app_connect(doctor->app, PJ_READ, "doctor", ANSWER_MS, &doctor->read, &error);
+    if (code == PJ_OK && !check_apart(doctor))
+        return;
     if (code == PJ_OK)
         code = pj_session_query_row(doctor->read, &row, pj_sql_doctor_read, 1, params, &error);
     if (code != PJ_OK) {

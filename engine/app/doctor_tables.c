@@ -2,9 +2,11 @@
 #include "app/doctor.h"
 #include "base/mem.h"
 #include "core/mirror.h"
+#include "core/snapshot_room.h"
 #include "sql.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { FLOAT4 = 700, FLOAT8 = 701, NUMERIC = 1700 }; /* type oids */
@@ -86,6 +88,38 @@ static void check_read_side(struct pj_doctor *doctor)
         pj_doctor_add_error(doctor, PJ_FAIL, "mirrors, projections", &error);
 }
 
+/* ---------------------------------------------------------------------------------------------- before a first start */
+
+static void check_room_for_slot(struct pj_doctor *doctor)
+{
+    const struct pj_checkpoint *checkpoint = &doctor->checkpoint;
+    const char *configured = pj_config_get(&doctor->app->config, PJ_SET_SLOT);
+    struct pj_error error;
+    char name[64] = "";
+    if (configured && *configured)
+        snprintf(name, sizeof name, "%s", configured);
+    else if (doctor->installed)
+        snprintf(name, sizeof name, "pgprojector_%s", checkpoint->instance);
+    if (!*name || strcmp(name, checkpoint->slot) == 0) /* unknown yet, or an unfinished start's, which the next drops */
+        return;
+    if (pj_snapshot_room_for_slot(doctor->write, name, &error) == PJ_OK)
+        pj_doctor_add(doctor, PJ_FINE, "slot", NULL, "%s is free", name);
+    else
+        pj_doctor_add_error(doctor, PJ_FAIL, "slot", &error);
+}
+
+static void check_room(struct pj_doctor *doctor)
+{
+    const struct pj_setup *setup = &doctor->setup;
+    struct pj_error error;
+    if (pj_snapshot_room_for_tables(doctor->read, doctor->installed, setup->tables, setup->ntables, setup->projections,
+                                    setup->nprojections, &error) == PJ_OK)
+        pj_doctor_add(doctor, PJ_FINE, "read: tables", NULL, "none is in the way of mirrors and projections");
+    else
+        pj_doctor_add_error(doctor, PJ_FAIL, "read: tables", &error);
+    check_room_for_slot(doctor);
+}
+
 void pj_doctor_examine_tables(struct pj_doctor *doctor)
 {
     if (!doctor->write)
@@ -100,4 +134,6 @@ void pj_doctor_examine_tables(struct pj_doctor *doctor)
         check_table(doctor, &doctor->setup.tables[i]);
     if (doctor->read && doctor->initialised)
         check_read_side(doctor);
+    else if (doctor->read)
+        check_room(doctor);
 }

@@ -119,7 +119,6 @@ static void check_open_transactions(struct pj_doctor *doctor, const PGresult *ro
 
 static void check_row(struct pj_doctor *doctor, const PGresult *row)
 {
-    snprintf(doctor->write_id, sizeof doctor->write_id, "%s %s", field(row, "system_id"), field(row, "database"));
     doctor->write_skew_us = strtoll(field(row, "clock_us"), NULL, 10) - pj_clock_wall_us();
     check_version(doctor, row);
     check_settings(doctor, row);

@@ -164,12 +164,35 @@ static int check_read_encoding(struct pj_session *read, struct pj_error *error)
     return pj_error_hint(error, "create the read database WITH ENCODING 'UTF8' TEMPLATE template0");
 }
 
+/* Before anything is made there: nothing of what would be said then is the remedy. Where the write database cannot be
+ * reached, who needs it says so. */
+static int check_apart(struct pj_start *start, struct pj_error *error)
+{
+    struct pj_checkpoint checkpoint;
+    struct pj_session *write = NULL;
+    bool installed;
+    int code = pj_catalog_read(start->read, &checkpoint, &installed, error);
+    if (code != PJ_OK || (installed && checkpoint.complete))
+        return code;
+    code = pj_app_connect(start->app, PJ_WRITE, "start", STEP_TIMEOUT_MS, &write, error);
+    if (code == PJ_OK)
+        code = pj_catalog_check_apart(write, start->read, error);
+    else if (code != PJ_ESTOPPED)
+        code = PJ_OK;
+    pj_session_close(write);
+    if (code == PJ_OK)
+        pj_error_clear(error);
+    return code;
+}
+
 static int try_read_side(struct pj_start *start, struct pj_error *error)
 {
     close_read(start);
     int code = pj_app_connect(start->app, PJ_READ, "apply", STEP_TIMEOUT_MS, &start->read, error);
     if (code == PJ_OK)
         code = check_read_encoding(start->read, error);
+    if (code == PJ_OK)
+        code = check_apart(start, error);
     if (code == PJ_OK)
         code = pj_catalog_install(start->read, error);
     if (code == PJ_OK)

@@ -30,6 +30,10 @@ int pj_catalog_install(struct pj_session *read, struct pj_error *error);
 /* *installed is false where there is no catalog; then the rest is empty. */
 int pj_catalog_read(struct pj_session *read, struct pj_checkpoint *checkpoint, bool *installed, struct pj_error *error);
 
+/* PJ_ECONFIG where the two sessions are in one and the same database. A copy of it, on a server of the same system
+ * identifier, is another. */
+int pj_catalog_check_apart(struct pj_session *write, struct pj_session *read, struct pj_error *error);
+
 /*
  * The daemon's lock: one daemon a read database. Tries once, as a session-level advisory lock on this session; *mine
  * says whether it was had. *holder (pj_free, may be NULL) describes who has it: "pid 123 on host h since …".

@@ -2,6 +2,7 @@
  * The first start.
  *
  *     1  read side    remove what an unfinished attempt left: our orphan slot, targets, mirrors        (committed)
+ *        both         refuse what is in the way: a slot, tables of the names that are to be made
  *     2  read side    types, empty mirrors, empty targets, and their entries in the catalog            (one transaction)
  *     3  read side    the intent to create the slot                                                    (committed)
  *     4  write side   the tables are locked against being rewritten (ACCESS SHARE, as a dump does)
@@ -37,6 +38,7 @@
 #include "core/mirror.h"
 #include "core/snapshot_build.h"
 #include "core/snapshot_clean.h"
+#include "core/snapshot_room.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -169,25 +171,18 @@ static int prepare_read_side(struct snapshot *snapshot, struct pj_error *error)
     return roll_back(snapshot->read, code);
 }
 
-/* A slot of the name we want, before we have said that we want it, is somebody else's. */
-static int refuse_foreign_slot(struct snapshot *snapshot, struct pj_error *error)
+/* What is in the way is said before anything is made. */
+static int check_room(struct snapshot *snapshot, struct pj_error *error)
 {
-    struct pj_slot slot;
-    int code = pj_slot_read(snapshot->write, snapshot->slot, &slot, error);
-    if (code != PJ_OK || !slot.exists)
-        return code;
-    pj_error_set(error, PJ_ECONFIG,
-                 "slot %s exists already on the write database (plugin %s, database %s%s) and was not "
-                 "made for this read database",
-                 snapshot->slot, *slot.plugin ? slot.plugin : "none", *slot.database ? slot.database : "none",
-                 slot.active ? ", in use" : "");
-    return pj_error_hint(error, "give another slot name, or, if nobody needs it, SELECT pg_drop_replication_slot('%s')",
-                         snapshot->slot);
+    int code = pj_snapshot_room_for_slot(snapshot->write, snapshot->slot, error);
+    return code == PJ_OK ? pj_snapshot_room_for_tables(snapshot->read, true, snapshot->tables, snapshot->ntables,
+                                                       snapshot->projections, snapshot->nprojections, error)
+                         : code;
 }
 
 static int intend_slot(struct snapshot *snapshot, struct pj_error *error)
 {
-    int code = refuse_foreign_slot(snapshot, error);
+    int code = pj_snapshot_room_for_slot(snapshot->write, snapshot->slot, error);
     return code == PJ_OK ? pj_catalog_intend_slot(snapshot->read, snapshot->slot, &snapshot->identity, error) : code;
 }
 
@@ -311,8 +306,8 @@ static int look_again(struct snapshot *snapshot, struct pj_error *error)
 static int run(struct snapshot *snapshot, struct pj_error *error)
 {
     static int (*const steps[])(struct snapshot *, struct pj_error *) = {
-        open_sessions, clean, prepare_read_side, intend_slot, lock_tables, create_slot,
-        copy_tables,   build, look_again,        complete,
+        open_sessions, clean,       check_room, prepare_read_side, intend_slot, lock_tables,
+        create_slot,   copy_tables, build,      look_again,        complete,
     };
     int code = PJ_OK;
     for (size_t i = 0; code == PJ_OK && i < sizeof steps / sizeof *steps; i++)

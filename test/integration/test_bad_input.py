@@ -193,8 +193,23 @@ def test_an_open_transaction_in_the_way_of_the_slot(pair):
 def test_a_slot_of_somebody_else(pair):
     """Named by hand, and there already: it is not ours to use, and certainly not to drop."""
     pair.write_query("SELECT pg_create_logical_replication_slot(%s, 'wal2json')", (f"of_another_{pair.name}",))
-    refused(pair, f"of_another_{pair.name}", arguments=("init", "--slot", f"of_another_{pair.name}"), codes=(1, 2))
+    words = ("--slot", f"of_another_{pair.name}")
+    refused(pair, f"of_another_{pair.name}", arguments=("init", *words), codes=(1, 2))
     assert pair.slots() == [f"of_another_{pair.name}"]
+    assert pair.read_value("SELECT to_regclass('messages') IS NULL"), "something was made, to be refused then"
+    found = pair.command("doctor", PGPROJECTOR_SLOT=words[1])
+    assert found.code == 1 and f"fail  slot                     slot {words[1]} exists already" in found.out, found
+
+
+def test_one_database_for_both(pair):
+    """Nothing is made in it, and nothing is said of what it would take."""
+    pair.read_url = pair.write_url + ("&" if "?" in pair.write_url else "?") + "connect_timeout=9"
+    result = refused(pair, "the same one", pair.name, "READ_DATABASE_URL")
+    assert "GRANT" not in result.err, result
+    assert pair.write_value("SELECT to_regnamespace('pgprojector') IS NULL")
+    found = pair.command("doctor")
+    assert found.code == 1 and "the write and the read database are the same one" in found.out, found
+    assert "read: " not in found.out, found
 
 
 # ----------------------------------------------------------------------------------------------------- privileges
@@ -281,8 +296,17 @@ def test_several_faults_are_named_at_once(pair):
 def test_a_table_of_that_name_on_the_read_side(pair):
     """Somebody else's: it is not touched."""
     pair.read_query("CREATE TABLE messages (mine text); INSERT INTO messages VALUES ('mine')")
-    refused(pair, "messages", "read database", codes=(1, 2))
+    pair.read_query("CREATE VIEW conversation_summary AS SELECT 1")
+    said = '"public"."messages", "public"."conversation_summary" exist already and were not made by pgprojector'
+    found = pair.command("doctor")
+    assert found.code == 1 and said in found.out, found
+    refused(pair, said, codes=(1, 2))
     assert pair.read_value("SELECT mine FROM messages") == "mine"
+    assert pair.read_value("SELECT to_regclass('users') IS NULL"), "something was made, to be refused then"
+    found = pair.command("doctor")
+    assert found.code == 1 and said in found.out, f"with the catalog there: {found}"
+    pair.read_query("DROP TABLE messages; DROP VIEW conversation_summary")
+    assert "none is in the way" in pair.command("doctor").out
 
 
 def test_a_type_of_an_extension_that_the_read_side_lacks(make_pair):
