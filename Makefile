@@ -223,13 +223,16 @@ moduledir  = $(DESTDIR)$(PREFIX)/lib/pgprojector/modules
 includedir = $(DESTDIR)$(PREFIX)/include
 pcdir      = $(DESTDIR)$(PREFIX)/lib/pkgconfig
 sharedir   = $(DESTDIR)$(PREFIX)/share/pgprojector
+unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
 
-install: all                      ## into PREFIX=/usr/local (under DESTDIR): program, modules, header, .pc, module.mk
-	install -d $(bindir) $(moduledir) $(includedir) $(pcdir) $(sharedir)
+install: all                      ## into PREFIX=/usr/local (under DESTDIR): program, modules, systemd unit, header, .pc, module.mk
+	install -d $(bindir) $(moduledir) $(includedir) $(pcdir) $(sharedir) $(unitdir)
 	install -m 755 $(PROGRAM) $(bindir)/pgprojector
 	install -m 755 $(MODULES) $(moduledir)
 	install -m 644 engine/include/pgprojector.h $(includedir)/pgprojector.h
 	install -m 644 projections/module.mk $(sharedir)/module.mk
+	sed 's|@PREFIX@|$(PREFIX)|' engine/app/pgprojector.service > $(unitdir)/pgprojector.service
+	@chmod 644 $(unitdir)/pgprojector.service
 	@printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' 'moduledir=$${prefix}/lib/pgprojector/modules' \
 	  'modulemk=$${prefix}/share/pgprojector/module.mk' '' 'Name: pgprojector' \
 	  'Description: keeps read models on one PostgreSQL right, by following another one' 'Version: $(VERSION)' \
@@ -237,7 +240,7 @@ install: all                      ## into PREFIX=/usr/local (under DESTDIR): pro
 
 uninstall:                        ## takes it away again; modules of others stay
 	rm -f $(bindir)/pgprojector $(patsubst %,$(moduledir)/%,$(notdir $(MODULES))) $(includedir)/pgprojector.h \
-	  $(pcdir)/pgprojector.pc $(sharedir)/module.mk
+	  $(pcdir)/pgprojector.pc $(sharedir)/module.mk $(unitdir)/pgprojector.service
 	@rmdir $(sharedir) $(moduledir) $(DESTDIR)$(PREFIX)/lib/pgprojector 2>/dev/null || true
 
 clean:                            ## removes all that was built

@@ -138,6 +138,8 @@ def test_an_installed_kit_builds_modules(tmp_path):
     root = tmp_path / "root"
     result = make(ROOT, "install", PREFIX=root)
     assert result.returncode == 0, result.stdout
+    unit = (root / "lib/systemd/system/pgprojector.service").read_text()
+    assert f"ExecStart={root}/bin/pgprojector run\n" in unit and "RestartPreventExitStatus=2\n" in unit, unit
     subprocess.run([root / "bin" / "pgprojector", "module", "new", "mine", "--dir", tmp_path], check=True)
     assert str(root) in (tmp_path / "mine" / "Makefile").read_text()
     result = make(tmp_path / "mine", "test")
