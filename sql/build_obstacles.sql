@@ -72,11 +72,12 @@ SELECT pg_catalog.format('view %1$s, in whose schema %2$I may not define it agai
 FROM views v JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
 WHERE v.relpersistence <> 't' AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE'))
 UNION
-SELECT pg_catalog.format('view %s, which belongs to role %I, of which %I is no member', v.view,
-                         pg_catalog.pg_get_userbyid(v.relowner), CURRENT_USER)
+SELECT pg_catalog.format('view %1$s, which belongs to role %2$I, of which %3$I is no member (ALTER VIEW %1$s OWNER TO %3$I, or GRANT %2$I TO %3$I)',
+                         v.view, pg_catalog.pg_get_userbyid(v.relowner), CURRENT_USER)
 FROM views v WHERE NOT pg_catalog.pg_has_role(v.relowner, 'USAGE')
 UNION
-SELECT pg_catalog.format('its owner, role %I, of which %I is no member', pg_catalog.pg_get_userbyid(f.relowner), CURRENT_USER)
+SELECT pg_catalog.format('its owner, role %1$I, of which %2$I is no member (GRANT %1$I TO %2$I)',
+                         pg_catalog.pg_get_userbyid(f.relowner), CURRENT_USER)
 FROM former f WHERE NOT pg_catalog.pg_has_role(f.relowner, 'USAGE')
 UNION
 SELECT pg_catalog.format('column %I, which was added by hand', a.attname)

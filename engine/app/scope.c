@@ -112,7 +112,14 @@ int pj_scope_run(struct pj_app *app, const char *purpose,
     return code;
 }
 
-int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error *error)
+const char *pj_scope_why_left_out(const struct pj_deployment *deployment, const char *name)
+{
+    const char *why = pj_deployment_why_left_out(deployment, name);
+    return why ? why : "is missing here";
+}
+
+int pj_scope_left_out(struct pj_session *read, const struct pj_deployment *deployment, const char *name,
+                      struct pj_error *error)
 {
     bool known, retired;
     int code = pj_roster_known(read, name, &known, &retired, error);
@@ -122,13 +129,15 @@ int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error
         pj_error_set(error, PJ_ECONFIG, "projection %.60s was removed: its table is not kept up any more", name);
         return pj_error_hint(error, "`pgprojector module add %s` takes it up again", name);
     }
-    pj_error_set(error, PJ_ECONFIG,
-                 "projection %.60s: its module's file is missing here, or is not the one by which its table is kept",
-                 name);
-    return pj_error_hint(error,
-                         "put it into the module directory, then `pgprojector module add %s`; `pgprojector module "
-                         "list` compares versions",
-                         name);
+    bool there = pj_deployment_why_left_out(deployment, name) != NULL;
+    pj_error_set(error, PJ_ECONFIG, "projection %.60s: its module's file %s", name,
+                 pj_scope_why_left_out(deployment, name));
+    return there ? pj_error_hint(error,
+                                 "`pgprojector module add %s` has its table built by it, or says what is wrong; "
+                                 "`pgprojector module list` compares versions",
+                                 name)
+                 : pj_error_hint(error, "put it into the module directory, %s, then `pgprojector module add %s`",
+                                 deployment->module_dir, name);
 }
 
 /* Joining mirrors are one job, under the name of the first of them. */
@@ -179,7 +188,7 @@ int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_proj
     pj_free(names);
     if (*projection)
         return PJ_OK;
-    int code = pj_scope_left_out(scope->look, name, error);
+    int code = pj_scope_left_out(scope->look, &scope->deployment, name, error);
     if (code != PJ_OK)
         return code;
     pj_error_set(error, PJ_ECONFIG, "there is no projection \"%.60s\"", name);

@@ -41,9 +41,13 @@ int pj_scope_connect(const struct pj_app *app, const char *purpose, struct pj_se
 int pj_scope_find(const struct pj_scope *scope, const char *name, struct pj_projection **projection,
                   struct pj_error *error);
 
-/* PJ_ECONFIG where the catalog knows a projection of that name, which no module here serves: why not, and the
- * remedy. */
-int pj_scope_left_out(struct pj_session *read, const char *name, struct pj_error *error);
+/* PJ_ECONFIG where the catalog knows a projection of that name, which no module of the deployment serves (as the roster
+ * has left it): why not, and the remedy. */
+int pj_scope_left_out(struct pj_session *read, const struct pj_deployment *deployment, const char *name,
+                      struct pj_error *error);
+
+/* Why not, in words that go on behind "its module's file ". */
+const char *pj_scope_why_left_out(const struct pj_deployment *deployment, const char *name);
 
 /* The same of a mirror ("messages", "public.messages") that the setup has not: PJ_EUNHEALTHY where it is still being
  * added, PJ_ECONFIG where its source is gone. */

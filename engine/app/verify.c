@@ -93,7 +93,7 @@ static int check_names(const struct verification *verification, struct pj_sessio
     for (int i = 0; code == PJ_OK && i < app->noperands; i++) {
         if (known(&verification->setup, app->operands[i]))
             continue;
-        code = pj_scope_left_out(read, app->operands[i], error);
+        code = pj_scope_left_out(read, &verification->deployment, app->operands[i], error);
         if (code == PJ_OK) /* or it has become exact since the setup was made */
             code = pj_keywork_check(read, &verification->mark, error);
         if (code == PJ_OK)
@@ -343,10 +343,14 @@ static int name_projections(struct verification *verification, struct pj_error *
                                 "SELECT name FROM pgprojector.projection WHERE state <> 'retired' AND "
                                 "pg_catalog.strpos(name, '.') = 0 ORDER BY name",
                                 0, NULL, error);
-    for (int i = 0; code == PJ_OK && i < PQntuples(result); i++)
-        if (!has_projection(&verification->setup, PQgetvalue(result, i, 0)))
-            say_not_compared(verification, "projection", PQgetvalue(result, i, 0),
-                             "its module's file is missing here, or is not the one by which its table is kept");
+    for (int i = 0; code == PJ_OK && i < PQntuples(result); i++) {
+        const char *name = PQgetvalue(result, i, 0);
+        if (has_projection(&verification->setup, name))
+            continue;
+        char *why = pj_sprintf("its module's file %s", pj_scope_why_left_out(&verification->deployment, name));
+        say_not_compared(verification, "projection", name, why);
+        pj_free(why);
+    }
     PQclear(result);
     return code;
 }

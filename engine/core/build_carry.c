@@ -33,7 +33,8 @@ static int refuse(const struct pj_build_row *former, const PGresult *obstacles, 
     pj_error_set(error, PJ_ECONFIG, "what hangs on %s.%s cannot go along with its name: %s", former->schema,
                  former->table, pj_buf_text(&list));
     pj_buf_free(&list);
-    return pj_error_hint(error, "drop or change it first, and put it back afterwards; nothing has been swapped");
+    return pj_error_hint(error, "do what is said behind it; else drop or change it first, and put it back afterwards; "
+                                "nothing has been swapped");
 }
 
 int pj_build_check_obstacles(struct pj_session *session, const struct pj_build_row *former,

@@ -181,6 +181,13 @@ def test_what_is_not_compared_or_kept_up_is_said(registering, modules):
         assert result.code == 2 and "file is missing" in result.err and "module add titles" in result.err, result
     (modules.path / "aside").rename(modules.path / "titles.so")
     assert pair.command("verify", "titles").code == 0
+    modules.titles(2, "c.type AS title")
+    for words, code in (([], 0), (["titles"], 2)):
+        result = pair.command("verify", *words)
+        said = "projection titles: its module's file is of another version or definition than its table"
+        assert result.code == code and said in result.out + result.err, result
+    assert "module add titles" in result.err, result
+    modules.titles()
     assert pair.command("module", "remove", "titles").code == 0
     for verb, code in (("verify", 2), ("rebuild", 2), ("pause", 1), ("resume", 1)):
         result = pair.command(verb, "titles")

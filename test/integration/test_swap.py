@@ -345,6 +345,10 @@ def test_views_that_cannot_be_defined_again(poor):
     """Neither is found only when the table has been built."""
     pair = poor
     pair.start().daemon.stop()
+    pair.read_query("CREATE VIEW another AS SELECT id FROM conversation_summary")
+    result = pair.command("rebuild", NAME, "--fresh")
+    assert result.code == 2 and f"no member (ALTER VIEW public.another OWNER TO {pair.role}, or GRANT " in result.err, result
+    pair.read_query("DROP VIEW another")
     pair.read_query("CREATE SCHEMA reporting; CREATE VIEW reporting.v AS SELECT id FROM conversation_summary; CREATE SCHEMA secret;"
                     "CREATE TABLE secret.t (id uuid); CREATE VIEW s AS SELECT id FROM conversation_summary JOIN secret.t USING (id);"
                     f"ALTER VIEW reporting.v OWNER TO {pair.role}; ALTER VIEW s OWNER TO {pair.role}")
