@@ -121,7 +121,8 @@ CREATE TABLE IF NOT EXISTS pgprojector.dirty_row (
 );
 CREATE INDEX IF NOT EXISTS dirty_row_table ON pgprojector.dirty_row (schema_name, table_name, id);
 
--- Tables that were mirrors until a module was removed with its table, and are yet to be dropped.
+-- Tables that were mirrors until a module was removed with its table, or were kept until a further swap, and are yet to be
+-- dropped: when nobody has them open any more.
 CREATE TABLE IF NOT EXISTS pgprojector.discarded (
     schema_name text NOT NULL,
     table_name  text NOT NULL,

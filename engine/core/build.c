@@ -9,7 +9,8 @@
  *
  * So after a crash the row NAME.next tells that there is something to clear, and whether it is to be dropped or kept
  * again; a NAME.kept that nobody wanted says so (reason "replaced"), and goes with the next swap or daemon
- * (pj_build_drop_replaced).
+ * (pj_build_drop_replaced). One that could not be dropped before the next swap, for somebody has it open, is that of no
+ * projection any more, but in pgprojector.discarded.
  */
 #include "core/build.h"
 
@@ -319,11 +320,6 @@ static int check_way(struct pj_session *work, const struct pj_build *build, stru
         code = pj_build_read_row(work, build->name, PJ_NEXT_NAME, &next, error);
     if (code == PJ_OK)
         code = check_is_free(work, next.schema, build->table, error);
-    if (code == PJ_OK && former.there) {
-        char *kept = pj_table_beside(former.table, PJ_KEPT_TABLE);
-        code = check_is_free(work, former.schema, kept, error);
-        pj_free(kept);
-    }
     if (code == PJ_OK)
         code = pj_build_check_obstacles(work, &former, &next, error);
     return code == PJ_OK ? pj_build_carry_settings(work, &former, &next, error) : code;

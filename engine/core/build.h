@@ -22,6 +22,9 @@
  * resumed. */
 #define PJ_CATCHES_UP "catching up: "
 
+/* The reason of a retired row, NAME.kept, whose table nobody wants to be kept. */
+#define PJ_REPLACED "replaced"
+
 struct pj_build {
     struct pj_mend *mend; /* its projection is the one beside (bound with `beside`); sessions, job, stop, options */
     struct pj_projection *next;   /* the same */

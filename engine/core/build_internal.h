@@ -24,9 +24,6 @@ int pj_build_run(struct pj_session *session, const char *sql, int count, const c
 int pj_build_run_made(struct pj_session *session, const char *query, int count, const char *const *params,
                       struct pj_error *error);
 
-/* The reason of a retired row whose table nobody wants to be kept. */
-#define PJ_REPLACED "replaced"
-
 /* RENAME of a table, in its schema. */
 int pj_build_rename_table(struct pj_session *session, const char *schema, const char *from, const char *to,
                           struct pj_error *error);
@@ -85,6 +82,10 @@ int pj_build_rehearse_views(struct pj_session *session, const char *table, const
 /* A name as the server makes them for indexes: "TABLE_COLUMNS_LABEL", table and columns cut where it would be longer
  * than 63 bytes, never within a character. `columns` may be NULL. To be freed with pj_free. */
 char *pj_build_object_name(const char *table, const char *columns, const char *label);
+
+/* TABLE__kept, or, where there is a table of that name, TABLE__kept2 and so on. To be freed with pj_free, always. */
+int pj_build_kept_name(struct pj_session *session, const char *schema, const char *table, char **name,
+                       struct pj_error *error);
 
 /* Within the swap, the tables having their new names: the same for their indexes. */
 struct pj_build_renaming {

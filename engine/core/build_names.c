@@ -63,6 +63,23 @@ static int find_name(struct pj_session *session, const char *schema, const char 
     return code;
 }
 
+/* One kept before may still have the plain name: somebody reads it, or has hung a view on it. */
+int pj_build_kept_name(struct pj_session *session, const char *schema, const char *table, char **name,
+                       struct pj_error *error)
+{
+    bool found = false;
+    int code = PJ_OK;
+    *name = NULL;
+    for (int turn = 1; code == PJ_OK && !found; turn++) {
+        char suffix[32];
+        snprintf(suffix, sizeof suffix, turn > 1 ? PJ_KEPT_TABLE "%d" : PJ_KEPT_TABLE, turn);
+        pj_free(*name);
+        *name = pj_table_beside(table, suffix);
+        code = is_free(session, schema, *name, &found, error);
+    }
+    return code;
+}
+
 /* Whether the server may have given that name to an index of a table of that name. */
 static bool is_made(const char *name, const char *table, const char *columns, const char *label)
 {

@@ -177,6 +177,9 @@ static int rename_all(struct swap *swap, const char *kept_table, struct pj_error
 static const char forget_sql[] = "DELETE FROM pgprojector.dead_letter WHERE projection IN ($1, $1 || '.kept')";
 static const char forget_keys_sql[] = "DELETE FROM pgprojector.dirty_key "
                                       "WHERE projection IN ($1, $1 || '.kept', $1 || '.next')";
+/* One that was kept and could not be dropped: somebody has it open. */
+static const char discard_sql[] = "INSERT INTO pgprojector.discarded SELECT target_schema, target_table "
+                                  "FROM pgprojector.projection WHERE name = $1 || '.kept' ON CONFLICT DO NOTHING";
 static const char make_way_sql[] =
     "DELETE FROM pgprojector.projection WHERE name = $1 || '.kept' OR name = $1 AND NOT $2::boolean";
 static const char keep_sql[] =
@@ -207,6 +210,7 @@ static int enter(struct swap *swap, const char *kept_table, struct pj_error *err
     } statements[] = {
         {forget_sql, NULL, NULL},
         {forget_keys_sql, NULL, NULL},
+        {discard_sql, NULL, NULL},
         {make_way_sql, has_former(swap) ? "true" : "false", NULL},
         {keep_sql, kept_table, swap->build->keep_old ? "true" : "false"},
         {take_over_sql, swap->build->table, NULL},
@@ -230,8 +234,11 @@ static int enter(struct swap *swap, const char *kept_table, struct pj_error *err
 static int carry(struct swap *swap, struct pj_error *error)
 {
     const struct pj_build_row *former = &swap->former, *next = &swap->next;
-    char *kept_table = pj_table_beside(*former->table ? former->table : swap->build->table, PJ_KEPT_TABLE);
-    int code = pj_build_check_obstacles(swap->work, former, next, error);
+    char *kept_table;
+    int code = pj_build_kept_name(swap->work, *former->schema ? former->schema : next->schema,
+                                  *former->table ? former->table : swap->build->table, &kept_table, error);
+    if (code == PJ_OK)
+        code = pj_build_check_obstacles(swap->work, former, next, error);
     if (code == PJ_OK)
         code = pj_build_carry_settings(swap->work, former, next, error);
     if (code == PJ_OK)
@@ -332,6 +339,19 @@ static int try_until_done(struct swap *swap, struct pj_error *error)
     return code;
 }
 
+/* What a former swap has kept makes way. Where it is open, or others hang on it, it is left: its name is not needed. */
+static int drop_kept(struct pj_build *build, struct pj_error *error)
+{
+    bool there;
+    int code = build->from_kept ? PJ_OK : pj_build_drop_kept(build->mend->work, build->name, &there, error);
+    if (code == PJ_OK || !(error->in_use || strcmp(error->sqlstate, "2BP01") == 0))
+        return code;
+    if (build->log)
+        pj_log_error(build->log, PJ_LOG_WARNING, error);
+    pj_error_clear(error);
+    return PJ_OK;
+}
+
 /* The swap is through: what fails here is no failure of it. */
 static void drop_former(struct pj_build *build)
 {
@@ -347,8 +367,7 @@ static void drop_former(struct pj_build *build)
 int pj_build_swap(struct pj_build *build, struct pj_error *error)
 {
     struct swap swap = {.build = build, .work = build->mend->work};
-    bool there;
-    int code = build->from_kept ? PJ_OK : pj_build_drop_kept(swap.work, build->name, &there, error);
+    int code = drop_kept(build, error);
     if (code == PJ_OK)
         code = try_until_done(&swap, error);
     if (code == PJ_OK)

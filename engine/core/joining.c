@@ -9,7 +9,7 @@
 #include "core/mirror.h"
 #include "core/table_lock.h"
 
-#include <string.h>
+enum { PATIENCE_MS = 2000 }; /* for whoever has an unfinished mirror open */
 
 /* --------------------------------------------------------------------------------------------------------- missing */
 
@@ -46,9 +46,7 @@ static int forget(struct pj_session *work, const char *schema, const char *name,
     pj_quote_identifier(&table, schema);
     pj_buf_puts(&table, ".");
     pj_quote_identifier(&table, name);
-    int code = pj_table_lock_end_orphans(work, schema, name, error); /* a copy that was given up */
-    if (code == PJ_OK)
-        code = pj_session_execf(work, error, "SET LOCAL client_min_messages = warning; DROP TABLE IF EXISTS %s",
+    int code = pj_session_execf(work, error, "SET LOCAL client_min_messages = warning; DROP TABLE IF EXISTS %s",
                                 pj_buf_text(&table));
     if (code != PJ_OK)
         pj_error_wrap(error, "drop the unfinished mirror %s", pj_buf_text(&table));
@@ -61,30 +59,40 @@ static int forget(struct pj_session *work, const char *schema, const char *name,
     return code;
 }
 
-static int forget_all(struct pj_session *work, int *removed, struct pj_error *error)
+/* In a transaction of its own: whoever reads it is waited for only for a while, and nobody waits behind us. */
+static int forget_alone(struct pj_session *work, const char *schema, const char *name, struct pj_error *error)
 {
-    PGresult *unfinished;
-    int code = pj_session_query(
-        work, &unfinished, "SELECT schema_name, table_name FROM pgprojector.mirror WHERE state = 'joining' FOR UPDATE",
-        0, NULL, error);
-    for (int row = 0; code == PJ_OK && row < PQntuples(unfinished); row++) {
-        code = forget(work, PQgetvalue(unfinished, row, 0), PQgetvalue(unfinished, row, 1), error);
-        *removed += code == PJ_OK;
-    }
-    PQclear(unfinished);
-    return code;
-}
-
-int pj_joining_clean(struct pj_session *work, int *removed, struct pj_error *error)
-{
-    *removed = 0;
-    int code = pj_session_exec(work, "BEGIN", error);
+    static const struct pj_patience patience = {.milliseconds = PATIENCE_MS};
+    int code = pj_table_lock_end_orphans(work, schema, name, error); /* a copy that was given up */
     if (code == PJ_OK)
-        code = forget_all(work, removed, error);
+        code = pj_table_lock_begin(work, schema, name, &patience, error);
+    if (code == PJ_OK)
+        code = forget(work, schema, name, error);
     if (code == PJ_OK)
         code = pj_keywork_commit(work, error);
     if (code != PJ_OK)
         pj_keywork_rollback(work);
+    return code;
+}
+
+/* All that are not in use, then the first error. */
+int pj_joining_clean(struct pj_session *work, int *removed, struct pj_error *error)
+{
+    struct pj_error next;
+    PGresult *unfinished;
+    int code = pj_session_query(work, &unfinished,
+                                "SELECT schema_name, table_name FROM pgprojector.mirror WHERE state = 'joining'", 0,
+                                NULL, error);
+    *removed = 0;
+    for (int row = 0; (code == PJ_OK || error->in_use) && row < PQntuples(unfinished); row++) {
+        bool done = forget_alone(work, PQgetvalue(unfinished, row, 0), PQgetvalue(unfinished, row, 1), &next) == PJ_OK;
+        *removed += done;
+        if (!done && (code == PJ_OK || !next.in_use)) {
+            *error = next;
+            code = next.code;
+        }
+    }
+    PQclear(unfinished);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "remove unfinished mirrors");
 }
 
@@ -105,13 +113,22 @@ static int is_unfinished(struct pj_session *work, const struct pj_table *table, 
 
 static int prepare_table(struct pj_session *work, const struct pj_table *table, struct pj_error *error)
 {
-    bool unfinished;
-    int code = is_unfinished(work, table, &unfinished, error);
-    if (code == PJ_OK && unfinished)
-        code = forget(work, table->schema, table->name, error);
-    if (code == PJ_OK)
-        code = pj_mirror_create(work, table, error);
+    int code = pj_mirror_create(work, table, error);
     return code == PJ_OK ? pj_catalog_enter_joining(work, table, error) : code;
+}
+
+/* What an attempt before has left. */
+static int clear_way(struct pj_session *work, const struct pj_table *tables, int ntables, struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < ntables; i++) {
+        bool unfinished = false;
+        if (tables[i].joining)
+            code = is_unfinished(work, &tables[i], &unfinished, error);
+        if (code == PJ_OK && unfinished)
+            code = forget_alone(work, tables[i].schema, tables[i].name, error);
+    }
+    return code;
 }
 
 static int prepare(struct pj_session *write, struct pj_session *work, const struct pj_table *tables, int ntables,
@@ -135,6 +152,8 @@ int pj_joining_prepare(const struct pj_joining *joining, const struct pj_table *
     struct pj_session_options options = {
         .side = PJ_WRITE, .url = joining->write_url, .purpose = "join", .stop = joining->stop};
     int code = pj_session_open(&write, &options, error);
+    if (code == PJ_OK)
+        code = clear_way(joining->work, tables, ntables, error);
     if (code == PJ_OK)
         code = pj_session_exec(joining->work, "BEGIN", error);
     if (code == PJ_OK) {

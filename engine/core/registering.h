@@ -6,6 +6,7 @@
 #ifndef PJ_CORE_REGISTERING_H
 #define PJ_CORE_REGISTERING_H
 
+#include "base/causes.h"
 #include "base/log.h"
 #include "core/handover.h"
 #include "core/request.h"
@@ -20,7 +21,9 @@ struct pj_registering {
     const struct pj_log *log;
     const struct pj_stop *stop;
 
-    int64_t request;                        /* the one under way; 0: none that could be cancelled */
+    int64_t request;         /* the one under way; 0: none that could be cancelled */
+    bool untidy, unfinished; /* there may be tables to be dropped; mirrors that were never finished (pj_registering_tidy) */
+    struct pj_causes put_off; /* what was said of them of late */
     struct pj_session *look, *work, *write; /* opened here; closed by pj_registering_close */
 };
 
@@ -30,12 +33,17 @@ int pj_registering_open(struct pj_registering *r, struct pj_error *error);
 void pj_registering_close(struct pj_registering *r);
 
 /* Serves a request other than RELOAD. What failed has changed nothing, or has been undone, or is undone when it is
- * begun again. PJ_ESTOPPED likewise; an error that is retryable is worth trying again with new sessions. */
+ * begun again. PJ_ESTOPPED likewise; an error that is retryable is worth trying again with new sessions, one that is
+ * `in_use` later, when others have been served. */
 int pj_registering_serve(struct pj_registering *r, const struct pj_request *request, struct pj_error *error);
 
-/* Looks at all that is there: takes what has changed and needs no building, enters requests for what does, removes
- * what interrupted builds have left. One module's fault is logged and does not concern the others. */
+/* Looks at all that is there: takes what has changed and needs no building, enters requests for what does. One module's
+ * fault is logged and does not concern the others. What interrupted builds have left is pj_registering_tidy's. */
 int pj_registering_survey(struct pj_registering *r, struct pj_error *error);
+
+/* Drops what is left to be dropped, where there may be something (r->untidy, r->unfinished). What somebody has open is left,
+ * and r->untidy says so: to be called again. To be called when nothing is under way. */
+int pj_registering_tidy(struct pj_registering *r, struct pj_error *error);
 
 /* Whether a projection stands still because its module does not serve. */
 int pj_registering_stands_still(struct pj_registering *r, bool *yes, struct pj_error *error);

@@ -94,14 +94,17 @@ static int begin(struct stage *stage, const struct pj_request *request, struct p
     int code = index_mirrors(stage, error);
     if (code == PJ_OK)
         code = pj_build_prepare(&stage->build, error);
+    if (code == PJ_OK && request->waited)
+        code = pj_request_put_off(r->look, request->id, NULL, error);
     if (code == PJ_OK)
         code = pj_outfit_check(r, stage->beside, NULL, error);
     if (code == PJ_OK)
         code = try_statements(stage, error);
     if (code != PJ_OK) {
-        struct pj_error ignored; /* what is left goes when it is begun again, or with the next survey */
+        struct pj_error ignored; /* what is left goes when it is begun again, or at the next rest */
         bool there;
-        pj_build_clear(r->work, stage->name.text, &there, &ignored);
+        if (!error->in_use) /* what was left before, and nothing was added to it */
+            pj_build_clear(r->work, stage->name.text, &there, &ignored);
         pj_outfit_free(stage->beside);
         stage->beside = NULL;
         return code;
@@ -215,15 +218,12 @@ static void catch_up_chained(struct stage *stage)
         pj_log_error(stage->r->log, PJ_LOG_WARNING, &error);
 }
 
-/* The new one is in place all the same. */
+/* The new one is in place all the same: what somebody reads is dropped later, and so is what was kept before. */
 static int drop_former(struct pj_registering *r, const char *name, struct pj_error *error)
 {
     int code = pj_build_drop_replaced(r->work, name, error);
-    if (code == PJ_OK || code == PJ_ESTOPPED || error->retryable)
-        return code;
-    pj_log_error(r->log, PJ_LOG_WARNING, error);
-    pj_error_clear(error);
-    return PJ_OK;
+    r->untidy = true;
+    return code == PJ_OK || code == PJ_ESTOPPED ? code : pj_registering_put_off(r, name, error);
 }
 
 int pj_registering_tidy_build(struct pj_registering *r, const char *name, struct pj_error *error)
@@ -249,7 +249,9 @@ int pj_registering_give_up(struct pj_registering *r, const char *name, struct pj
         else
             pj_outfit_free(then);
     }
-    return code == PJ_OK ? pj_build_clear(r->work, name, &there, error) : code;
+    if (code == PJ_OK && pj_build_clear(r->work, name, &there, error) != PJ_OK)
+        code = pj_registering_put_off(r, name, error);
+    return code;
 }
 
 int pj_registering_build(struct pj_registering *r, const struct pj_deployed_module *module,
@@ -267,6 +269,7 @@ int pj_registering_build(struct pj_registering *r, const struct pj_deployed_modu
         code = drop_former(r, stage.name.text, error);
     else
         fall_back(&stage, pj_registering_not_again(error));
+    r->untidy = r->untidy || code != PJ_OK;
     pj_outfit_free(stage.after);
     return code;
 }

@@ -95,8 +95,10 @@ int pj_registering_order(struct pj_registering *r, struct pj_deployment *found, 
 char *pj_registering_missing_upstream(struct pj_registering *r, struct pj_deployment *found, const char *name);
 /* core/registering_remove.c */
 int pj_registering_remove(struct pj_registering *r, const struct pj_request *request, struct pj_error *error);
-/* Drops the tables of mirrors that were removed (pgprojector.discarded); what others hang on stays, and is said in
- * the log. */
+/* Drops the tables that are to go (pgprojector.discarded); what others hang on stays, and is said in the log. */
 int pj_registering_drop_discarded(struct pj_registering *r, struct pj_error *error);
+/* core/registering_tidy.c: after an error in dropping `what`. PJ_OK: it was said in the log, and the rest may go on; what
+ * somebody has open is left to pj_registering_tidy. Else the error: a database, or the daemon's end. */
+int pj_registering_put_off(struct pj_registering *r, const char *what, struct pj_error *error);
 
 #endif

@@ -123,6 +123,7 @@ static void fall_back(struct addition *addition, const struct pj_error *cause)
     if (addition->joined || pj_stop_asked(addition->r->stop)) /* the daemon goes on with them by itself; or ends */
         return;
     if (undo(addition, &error) != PJ_OK) {
+        addition->r->unfinished = true;
         pj_error_wrap(&error, "after \"%.200s\"", cause->message);
         pj_log_error(addition->r->log, PJ_LOG_WARNING, &error);
     }

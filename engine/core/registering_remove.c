@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-enum { PATIENCE_MS = 2000 }; /* where nobody follows, and could cancel it */
+enum { PATIENCE_MS = 2000 }; /* for whoever has a table open that is to go */
 
 static int run(struct pj_session *session, const char *sql, int count, const char *const *params,
                struct pj_error *error)
@@ -188,17 +188,20 @@ static int go_on_without(struct pj_registering *r, const char *name, const struc
 
 /* -------------------------------------------------------------------------------------------------------- dropping */
 
+static const char forget_discarded_sql[] =
+    "DELETE FROM pgprojector.discarded WHERE schema_name = $1 AND table_name = $2";
+
 static int waiting(void *context, struct pj_error *error)
 {
     struct pj_registering *r = context;
     return pj_registering_check_cancelled(r, r->work, error);
 }
 
-/* As long as it takes for whoever reads it to leave, but it may be cancelled; nobody waits behind us. */
+/* Whoever reads it is waited for only for a while: others are served before it is tried again. Nobody waits behind us. */
 static int drop_table(struct pj_registering *r, const char *schema, const char *table, struct pj_error *error)
 {
-    const struct pj_patience patience = {
-        .milliseconds = r->request ? 0 : PATIENCE_MS, .between = waiting, .context = r};
+    const struct pj_patience patience = {.milliseconds = PATIENCE_MS, .between = waiting, .context = r};
+    const char *params[] = {schema, table};
     int code = pj_table_lock_begin(r->work, schema, table, &patience, error);
     if (code == PJ_OK) {
         struct pj_buf sql = {0};
@@ -210,17 +213,30 @@ static int drop_table(struct pj_registering *r, const char *schema, const char *
         pj_buf_free(&sql);
     }
     if (code == PJ_OK)
+        code = run(r->work, forget_discarded_sql, 2, params, error);
+    if (code == PJ_OK)
         code = pj_keywork_commit(r->work, error);
     if (code != PJ_OK)
         pj_keywork_rollback(r->work);
-    if (code == PJ_ESTOPPED && !pj_stop_asked(r->stop))
-        return pj_error_set(error, code, "it is removed, but its table %s.%s stays: somebody had it open", schema,
-                            table);
     if (code == PJ_OK || strcmp(error->sqlstate, "2BP01") != 0)
         return code;
     error->code = PJ_ECONFIG;
-    pj_error_wrap(error, "it is removed, but its table %s.%s stays", schema, table);
+    pj_error_wrap(error, "the table %s.%s stays", schema, table);
     return pj_error_hint(error, "drop what depends on it, then the table");
+}
+
+static int it_stays(const char *schema, const char *table, struct pj_error *error)
+{
+    pj_error_set(error, PJ_ESTOPPED, "it is removed, but its table %s.%s stays: somebody had it open", schema, table);
+    return error->code;
+}
+
+static int drop_own_table(struct pj_registering *r, const char *schema, const char *table, struct pj_error *error)
+{
+    int code = drop_table(r, schema, table, error);
+    if (code == PJ_ESTOPPED && !pj_stop_asked(r->stop))
+        return it_stays(schema, table, error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "it is removed, but not its table");
 }
 
 static int drop_target(struct pj_registering *r, const char *name, struct pj_error *error)
@@ -236,36 +252,36 @@ static int drop_target(struct pj_registering *r, const char *name, struct pj_err
     if (code != PJ_OK)
         return code;
     if (PQntuples(row) == 1)
-        code = drop_table(r, PQgetvalue(row, 0, 0), PQgetvalue(row, 0, 1), error);
+        code = drop_own_table(r, PQgetvalue(row, 0, 0), PQgetvalue(row, 0, 1), error);
     PQclear(row);
     return code;
 }
 
-/* Dropped or not, it is nobody's matter any more: one that others hang on is the operator's. */
-static int drop_mirror(struct pj_registering *r, const char *schema, const char *table, struct pj_error *error)
+/* One that others hang on is the operator's. */
+static int drop_discarded(struct pj_registering *r, const char *schema, const char *table, struct pj_error *error)
 {
     const char *params[] = {schema, table};
     struct pj_error ignored;
     int code = drop_table(r, schema, table, error);
-    if (code != PJ_OK && code != PJ_ECONFIG)
-        return code;
-    int forgotten = run(r->work, "DELETE FROM pgprojector.discarded WHERE schema_name = $1 AND table_name = $2", 2,
-                        params, code == PJ_OK ? error : &ignored);
-    return code == PJ_OK ? forgotten : code;
+    if (code == PJ_ECONFIG)
+        run(r->work, forget_discarded_sql, 2, params, &ignored);
+    return code;
 }
+
+/* Those that go by that name again are not meant. */
+static const char discarded_sql[] =
+    "SELECT schema_name, table_name FROM pgprojector.discarded d WHERE NOT EXISTS (SELECT FROM pgprojector.mirror m "
+    "WHERE (m.schema_name, m.table_name) = (d.schema_name, d.table_name)) AND NOT EXISTS (SELECT FROM "
+    "pgprojector.projection p WHERE (p.target_schema, p.target_table) = (d.schema_name, d.table_name)) ORDER BY 1, 2";
 
 /* All of them, then the first error. */
 static int drop_mirrors(struct pj_registering *r, struct pj_error *error)
 {
     struct pj_error next;
     PGresult *tables;
-    int code = pj_session_query(r->look, &tables,
-                                "SELECT schema_name, table_name FROM pgprojector.discarded d WHERE NOT EXISTS (SELECT "
-                                "FROM pgprojector.mirror m WHERE (m.schema_name, m.table_name) = (d.schema_name, "
-                                "d.table_name)) ORDER BY 1, 2",
-                                0, NULL, error);
-    for (int i = 0; (code == PJ_OK || code == PJ_ECONFIG) && i < PQntuples(tables); i++)
-        if (drop_mirror(r, PQgetvalue(tables, i, 0), PQgetvalue(tables, i, 1), &next) != PJ_OK && code == PJ_OK) {
+    int code = pj_session_query(r->look, &tables, discarded_sql, 0, NULL, error);
+    for (int i = 0; (code == PJ_OK || code == PJ_ECONFIG || error->in_use) && i < PQntuples(tables); i++)
+        if (drop_discarded(r, PQgetvalue(tables, i, 0), PQgetvalue(tables, i, 1), &next) != PJ_OK && code == PJ_OK) {
             *error = next;
             code = next.code;
         }
@@ -275,12 +291,15 @@ static int drop_mirrors(struct pj_registering *r, struct pj_error *error)
 
 int pj_registering_drop_discarded(struct pj_registering *r, struct pj_error *error)
 {
-    int code = drop_mirrors(r, error);
-    if (code != PJ_ECONFIG)
-        return code;
-    pj_log_error(r->log, PJ_LOG_WARNING, error);
-    pj_error_clear(error);
-    return PJ_OK;
+    PGresult *tables;
+    int code = pj_session_query(r->look, &tables, discarded_sql, 0, NULL, error);
+    for (int i = 0; code == PJ_OK && i < PQntuples(tables); i++) {
+        code = drop_discarded(r, PQgetvalue(tables, i, 0), PQgetvalue(tables, i, 1), error);
+        if (code != PJ_OK)
+            code = pj_registering_put_off(r, PQgetvalue(tables, i, 1), error);
+    }
+    PQclear(tables);
+    return code;
 }
 
 static int drop(struct pj_registering *r, const char *name, struct pj_error *error)
@@ -291,10 +310,11 @@ static int drop(struct pj_registering *r, const char *name, struct pj_error *err
 
 /* ----------------------------------------------------------------------------------------------------------- remove */
 
-static int check(struct pj_registering *r, const char *name, struct pj_error *error)
+/* *retired: it was removed before. */
+static int check(struct pj_registering *r, const char *name, bool *retired, struct pj_error *error)
 {
-    bool known, retired;
-    int code = pj_roster_known(r->look, name, &known, &retired, error);
+    bool known;
+    int code = pj_roster_known(r->look, name, &known, retired, error);
     if (code != PJ_OK)
         return code;
     if (!known) {
@@ -307,26 +327,50 @@ static int check(struct pj_registering *r, const char *name, struct pj_error *er
     return check_chained(pj_outfit_in_use(r), name, error);
 }
 
+static int retire_and_go_on(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
+{
+    struct pj_deployment configuration = {0}, unwanted = {0};
+    bool there;
+    int code = r->deploy(r->context, &configuration, error);
+    if (code == PJ_OK)
+        code = pj_build_clear(r->work, request->name, &there, error);
+    if (code == PJ_OK) {
+        find_unwanted(pj_outfit_in_use(r), request->name, &configuration, &unwanted);
+        code = go_on_without(r, request->name, &unwanted, request->drop_table, error);
+    }
+    pj_deployment_free(&configuration);
+    pj_deployment_free(&unwanted);
+    return code;
+}
+
+/* While it waited for its turn to drop the table. */
+static int cancelled(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
+{
+    PGresult *row;
+    const char *name = request->name;
+    int code = pj_session_query(r->look, &row,
+                                "SELECT target_schema, target_table FROM pgprojector.projection "
+                                "WHERE name = $1 AND state = 'retired'",
+                                1, &name, error);
+    if (code == PJ_OK && PQntuples(row) == 1 && request->drop_table)
+        code = it_stays(PQgetvalue(row, 0, 0), PQgetvalue(row, 0, 1), error);
+    else if (code == PJ_OK)
+        code = pj_error_set(error, PJ_ESTOPPED, "cancelled");
+    PQclear(row);
+    return code;
+}
+
 int pj_registering_remove(struct pj_registering *r, const struct pj_request *request, struct pj_error *error)
 {
     const char *name = request->name;
-    struct pj_deployment configuration = {0}, unwanted = {0};
-    bool there;
-    int code = request->cancelled ? pj_error_set(error, PJ_ESTOPPED, "cancelled") : check(r, name, error);
-    if (code == PJ_OK)
-        code = r->deploy(r->context, &configuration, error);
-    if (code == PJ_OK)
-        code = pj_build_clear(r->work, name, &there, error);
-    if (code == PJ_OK) {
-        find_unwanted(pj_outfit_in_use(r), name, &configuration, &unwanted);
-        code = go_on_without(r, name, &unwanted, request->drop_table, error);
-    }
+    bool retired = false;
+    int code = request->cancelled ? cancelled(r, request, error) : check(r, name, &retired, error);
+    if (code == PJ_OK && (!retired || pj_outfit_projection(pj_outfit_in_use(r), name)))
+        code = retire_and_go_on(r, request, error);
     if (code == PJ_OK && request->drop_table)
         code = drop(r, name, error);
     if (code == PJ_OK)
         pj_log(r->log, PJ_LOG_INFO, "module %s is removed%s", name,
                request->drop_table ? ", with its table" : "; its table stays as it is");
-    pj_deployment_free(&configuration);
-    pj_deployment_free(&unwanted);
     return code;
 }

@@ -2,9 +2,7 @@
 #include "core/registering_internal.h"
 
 #include "base/mem.h"
-#include "core/build.h"
 #include "core/guilty.h"
-#include "core/joining.h"
 
 /* What has taken the daemon along would do so again. A command may ask for it all the same. */
 static int is_guilty(struct pj_registering *r, const struct pj_candidate *c, bool *yes, struct pj_error *error)
@@ -125,34 +123,16 @@ static void note_gone(struct pj_registering *r, const struct pj_deployment *foun
     }
 }
 
-/* What a daemon that was killed was building, and nobody asks for any more. */
+/* What interrupted ones have left, but for their tables: these are dropped when all requests are served. */
 static int clear_leftovers(struct pj_registering *r, struct pj_error *error)
 {
-    PGresult *names;
-    int code = pj_session_query(r->look, &names,
-                                "SELECT pg_catalog.left(p.name, -5) FROM pgprojector.projection p "
-                                "WHERE p.name LIKE '%.next' AND NOT EXISTS (SELECT FROM pgprojector.request r WHERE "
-                                "r.state IN ('waiting', 'running') AND r.name || '.next' = p.name)",
-                                0, NULL, error);
-    for (int i = 0; code == PJ_OK && i < PQntuples(names); i++) {
-        bool there;
-        code = pj_build_clear(r->work, PQgetvalue(names, i, 0), &there, error);
-    }
-    PQclear(names);
-    if (code == PJ_OK)
-        code = pj_session_exec(r->work,
+    r->untidy = r->unfinished = true;
+    int code = pj_session_exec(r->work,
                                "DELETE FROM pgprojector.job j WHERE kind IN ('build', 'rollback') AND NOT EXISTS "
                                "(SELECT FROM pgprojector.request r WHERE r.state IN ('waiting', 'running') "
                                "AND r.name = j.name)",
                                error);
-    if (code == PJ_OK)
-        code = pj_build_drop_replaced(r->work, NULL, error);
-    if (code == PJ_OK)
-        code = pj_registering_drop_discarded(r, error);
-    if (code == PJ_OK)
-        code = pj_projection_drop_unfinished_indexes(r->work, error);
-    int removed;
-    return code == PJ_OK ? pj_joining_clean(r->work, &removed, error) : code;
+    return code == PJ_OK ? pj_projection_drop_unfinished_indexes(r->work, error) : code;
 }
 
 /* A module's own fault concerns nobody else; a database that is gone does. */

@@ -2,10 +2,11 @@
  * See registrar.h.
  *
  *      survey -> wait -> (woken) -> survey, where that was asked for -> requests, until there is none -> what a swap has left to
- *                                                                                             be resumed -> wait
+ *                                                                    be resumed -> what is left to be dropped -> wait
  *
  * An error that is worth trying again (a database went away) has all sessions opened anew after a pause; the request
- * stays as it is, `running`, and is begun again. Anything else ends it. When the daemon ends in the midst of one, the
+ * stays as it is, `running`, and is begun again. One that somebody is in the way of, who has a table open, is put off: the
+ * others are served, and it is tried again some seconds later. Anything else ends it. When the daemon ends in the midst of one, the
  * next daemon begins it again.
  */
 #include "core/registrar.h"
@@ -22,7 +23,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { PAUSE_MS = 500, LONGEST_PAUSE_MS = 5000, GRACE_MS = 3000 };
+enum { PAUSE_MS = 500, LONGEST_PAUSE_MS = 5000, PUT_OFF_MS = 5000, GRACE_MS = 3000 };
 
 struct pj_registrar {
     pthread_t thread;
@@ -33,6 +34,7 @@ struct pj_registrar {
     atomic_bool survey;
     int pause_ms;
     struct pj_causes causes; /* what was logged of late */
+    struct pj_buf put_off;   /* the requests that were, since it was woken: ids with commas between them */
 };
 
 void pj_registrar_wake(struct pj_registrar *registrar, bool survey)
@@ -44,10 +46,12 @@ void pj_registrar_wake(struct pj_registrar *registrar, bool survey)
     (void)written; /* fails only where it rang 2^64 times */
 }
 
+/* What somebody reads is asked for again by and by. */
 static void wait_for_work(struct pj_registrar *registrar)
 {
+    int wait_ms = registrar->put_off.length || registrar->work.untidy || registrar->work.unfinished ? PUT_OFF_MS : -1;
     struct pollfd fds[2] = {{.fd = registrar->wake_fd, .events = POLLIN}, {.fd = registrar->stop.fd, .events = POLLIN}};
-    poll(fds, 2, -1);
+    poll(fds, 2, wait_ms);
     uint64_t rings;
     ssize_t count = read(registrar->wake_fd, &rings, sizeof rings);
     (void)count;
@@ -65,6 +69,20 @@ static int look_again(struct pj_registrar *registrar, struct pj_error *error)
     return code;
 }
 
+/* Somebody is in its way; the others need not wait for that. */
+static int put_off(struct pj_registrar *registrar, const struct pj_request *request, const struct pj_error *reason,
+                   struct pj_error *error)
+{
+    struct pj_error cause; /* the reason tells how long somebody has been reading */
+    pj_error_set(&cause, reason->code, "request %lld", (long long)request->id);
+    if (pj_causes_news(&registrar->causes, &cause, pj_clock_monotonic_us(), 0))
+        pj_log(registrar->work.log, PJ_LOG_WARNING, "request for %s waits, others are served: %s", request->name,
+               reason->message);
+    pj_buf_printf(&registrar->put_off, registrar->put_off.length ? ",%lld" : "%lld", (long long)request->id);
+    int code = pj_registering_open(&registrar->work, error);
+    return code == PJ_OK ? pj_request_put_off(registrar->work.look, request->id, reason, error) : code;
+}
+
 static int serve(struct pj_registrar *registrar, const struct pj_request *request, struct pj_error *error)
 {
     struct pj_error outcome;
@@ -72,6 +90,8 @@ static int serve(struct pj_registrar *registrar, const struct pj_request *reques
         pj_registering_survey(&registrar->work, &outcome);
     else
         pj_registering_serve(&registrar->work, request, &outcome);
+    if (outcome.code != PJ_OK && outcome.in_use)
+        return put_off(registrar, request, &outcome, error);
     if (outcome.code != PJ_OK && outcome.retryable) {
         *error = outcome;
         return error->code;
@@ -99,10 +119,12 @@ static int serve_all(struct pj_registrar *registrar, struct pj_error *error)
     struct pj_request_space space;
     bool found;
     int code = PJ_OK;
+    pj_buf_clear(&registrar->put_off);
     do {
         code = pj_registering_open(&registrar->work, error);
         if (code == PJ_OK)
-            code = pj_request_next(registrar->work.look, &request, &space, &found, error);
+            code = pj_request_next(registrar->work.look, pj_buf_text(&registrar->put_off), &request, &space, &found,
+                                   error);
         if (code == PJ_OK && found)
             code = serve(registrar, &request, error);
     } while (code == PJ_OK && found);
@@ -151,10 +173,13 @@ static void *run(void *context)
             code = serve_all(registrar, &error);
         if (code == PJ_OK)
             code = pj_registering_catch_up(&registrar->work, &error);
+        if (code == PJ_OK)
+            code = pj_registering_tidy(&registrar->work, &error);
         pj_registering_close(&registrar->work);
         if (code == PJ_OK) {
             registrar->pause_ms = PAUSE_MS;
-            pj_causes_over(&registrar->causes);
+            if (!registrar->put_off.length)
+                pj_causes_over(&registrar->causes);
             wait_for_work(registrar);
         } else if (code != PJ_ESTOPPED) {
             complain(registrar, &error);
@@ -182,6 +207,7 @@ static void dispose(struct pj_registrar *registrar)
         close(registrar->wake_fd);
     pj_stop_close(&registrar->stop);
     pj_stop_close(&registrar->ended);
+    pj_buf_free(&registrar->put_off);
     pj_free(registrar);
 }
 

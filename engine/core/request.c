@@ -1,8 +1,8 @@
 /*
  * See request.h. A request's life:
  *
- *      waiting --next--> running --end--> done | failed
- *         |                 |  ^
+ *      waiting --next--> running --end--> done | failed       put off: it stays running, with a message, and comes
+ *         |                 |  ^                              after all others the next time
  *         |              cancelled, noticed by who runs it: cancelled; or the daemon ends: waiting again
  *         +--cancel--> cancelled
  *
@@ -151,12 +151,15 @@ static void show_job(const PGresult *result, const struct pj_request *request, b
                      void (*show)(void *context, const struct pj_progress *progress), void *context)
 {
     bool waiting = strcmp(PQgetvalue(result, 0, 0), "waiting") == 0, job = !gone && !PQgetisnull(result, 0, 4);
+    char put_off[400];
+    snprintf(put_off, sizeof put_off, "waiting: %s", PQgetvalue(result, 0, 2));
     struct pj_progress progress = {.kind = job ? PQgetvalue(result, 0, 4) : kinds[request->kind],
                                    .name = request->name,
-                                   .phase = gone      ? "waiting: no daemon is running"
-                                            : job     ? PQgetvalue(result, 0, 5)
-                                            : waiting ? "waiting for the daemon"
-                                                      : "preparing",
+                                   .phase = gone                        ? "waiting: no daemon is running"
+                                            : job                       ? PQgetvalue(result, 0, 5)
+                                            : *PQgetvalue(result, 0, 2) ? put_off
+                                            : waiting                   ? "waiting for the daemon"
+                                                                        : "preparing",
                                    .done = job ? strtoll(PQgetvalue(result, 0, 6), NULL, 10) : 0,
                                    .total = job ? strtoll(PQgetvalue(result, 0, 7), NULL, 10) : -1,
                                    .remaining_s = -1};
@@ -318,8 +321,15 @@ static enum pj_request_kind kind_of(const char *word)
     return PJ_REQUEST_RELOAD; /* not in this table: the column is checked */
 }
 
-int pj_request_next(struct pj_session *session, struct pj_request *request, struct pj_request_space *space, bool *found,
-                    struct pj_error *error)
+static const char next_sql[] =
+    "WITH next AS (SELECT id, message <> '' AS waited FROM pgprojector.request WHERE state IN ('waiting', 'running') "
+    "AND id <> ALL (pg_catalog.string_to_array($1, ',')::bigint[]) ORDER BY message <> '', state = 'waiting', id LIMIT "
+    "1) "
+    "UPDATE pgprojector.request r SET state = 'running' FROM next WHERE r.id = next.id "
+    "RETURNING r.id, kind, name, options, cancelled, committed, waited";
+
+int pj_request_next(struct pj_session *session, const char *but, struct pj_request *request,
+                    struct pj_request_space *space, bool *found, struct pj_error *error)
 {
     *request = (struct pj_request){.name = space->name};
     *found = false;
@@ -327,12 +337,7 @@ int pj_request_next(struct pj_session *session, struct pj_request *request, stru
     int code = pj_session_exec(
         session, "DELETE FROM pgprojector.request WHERE ended_at < pg_catalog.now() - interval '1 day'", error);
     if (code == PJ_OK)
-        code = pj_session_query(session, &result,
-                                "UPDATE pgprojector.request SET state = 'running' WHERE id = (SELECT id FROM "
-                                "pgprojector.request WHERE state IN ('waiting', 'running') "
-                                "ORDER BY state = 'waiting', id LIMIT 1) RETURNING id, kind, name, options, cancelled, "
-                                "committed",
-                                0, NULL, error);
+        code = pj_session_query(session, &result, next_sql, 1, &but, error);
     if (code != PJ_OK)
         return failed(error);
     if (PQntuples(result) == 1) {
@@ -343,6 +348,7 @@ int pj_request_next(struct pj_session *session, struct pj_request *request, stru
         read_options(request, space, PQgetvalue(result, 0, 3));
         request->cancelled = PQgetvalue(result, 0, 4)[0] == 't';
         request->committed = PQgetvalue(result, 0, 5)[0] == 't';
+        request->waited = PQgetvalue(result, 0, 6)[0] == 't';
     }
     PQclear(result);
     return PJ_OK;
@@ -357,6 +363,20 @@ int pj_request_cancelled(struct pj_session *session, int64_t id, bool *yes, stru
     int code = pj_session_query(session, &result, "SELECT cancelled FROM pgprojector.request WHERE id = $1::bigint", 1,
                                 params, error);
     *yes = code == PJ_OK && PQntuples(result) == 1 && PQgetvalue(result, 0, 0)[0] == 't';
+    PQclear(result);
+    return code == PJ_OK ? PJ_OK : failed(error);
+}
+
+int pj_request_put_off(struct pj_session *session, int64_t id, const struct pj_error *reason, struct pj_error *error)
+{
+    char number[24];
+    snprintf(number, sizeof number, "%lld", (long long)id);
+    const char *params[] = {number, reason ? pj_code_name(reason->code) : "", reason ? reason->message : "",
+                            reason ? reason->hint : ""};
+    PGresult *result;
+    int code = pj_session_query(
+        session, &result, "UPDATE pgprojector.request SET code = $2, message = $3, hint = $4 WHERE id = $1::bigint", 4,
+        params, error);
     PQclear(result);
     return code == PJ_OK ? PJ_OK : failed(error);
 }

@@ -19,7 +19,8 @@ enum pj_request_kind {
 struct pj_request {
     int64_t id; /* filled by pj_request_enter */
     bool cancelled,
-        committed; /* filled by pj_request_next: asked to be given up; begun before, and its effect stands */
+        committed, /* filled by pj_request_next: asked to be given up; begun before, and its effect stands */
+        waited;    /* the same: it was put off before (pj_request_put_off) */
     enum pj_request_kind kind;
     const char *name;      /* the module */
     const char *file;      /* BUILD: what whoever asks takes for its file, resolved; NULL: not said */
@@ -49,13 +50,17 @@ int pj_request_cancel(struct pj_session *session, const char *name, bool *found,
 /*
  * The daemon's side; whoever calls these holds the daemon's lock. *found false: none is waiting. One that was running
  * when the former daemon ended is begun again, and one that was cancelled then, so that what it left is undone.
- * Beginning marks it `running`; name and file live in `space`.
+ * Beginning marks it `running`; name and file live in `space`. Those in `but` (ids with commas between them, or "") are left
+ * out; those that were put off come last.
  */
 struct pj_request_space {
     char name[64], file[4096];
 };
-int pj_request_next(struct pj_session *session, struct pj_request *request, struct pj_request_space *space, bool *found,
-                    struct pj_error *error);
+int pj_request_next(struct pj_session *session, const char *but, struct pj_request *request,
+                    struct pj_request_space *space, bool *found, struct pj_error *error);
+/* It cannot go on now, and others are served before it is tried again: the reason is its row's message meanwhile. NULL:
+ * now it goes on. */
+int pj_request_put_off(struct pj_session *session, int64_t id, const struct pj_error *reason, struct pj_error *error);
 int pj_request_cancelled(struct pj_session *session, int64_t id, bool *yes, struct pj_error *error);
 /* PJ_OK: done; PJ_ESTOPPED: cancelled where that was asked for, else waiting again (the daemon ends); else failed. */
 int pj_request_end(struct pj_session *session, int64_t id, const struct pj_error *outcome, struct pj_error *error);

@@ -106,7 +106,7 @@ static int name_blocker(struct pj_session *session, const char *name, struct pj_
     if (code == PJ_OK) {
         pj_error_set(error, PJ_EFAIL, "%s has %s open", PQntuples(result) ? PQgetvalue(result, 0, 0) : "somebody",
                      name);
-        error->retryable = true;
+        error->retryable = error->in_use = true;
         pj_error_hint(error, "end that transaction, or wait for its end");
     }
     PQclear(result);

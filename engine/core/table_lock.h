@@ -29,7 +29,7 @@ struct pj_patience {
 
 /*
  * BEGIN as pj_keywork_begin_alone, with the lock; without it where there is no such table. An error leaves no
- * transaction; at the end of the patience it is a retryable one that names who has the table open.
+ * transaction; at the end of the patience it is one that names who has the table open (`in_use`).
  */
 int pj_table_lock_begin(struct pj_session *session, const char *schema, const char *table,
                         const struct pj_patience *patience, struct pj_error *error);
