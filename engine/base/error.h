@@ -34,11 +34,11 @@ enum pj_code { PJ_CODES(PJ_CODE_ENUM) };
 #undef PJ_CODE_ENUM
 
 struct pj_error {
-    int code;           /* enum pj_code */
-    bool retryable;     /* the same action may succeed later without anyone's help (server down, lock timeout …) */
-    bool storage;       /* a server could not do to its files what it wanted to (a full disk); retryable, then */
-    bool in_use;        /* somebody, whom the message names, has open what is to be dropped or renamed; retryable, then */
-    char sqlstate[6];   /* five characters, or "" where no server was asked */
+    int code;         /* enum pj_code */
+    bool retryable;   /* the same action may succeed later without anyone's help (server down, lock timeout …) */
+    bool storage;     /* a server could not do to its files what it wanted to (a full disk); retryable, then */
+    bool in_use;      /* somebody, whom the message names, has open what is to be dropped or renamed; retryable, then */
+    char sqlstate[6]; /* five characters, or "" where no server was asked */
     const char *server; /* whose words they are, as pj_side_name() calls it; NULL where no server was asked */
     char message[2048]; /* one line, no trailing newline; truncated with "…" where longer */
     char hint[1024];    /* the remedy, or "" */

@@ -21,9 +21,10 @@ struct pj_registering {
     const struct pj_log *log;
     const struct pj_stop *stop;
 
-    int64_t request;         /* the one under way; 0: none that could be cancelled */
-    bool untidy, unfinished; /* there may be tables to be dropped; mirrors that were never finished (pj_registering_tidy) */
-    struct pj_causes put_off; /* what was said of them of late */
+    int64_t request; /* the one under way; 0: none that could be cancelled */
+    bool untidy,
+        unfinished; /* there may be tables to be dropped; mirrors that were never finished (pj_registering_tidy) */
+    struct pj_causes put_off;               /* what was said of them of late */
     struct pj_session *look, *work, *write; /* opened here; closed by pj_registering_close */
 };
 
