@@ -285,7 +285,8 @@ static const char checkpoint_sql[] =
     "witness_xid = coalesce($5::bigint, witness_xid), "
     "witness_lsn = CASE WHEN $5::bigint IS NULL THEN witness_lsn ELSE $4::pg_lsn END, "
     "witness_time = CASE WHEN $5::bigint IS NULL THEN witness_time ELSE $6::timestamptz END, "
-    "applied_at = clock_timestamp() WHERE lsn = $1::pg_lsn AND epoch = $2::bigint AND version = $3::bigint RETURNING 1) "
+    "applied_at = clock_timestamp() WHERE lsn = $1::pg_lsn AND epoch = $2::bigint AND version = $3::bigint RETURNING "
+    "1) "
     "SELECT CASE count(*) WHEN 1 THEN true ELSE pgprojector.demand_one(count(*)) END FROM moved";
 
 static void prepare(struct pj_buf *script, const char *name, const char *sql)
