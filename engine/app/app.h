@@ -54,6 +54,8 @@ int pj_run(struct pj_app *app, struct pj_error *error);
 int pj_init(struct pj_app *app, struct pj_error *error);
 int pj_status(struct pj_app *app, struct pj_error *error);
 int pj_resync(struct pj_app *app, struct pj_error *error);
+int pj_mirror_command(struct pj_app *app, struct pj_error *error);
+int pj_slot_command(struct pj_app *app, struct pj_error *error);
 int pj_verify(struct pj_app *app, struct pj_error *error);
 int pj_rebuild_command(struct pj_app *app, struct pj_error *error);
 int pj_pause_command(struct pj_app *app, struct pj_error *error);

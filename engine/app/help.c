@@ -66,6 +66,43 @@ static const char resync_text[] =
     "Example:\n"
     "  systemctl stop pgprojector && pgprojector -c chat.ini resync && systemctl start pgprojector\n";
 
+static const char mirror_text[] =
+    "mirror refresh gives the mirrors the columns that their source tables have gained since, all of them or those of "
+    "the\n"
+    "TABLEs named, with the values that they have. A running daemon leaves such columns out; `doctor` names them. "
+    "Where "
+    "there\n"
+    "are some, a resync follows in the same run: the daemon must be stopped, and readers have the former rows until it "
+    "is\n"
+    "complete. Columns that a source has lost are not taken from the mirror: that is done by hand.\n"
+    "\n"
+    "Options:\n"
+    "  --wait TIME     how long to wait for databases that are down (default 0; seconds, or such as 500ms, 5min)\n"
+    "\n"
+    "Exit codes: 0 done, start the daemon now, or there was nothing to do; 1 failure, or a daemon is at work; 2 no "
+    "such\n"
+    "mirror, configuration; 3 a database is unreachable.\n"
+    "\n"
+    "Example:\n"
+    "  systemctl stop pgprojector && pgprojector -c chat.ini mirror refresh && systemctl start pgprojector\n";
+
+static const char slot_text[] =
+    "slot, or slot show, tells of the replication slot on the write database: whether it is read, how much WAL it "
+    "holds\n"
+    "back and how much more it may, and the positions it has. slot drop drops it, so that the write database keeps no "
+    "WAL\n"
+    "for a deployment that has come to its end; the tables of the read database stay as they are.\n"
+    "\n"
+    "Options:\n"
+    "  --json          one JSON object, as in `status`\n"
+    "\n"
+    "Exit codes: 0 it is there, or is dropped; 4 there is none, or it is lost; 1 it is in use, or another failure; 2 "
+    "it is\n"
+    "not ours, configuration; 3 a database is unreachable.\n"
+    "\n"
+    "Example:\n"
+    "  systemctl disable --now pgprojector && pgprojector -c chat.ini slot drop\n";
+
 static const char verify_text[] =
     "Compares, at one and the same commit of the write database, every mirror with its source table and every "
     "projection\n"
@@ -265,6 +302,9 @@ const struct pj_verb pj_verbs[] = {
     {"init", "create slot, mirrors and projections, without streaming", "[--wait TIME]", init_text, pj_init, true, 0},
     {"status", "state, lag, slot, projections", "[--json] [--watch]", status_text, pj_status, true, 0},
     {"resync", "start anew from a snapshot, in place", "[--wait TIME]", resync_text, pj_resync, true, 0},
+    {"mirror", "take up columns that sources have gained", "refresh [TABLE ...] [--wait TIME]", mirror_text,
+     pj_mirror_command, true, -1},
+    {"slot", "the replication slot", "[show|drop] [--json]", slot_text, pj_slot_command, true, 1},
     {"verify", "compare both databases at one commit", "[NAME ...] [--sample N] [--repair] [--keys N] [--json]",
      verify_text, pj_verify, true, -1},
     {"rebuild", "make projections equal to their definitions, online", "NAME ...|--all [options]", rebuild_text,

@@ -49,12 +49,12 @@ static const struct verb_option {
     const char *name;
     const char *verbs[10];
 } verb_options[] = {
-    {OPT_JSON, "json", {"status", "deadletters", "verify", "wait", "doctor", "version", "module", NULL}},
+    {OPT_JSON, "json", {"status", "slot", "deadletters", "verify", "wait", "doctor", "version", "module", NULL}},
     {OPT_WATCH, "watch", {"status", NULL}},
     {OPT_KEYS, "keys", {"verify", NULL}},
     {OPT_LSN, "lsn", {"wait", NULL}},
     {OPT_TIMEOUT, "timeout", {"wait", NULL}},
-    {OPT_WAIT, "wait", {"init", "resync", NULL}},
+    {OPT_WAIT, "wait", {"init", "resync", "mirror", NULL}},
     {OPT_REPAIR, "repair", {"verify", NULL}},
     {OPT_SAMPLE, "sample", {"verify", NULL}},
     {OPT_ALL, "all", {"rebuild", "deadletters", NULL}},

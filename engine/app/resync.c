@@ -9,20 +9,25 @@
 static int require_complete(struct pj_app *app, struct pj_error *error)
 {
     struct pj_session *read;
-    struct pj_checkpoint checkpoint = {0};
-    bool installed;
     int code = pj_app_connect(app, PJ_READ, "resync", 30000, &read, error);
     if (code == PJ_OK)
-        code = pj_catalog_read(read, &checkpoint, &installed, error);
+        code = pj_start_require_complete(read, error);
     pj_session_close(read);
-    return code != PJ_OK || checkpoint.complete ? code : pj_start_refuse_resync(error);
+    return code;
 }
 
 int pj_resync(struct pj_app *app, struct pj_error *error)
 {
+    return pj_resync_after(app, NULL, NULL, error);
+}
+
+int pj_resync_after(struct pj_app *app, pj_start_prepare prepare, void *context, struct pj_error *error)
+{
     struct pj_start start;
     int code = pj_start_open(&start, app, false, error);
     start.resync = start.keeps_row = true;
+    start.prepare = prepare;
+    start.prepare_context = context;
     if (code == PJ_OK)
         code = require_complete(app, error);
     if (code == PJ_EUNREACHABLE && app->options.wait_ms) /* it is waited for below, and looked at there */

@@ -261,6 +261,8 @@ static int open_setup(struct pj_start *start, struct pj_error *error)
     if (code != PJ_OK)
         return code;
     code = pj_source_check(write, error);
+    if (code == PJ_OK && start->prepare)
+        code = start->prepare(start->prepare_context, write, start->read, error);
     if (code == PJ_OK)
         code = pj_standing_roster(start->read, &outfit->roster, error);
     if (code == PJ_OK)
@@ -353,6 +355,14 @@ int pj_start_refuse_resync(struct pj_error *error)
     pj_error_set(error, PJ_EFAIL, "there is nothing to resync: the first start is not complete");
     return pj_error_hint(error,
                          "`pgprojector run` or `pgprojector init` makes it, and begins anew where it was interrupted");
+}
+
+int pj_start_require_complete(struct pj_session *read, struct pj_error *error)
+{
+    struct pj_checkpoint checkpoint = {0};
+    bool installed;
+    int code = pj_catalog_read(read, &checkpoint, &installed, error);
+    return code != PJ_OK || checkpoint.complete ? code : pj_start_refuse_resync(error);
 }
 
 static int try_write_side(struct pj_start *start, struct pj_error *error)

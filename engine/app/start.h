@@ -14,6 +14,10 @@
 #include "core/snapshot.h"
 #include "host/guard.h"
 
+/* What is to be done before the tables are looked at, once the daemon's lock is held; again, should it fail retryably. */
+typedef int (*pj_start_prepare)(void *context, struct pj_session *write, struct pj_session *read,
+                                struct pj_error *error);
+
 struct pj_start {
     struct pj_app *app;
     bool daemon;    /* `run`: stands by, waits without end, keeps the daemon's row; `init`: none of these */
@@ -21,6 +25,8 @@ struct pj_start {
     bool resync;    /* the read side is to be made anew from a snapshot, once, when both databases are there */
     int (*deploy)(void *context, struct pj_deployment *deployment, struct pj_error *error); /* NULL: as configured */
     void *deploy_context;
+    pj_start_prepare prepare; /* NULL: nothing */
+    void *prepare_context;
     struct pj_outfit *outfit; /* the setup is open once ready; who takes it sets this to NULL */
     struct pj_state *state;
     struct pj_gate *gate;
@@ -54,6 +60,10 @@ int pj_start_make_ready(struct pj_start *start, struct pj_error *error);
 
 /* Where a resync was asked for and there is no complete first start. PJ_EFAIL. */
 int pj_start_refuse_resync(struct pj_error *error);
+int pj_start_require_complete(struct pj_session *read, struct pj_error *error);
+
+/* `resync`, with something to be done before (NULL: nothing). */
+int pj_resync_after(struct pj_app *app, pj_start_prepare prepare, void *context, struct pj_error *error);
 
 /* After the pipeline has returned and consumed the read session: to be made ready once more, with an outfit anew. */
 int pj_start_again(struct pj_start *start, struct pj_error *error);

@@ -58,4 +58,8 @@ int pj_status_code(const struct pj_status *status);
 void pj_status_print(const struct pj_status *status);
 json_t *pj_status_json(const struct pj_status *status);
 
+/* What they say of the slot alone. */
+void pj_status_print_slot(const struct pj_status *status);
+json_t *pj_status_slot_json(const struct pj_status *status);
+
 #endif

@@ -58,7 +58,7 @@ static void print_applied(const struct pj_status *status)
     printf("; lag %.1f s, %s\n", status->lag_s, bytes);
 }
 
-static void print_slot(const struct pj_status *status)
+void pj_status_print_slot(const struct pj_status *status)
 {
     const struct pj_slot *slot = &status->slot;
     if (!status->write.reachable || !status->slot_name[0])
@@ -153,7 +153,7 @@ void pj_status_print(const struct pj_status *status)
         print_daemon(status);
         print_applied(status);
     }
-    print_slot(status);
+    pj_status_print_slot(status);
     print_lists(status);
 }
 
@@ -194,7 +194,7 @@ static json_t *daemon_json(const struct pj_status *status)
                      seconds_json(status->heartbeat_age_s), "figures", status->figures ? status->figures : json_null());
 }
 
-static json_t *slot_json(const struct pj_status *status)
+json_t *pj_status_slot_json(const struct pj_status *status)
 {
     const struct pj_slot *slot = &status->slot;
     if (!status->slot_name[0] || !status->write.reachable)
@@ -217,7 +217,7 @@ json_t *pj_status_json(const struct pj_status *status)
     json_t *replication =
         json_pack("{s:b,s:o,s:o,s:o,s:o,s:o}", "initialised", status->checkpoint.complete, "appliedLsn",
                   lsn_json(status->checkpoint.lsn), "currentLsn", lsn_json(status->current_lsn), "lagSeconds",
-                  seconds_json(status->lag_s), "lagBytes", bytes_json(status->lag_bytes), "slot", slot_json(status));
+                  seconds_json(status->lag_s), "lagBytes", bytes_json(status->lag_bytes), "slot", pj_status_slot_json(status));
     return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I}", "healthy", status->healthy, "reason",
                      text_json(status->reason), "write", side_json(&status->write), "read", side_json(&status->read),
                      "daemon", daemon_json(status), "replication", replication, "projections",

@@ -14,7 +14,7 @@ from harness.scenes import SEED, SEND
 from harness.schema import Flavour
 from harness.workload import Workload
 
-VERBS = ("init", "run", "status", "verify", "wait", "doctor", "version")
+VERBS = ("init", "run", "status", "mirror", "slot", "verify", "wait", "doctor", "version")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -368,3 +368,36 @@ def test_sigterm_under_load(streaming):
         streaming.start()
     workload.stop()
     streaming.assert_same()
+
+
+def test_the_slot_is_shown_and_dropped(streaming):
+    name = streaming.read_value("SELECT slot FROM pgprojector.checkpoint")
+    shown = streaming.command("slot")
+    assert shown.code == 0 and name in shown.out and "plugin wal2json" in shown.out, shown
+    assert json.loads(streaming.command("slot", "--json").out)["active"] is True
+    refused = streaming.command("slot", "drop")
+    assert refused.code == 1 and "stop the daemon first" in refused.err, refused
+    streaming.daemon.stop()
+    dropped = streaming.command("slot", "drop")
+    assert dropped.code == 0 and name in dropped.out, dropped
+    assert streaming.write_value("SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s", (name,)) == 0
+    gone = streaming.command("slot")
+    assert gone.code == 4 and "does not exist" in gone.err and "resync" in gone.err, gone
+    assert streaming.command("slot", "drop").code == 0
+    assert streaming.command("slot", "paint").code == 2
+
+
+def test_a_slot_that_is_not_ours_is_not_dropped(streaming):
+    name = streaming.read_value("SELECT slot FROM pgprojector.checkpoint")
+    streaming.daemon.stop()
+    streaming.write_query("SELECT pg_drop_replication_slot(%s)", (name,))
+    streaming.write_query("SELECT pg_create_logical_replication_slot(%s, 'test_decoding')", (name,))
+    refused = streaming.command("slot", "drop")
+    assert refused.code == 2 and "test_decoding" in refused.err, refused
+    streaming.write_query("SELECT pg_drop_replication_slot(%s)", (name,))
+
+
+def test_there_is_no_slot_before_the_first_start(pair):
+    for words in (["slot"], ["slot", "drop"]):
+        shown = pair.command(*words)
+        assert shown.code == 4 and "nothing has been started" in shown.err, shown

@@ -28,6 +28,31 @@ def test_a_column_added_to_a_source_is_ignored_over_restarts(streaming):
     assert "later" in doctor.out, doctor
 
 
+def test_mirrors_take_up_what_their_sources_have_gained(streaming):
+    assert streaming.command("mirror", "refresh").out.startswith("no mirror lacks a column")
+    streaming.write_query("CREATE TYPE mood AS ENUM ('calm', 'cross')")
+    streaming.write_query("ALTER TABLE messages ADD COLUMN mood mood DEFAULT 'calm', ADD COLUMN \"Edited\" timestamptz")
+    streaming.write_query("ALTER TABLE users ADD COLUMN shoe integer DEFAULT 5")
+    streaming.write_query(SEND, (5,))
+    running = streaming.command("mirror", "refresh", "messages")
+    assert running.code == 1 and "stop it first" in running.err, running
+    streaming.daemon.stop()
+    assert streaming.command("mirror", "refresh", "nonsense").code == 2
+    refreshed = streaming.command("mirror", "refresh", "public.messages")
+    assert refreshed.code == 0 and "column mood is new" in refreshed.out and "Edited" in refreshed.out, refreshed
+    assert "shoe" not in refreshed.out
+    streaming.start()
+    streaming.write_query("UPDATE messages SET mood = 'cross', \"Edited\" = now() WHERE sequence_number = 5")
+    streaming.catch_up()
+    counted = "SELECT count(*), count(*) FILTER (WHERE mood = 'calm'), count(\"Edited\") FROM public.messages"
+    assert streaming.read_query(counted) == streaming.write_query(counted)
+    assert streaming.command("verify").code == 0
+    assert streaming.read_value("SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.users'::regclass"
+                                " AND attname = 'shoe'") == 0
+    doctor = streaming.command("doctor")
+    assert "users.shoe" in doctor.out and "mirror refresh" in doctor.out and "messages.mood" not in doctor.out, doctor
+
+
 def test_a_needed_column_that_goes_halts_and_is_named(streaming):
     streaming.write_query("ALTER TABLE messages RENAME COLUMN content TO body")
     streaming.write_query("INSERT INTO messages (id, conversation_id, sender_id, sequence_number, created_at)"
