@@ -1,6 +1,7 @@
 """`resync`: the read side made equal to a fresh snapshot in place, whatever became of the stream; killed at any moment
 readers keep what they had, and calling it again completes it. And `on_gap = resync`, with which the daemon does it.
 """
+import contextlib
 import random
 import time
 
@@ -315,15 +316,27 @@ def test_where_a_mirror_cannot_be_altered(make_pair, by):
         holder.close()
 
 
+@contextlib.contextmanager
+def stopped_before_comparing(pair):
+    """A resync that waits for a mirror. It has looked at all of them before, so the lock is taken while its new slot waits for
+    an open transaction."""
+    writer, reader = pair.write_connection(), pair.read_connection()
+    with writer, reader, writer.cursor() as writing, reader.cursor() as reading:
+        writing.execute("SELECT pg_current_xact_id()")
+        process = pair.launch("resync")
+        poll(lambda: pair.write_value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%'"
+                                      " AND wait_event_type = 'Lock'") == 1, what="the slot, waiting")
+        reading.execute("LOCK TABLE public.conversations")    # the first to be compared
+        writer.commit()
+        yield process
+
+
 def test_a_lost_lock_is_noticed(streaming):
     """Without its lock a table can be emptied after the snapshot and before it is read, and would look empty."""
     pair = streaming
     pair.daemon.stop()
     lose_slot(pair)
-    blocker = pair.read_connection()
-    with blocker, blocker.cursor() as cursor:
-        cursor.execute("LOCK TABLE public.conversations")    # the first to be compared
-        process = pair.launch("resync")
+    with stopped_before_comparing(pair) as process:
         poll(lambda: pair.read_value("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
                                      " AND relation = 'public.conversations'::regclass"), what="the resync, waiting")
         guard = pair.write_value("SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%resync guard'")
@@ -341,10 +354,7 @@ def test_comparing_ahead_ends_early(streaming, how):
     pair.daemon.stop()
     lose_slot(pair)
     before = contents(pair)
-    blocker = pair.read_connection()
-    with blocker, blocker.cursor() as cursor:
-        cursor.execute("LOCK TABLE public.conversations")
-        process = pair.launch("resync")
+    with stopped_before_comparing(pair) as process:
         waiting = poll(lambda: pair.read_query("SELECT a.pid FROM pg_stat_activity AS a JOIN pg_locks AS l ON l.pid = a.pid"
                                                " WHERE NOT granted AND a.application_name = 'pgprojector resync compare'"),
                        what="the comparison, waiting")
