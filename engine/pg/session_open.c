@@ -10,7 +10,7 @@
 
 static const char pinned_options[] = "-c datestyle=ISO,YMD -c timezone=UTC -c intervalstyle=postgres "
                                      "-c extra_float_digits=1 -c bytea_output=hex -c standard_conforming_strings=on "
-                                     "-c search_path= -c lc_monetary=C "
+                                     "-c search_path= -c lc_monetary=C -c client_min_messages=error "
                                      /* limits for an application's statements; whoever wants one here sets it */
                                      "-c statement_timeout=0 -c lock_timeout=0 "
                                      "-c idle_in_transaction_session_timeout=0";
@@ -131,6 +131,14 @@ static int check_url(const struct pj_session_options *options, struct pj_error *
     return pj_error_hint(error, "give it as postgresql://user@host:5432/database or as host=… dbname=… user=…");
 }
 
+/* libpq would print what a server has to remark, which may hold row values (a trigger's RAISE NOTICE), and in between
+ * what we log. Nothing is decided by it. Servers are asked for none, which a function may undo. */
+static void drop_notice(void *context, const PGresult *notice)
+{
+    (void)context;
+    (void)notice;
+}
+
 static int connect_start(struct pj_session *session, const struct pj_session_options *options, struct pj_error *error)
 {
     int code = check_url(options, error);
@@ -156,6 +164,7 @@ static int connect_start(struct pj_session *session, const struct pj_session_opt
     if (!session->conn || PQstatus(session->conn) == CONNECTION_BAD)
         return connect_failed(session, error);
     PQsetErrorVerbosity(session->conn, PQERRORS_VERBOSE);
+    PQsetNoticeReceiver(session->conn, drop_notice, NULL);
     int seconds = options->connect_timeout_s ? options->connect_timeout_s : 10;
     return connect_wait(session, pj_session_deadline(seconds * 1000), error);
 }

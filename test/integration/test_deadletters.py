@@ -81,6 +81,22 @@ def test_values_in_a_servers_message_stay_out_of_log_and_catalog(streaming):
     assert SECRET not in json.dumps(letter) + pair.command("deadletters", "show", NAME).out + log
 
 
+NOTICE = """CREATE FUNCTION chatter() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN %s
+    RAISE NOTICE 'row is now %%', NEW; RAISE LOG 'row is now %%', NEW; RETURN NEW; END $$;
+CREATE TRIGGER chatter BEFORE UPDATE ON conversation_summary FOR EACH ROW EXECUTE FUNCTION chatter()"""
+
+
+@pytest.mark.parametrize("insists", ["", "PERFORM set_config('client_min_messages', 'log', true);"])
+def test_what_a_trigger_remarks_stays_out_of_the_log(streaming, insists):
+    streaming.read_query(NOTICE % insists)
+    streaming.write_query("UPDATE conversations SET title = 'canary-7f3a'")
+    streaming.assert_same()
+    result = streaming.command("rebuild", "conversation_summary")
+    assert result.code == 0 and "row is" not in result.err, result
+    log = streaming.daemon.log.read_text()
+    assert "canary-7f3a" not in log and "row is" not in log
+
+
 def test_retry_heals(poisoned):
     failed = poisoned.command("deadletters", "retry", NAME)
     assert failed.code == 6 and "0 healed, 1 failed again" in failed.out, failed
