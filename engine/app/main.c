@@ -86,8 +86,17 @@ static bool output_lost(void)
     return lost;
 }
 
+/* libpq has them sent behind the settings that sessions need, and over these. */
+static void disregard_environment(void)
+{
+    static const char *const names[] = {"PGTZ", "PGDATESTYLE", "PGGEQO"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unsetenv(names[i]);
+}
+
 int main(int argc, char **argv)
 {
+    disregard_environment();
     struct pj_app app = {.log = {PJ_LOG_INFO, 2}, .options = {.keys = 20}, .argv = argv};
     struct pj_error error;
     pj_error_clear(&error);

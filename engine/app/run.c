@@ -9,6 +9,7 @@
 #include "core/deadletter.h"
 #include "core/pipeline.h"
 #include "core/registrar.h"
+#include "pg/conninfo.h"
 
 #include <pthread.h>
 #include <stdio.h>

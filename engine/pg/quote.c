@@ -1,21 +1,7 @@
 /* See quote.h. */
 #include "pg/quote.h"
 
-#include "base/mem.h"
-
-#include <libpq-fe.h>
 #include <string.h>
-
-char *pj_conninfo_redacted(const char *url)
-{
-    PQconninfoOption *options = PQconninfoParse(url, NULL);
-    struct pj_buf text = {0};
-    for (PQconninfoOption *option = options; option && option->keyword; option++)
-        if (option->val && !strchr(option->dispchar, '*'))
-            pj_buf_printf(&text, "%s%s=%s", text.length ? " " : "", option->keyword, option->val);
-    PQconninfoFree(options);
-    return pj_buf_take(&text);
-}
 
 void pj_quote_identifier(struct pj_buf *sql, const char *name)
 {

@@ -2,6 +2,7 @@
  * Opening a session. PQconnectStart's name look-up blocks; that is why sessions live on threads of their own.
  */
 #include "base/mem.h"
+#include "pg/conninfo.h"
 #include "pg/session_internal.h"
 
 #include <poll.h>
@@ -118,17 +119,35 @@ static int connect_wait(struct pj_session *session, uint64_t deadline, struct pj
 
 static int check_url(const struct pj_session_options *options, struct pj_error *error)
 {
-    char *complaint = NULL;
-    PQconninfoOption *parsed = PQconninfoParse(options->url, &complaint);
-    if (parsed) {
-        PQconninfoFree(parsed);
+    const char *remedy, *fault = pj_conninfo_fault(options->url, &remedy);
+    if (!fault)
         return PJ_OK;
+    pj_error_set(error, PJ_ECONFIG, "%s: %s %s", pj_side_name(options->side), environment_name(options->side), fault);
+    return pj_error_hint(error, "%s", remedy);
+}
+
+/* Whether libpq got as far as to look for a server. Before that it fails for what the string says alone. */
+static bool server_was_sought(const char *message)
+{
+    return strstr(message, "connection to server") || strstr(message, "could not translate host name") ||
+           strstr(message, "out of memory");
+}
+
+/* "invalid port number: "99999"": what is quoted may be part of a password whose characters were not escaped. */
+static int url_unusable(enum pj_side side, const char *message, struct pj_error *error)
+{
+    int length = (int)strcspn(message, "\n"), before = length;
+    const char *rest = message + length;
+    if (strncmp(message, "invalid ", 8) == 0) {
+        const char *option = strstr(message, " for connection option");
+        before = (int)strcspn(message, "\":\n");
+        before -= message[before - 1] == ' ';
+        rest = option && option < rest ? option : rest;
     }
-    /* libpq's complaint may quote the string, and with it a password */
-    PQfreemem(complaint);
-    pj_error_set(error, PJ_ECONFIG, "%s is not a connection string that libpq understands",
-                 environment_name(options->side));
-    return pj_error_hint(error, "give it as postgresql://user@host:5432/database or as host=… dbname=… user=…");
+    pj_error_set(error, PJ_ECONFIG, "%s: cannot connect: %.*s%.*s", pj_side_name(side), before, message,
+                 (int)(message + length - rest), rest);
+    return pj_error_hint(error, "mend %s, or the environment variable of libpq (PG…) that says so",
+                         environment_name(side));
 }
 
 /* libpq would print what a server has to remark, which may hold row values (a trigger's RAISE NOTICE), and in between
@@ -161,8 +180,11 @@ static int connect_start(struct pj_session *session, const struct pj_session_opt
         NULL};
     session->conn = PQconnectStartParams(keywords, values, 1);
     pj_free(name);
-    if (!session->conn || PQstatus(session->conn) == CONNECTION_BAD)
-        return connect_failed(session, error);
+    if (!session->conn || PQstatus(session->conn) == CONNECTION_BAD) {
+        const char *message = PQerrorMessage(session->conn);
+        bool sought = !session->conn || server_was_sought(message);
+        return sought ? connect_failed(session, error) : url_unusable(session->side, message, error);
+    }
     PQsetErrorVerbosity(session->conn, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(session->conn, drop_notice, NULL);
     int seconds = options->connect_timeout_s ? options->connect_timeout_s : 10;
@@ -183,7 +205,9 @@ static int assert_settings(struct pj_session *session, struct pj_error *error)
     if (strcmp(PQgetvalue(result, 0, 0), wanted) != 0) {
         pj_error_set(error, PJ_ECONFIG, "%s: the session's settings are %s, not %s", pj_side_name(session->side),
                      PQgetvalue(result, 0, 0), wanted);
-        pj_error_hint(error, "connect to the server itself, not through a pooler that drops the options parameter");
+        pj_error_hint(error,
+                      "something on the way drops or overrules the options parameter; where that is a pooler, connect "
+                      "to the server itself");
     }
     PQclear(result);
     return error->code;

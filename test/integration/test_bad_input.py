@@ -42,11 +42,20 @@ def test_one_url(pair):
 
 
 @pytest.mark.parametrize("side", ["write", "read"])
-@pytest.mark.parametrize("url", ["postgresql://[half", "nonsense", "postgresql:///x?no_such_option=1"])
+@pytest.mark.parametrize("url", ["postgresql://[half", "nonsense", "postgresql:///x?no_such_option=1",
+                                 "postgresql://u@localhost:abc/x", "postgresql://u@localhost/x?sslmode=required", "service=nope",
+                                 "postgresql://u:canary@canary@localhost/x"])
 def test_a_malformed_url(pair, side, url):
     setattr(pair, f"{side}_url", url)
     result = pair.command("run", timeout=20)
-    assert result.code == 2 and f"{side} database" in result.err, result
+    assert result.code == 2 and f"{side} database" in result.err and "canary" not in result.err, result
+
+
+def test_what_the_environment_says_of_formats_is_disregarded(pair):
+    """libpq would have the server apply it after what the sessions ask for."""
+    pair.start()
+    result = pair.command("status", PGTZ="Europe/Berlin", PGDATESTYLE="SQL, DMY", PGGEQO="off")
+    assert result.code in (0, 4) and "unreachable" not in result.out + result.err, result
 
 
 @pytest.mark.parametrize("side", ["write", "read"])

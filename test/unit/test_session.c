@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "pg/conninfo.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -81,6 +82,36 @@ Test(session, no_password_is_left_in_what_people_see)
     assert_redacted("host=db password='ca nary canary' dbname=chat", "dbname=chat");
     assert_redacted("postgresql://db/chat?user=me&password=canary&sslmode=require", "sslmode=require");
     assert_redacted("postgresql://db/chat?sslpassword=canary&sslkey=k", "sslkey=k");
+}
+
+/* libpq takes for the host, the port or the database what belongs to the password. */
+Test(session, no_part_of_a_password_that_is_written_wrongly_is_shown)
+{
+    static const char *const urls[] = {"postgresql://app:geh@canary@host:5432/db", "postgres://app:geh/canary@host/db",
+                                       "postgresql://app:1/canary@host/db", "postgresql://app@corp:canary@host/db",
+                                       "postgresql://app:geh@canary@host"};
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        const char *remedy, *fault = pj_conninfo_fault(urls[i], &remedy);
+        char *text = pj_conninfo_redacted(urls[i]);
+        cr_assert_str_eq(text, "");
+        cr_assert(fault && strstr(remedy, "%40"), "%s", urls[i]);
+        pj_free(text);
+    }
+    char *text = pj_conninfo_redacted("postgresql://app:canary/db");
+    cr_assert_str_eq(text, "dbname=db host=app");
+    pj_free(text);
+}
+
+Test(session, an_at_sign_may_stand_where_it_means_itself)
+{
+    static const char *const urls[] = {
+        "postgresql://app:a%40b@host:5432/db", "host=db user=me@corp password=a@b@c",
+        "postgresql://u@/db?host=@socket",     "postgresql://u:p@h/db?application_name=a@",
+        "postgresql:///db?user=a@b",           "postgresql://u@h/d@b"};
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        const char *remedy;
+        cr_assert_null(pj_conninfo_fault(urls[i], &remedy), "%s", urls[i]);
+    }
 }
 
 Test(session, what_libpq_does_not_understand_is_not_shown_at_all)
@@ -185,6 +216,35 @@ Test(session, a_wrong_url_is_refused_without_being_quoted)
                       error.hint);
         cr_assert(strstr(error.message, "READ_DATABASE_URL"), "%s", error.message);
     }
+}
+
+/* No server that comes up mends them; what is quoted could be part of a password. */
+Test(session, a_string_that_libpq_cannot_use_is_the_configurations_fault)
+{
+    static const struct {
+        const char *url, *words;
+    } refusals[] = {
+        {"postgresql://u@localhost:canary/d", "\"port\""},
+        {"postgresql://u@localhost:99999/d", "port number"},
+        {"postgresql://u@localhost/d?sslmode=canary", "sslmode"},
+        {"postgresql://u@localhost/d?target_session_attrs=canary", "target_session_attrs"},
+        {"service=nope", "\"nope\""},
+    };
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        struct pj_error error;
+        cr_assert_eq(try_to_open(refusals[i].url, NULL, &error), PJ_ECONFIG, "%s: %s", refusals[i].url, error.message);
+        cr_assert_not(error.retryable);
+        cr_assert(strstr(error.message, refusals[i].words), "%s", error.message);
+        cr_assert_not(strstr(error.message, "canary"), "%s", error.message);
+        cr_assert(strstr(error.hint, "READ_DATABASE_URL"), "%s", error.hint);
+    }
+}
+
+Test(session, a_name_that_cannot_be_looked_up_may_come_yet)
+{
+    struct pj_error error;
+    cr_assert_eq(try_to_open("postgresql://u@nobody.invalid/d", NULL, &error), PJ_EUNREACHABLE, "%s", error.message);
+    cr_assert_eq(try_to_open("host=nobody.invalid,/nonexistent port=1,99999", NULL, &error), PJ_EUNREACHABLE);
 }
 
 /* Something that listens on a socket of its own and never says a word. */
