@@ -2,9 +2,11 @@
 #include "pg/conninfo.h"
 
 #include "base/buf.h"
+#include "base/mem.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Behind the scheme of a URI; NULL where it is none. */
@@ -58,4 +60,18 @@ const char *pj_conninfo_fault(const char *url, const char **remedy)
     PQfreemem(complaint); /* it may quote the string, and with it a password */
     *remedy = "give it as postgresql://user@host:5432/database or as host=… dbname=… user=…";
     return understood ? NULL : "is not a connection string that libpq understands";
+}
+
+char *pj_conninfo_options(const char *url, const char *pinned)
+{
+    PQconninfoOption *parsed = PQconninfoParse(url, NULL);
+    const char *given = NULL;
+    for (PQconninfoOption *option = parsed; option && option->keyword; option++)
+        if (strcmp(option->keyword, "options") == 0)
+            given = option->val;
+    if (!given)
+        given = getenv("PGOPTIONS");
+    char *options = given && *given ? pj_sprintf("%s %s", given, pinned) : pj_strdup(pinned);
+    PQconninfoFree(parsed);
+    return options;
 }

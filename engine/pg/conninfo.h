@@ -12,4 +12,8 @@ char *pj_conninfo_redacted(const char *url);
 /* What is wrong with a connection string, to be said behind its name, or NULL; *remedy: what to do. Static storage. */
 const char *pj_conninfo_fault(const char *url, const char **remedy);
 
+/* The `options` that a connection string gives, or else PGOPTIONS, with `pinned` behind them: of settings named twice the
+ * last one holds. The caller frees with pj_free. */
+char *pj_conninfo_options(const char *url, const char *pinned);
+
 #endif

@@ -29,12 +29,16 @@ static const char *find_sqlstate(const char *message)
     return NULL;
 }
 
-/* What a retry does not mend: a wrong password, role or database, no line in pg_hba.conf, a missing privilege (which is
- * also what a read-only file system is called, but not by the part of the server that lets one in). */
+/* What a retry does not mend: a wrong password, role or database, no line in pg_hba.conf, `options` that name a setting
+ * which is none (42704), not to be had (22023) or no setting (42601), a missing privilege (which is also what a read-only
+ * file system is called, but not by the parts of the server that let one in and set what was asked for). */
 static bool lasts(const char *sqlstate, const char *message)
 {
-    return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D000", 5) == 0 ||
-           (strncmp(sqlstate, "42501", 5) == 0 && strstr(message, "postinit.c"));
+    static const char *const states[] = {"28", "3D000", "42704", "22023", "42601"};
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++)
+        if (strncmp(sqlstate, states[i], strlen(states[i])) == 0)
+            return true;
+    return strncmp(sqlstate, "42501", 5) == 0 && (strstr(message, "postinit.c") || strstr(message, "guc.c"));
 }
 
 /* Several hosts, and several ways to reach one, each have a line: one that lasts, or else the first that has one. */
@@ -89,7 +93,7 @@ static int connect_failed(struct pj_session *session, struct pj_error *error)
         return pj_error_hint(error, "make room on the disk of the server of %s: it seems to be full",
                              environment_name(session->side));
     return pj_error_hint(error,
-                         config ? "check the role, password and database in %s, and the server's pg_hba.conf"
+                         config ? "check the role, password, database and options in %s, and the server's pg_hba.conf"
                                 : "is the server of %s up and reachable from here?",
                          environment_name(session->side));
 }
@@ -164,6 +168,7 @@ static int connect_start(struct pj_session *session, const struct pj_session_opt
     if (code != PJ_OK)
         return code;
     char *name = pj_sprintf("pgprojector%s%s", options->purpose ? " " : "", options->purpose ? options->purpose : "");
+    char *settings = pj_conninfo_options(options->url, pinned_options);
     /* later keywords override what the connection string (dbname, expanded) says */
     const char *keywords[] = {"dbname",
                               "application_name",
@@ -176,10 +181,10 @@ static int connect_start(struct pj_session *session, const struct pj_session_opt
                               options->replication ? "replication" : NULL,
                               NULL};
     const char *values[] = {
-        options->url, name, "UTF8", pinned_options, "20", "10", "3", "45000", options->replication ? "database" : NULL,
-        NULL};
+        options->url, name, "UTF8", settings, "20", "10", "3", "45000", options->replication ? "database" : NULL, NULL};
     session->conn = PQconnectStartParams(keywords, values, 1);
     pj_free(name);
+    pj_free(settings);
     if (!session->conn || PQstatus(session->conn) == CONNECTION_BAD) {
         const char *message = PQerrorMessage(session->conn);
         bool sought = !session->conn || server_was_sought(message);

@@ -73,6 +73,30 @@ def test_a_role_that_does_not_exist(pair, side):
 
 
 @pytest.mark.parametrize("side", ["write", "read"])
+@pytest.mark.parametrize("options,words", [("-crole=nobody_here", "nobody_here"), ("-cno_such_setting=1", "no_such_setting"),
+                                           ("nonsense", "nonsense")])
+def test_options_that_the_server_refuses(pair, side, options, words):
+    url = getattr(pair, f"{side}_url")
+    setattr(pair, f"{side}_url", f"{url}&options={options.replace('=', '%3D')}")
+    result = pair.command("init", timeout=20)
+    assert result.code == 2 and words in result.err and f"options in {side.upper()}_DATABASE_URL" in result.err, result
+    setattr(pair, f"{side}_url", url)
+    result = pair.command("init", timeout=20, PGOPTIONS=options)
+    assert result.code == 2 and words in result.err, result
+
+
+def test_options_hold_but_for_what_is_needed(pair, role):
+    """Tables are made by the role that the options name; formats are ours."""
+    pair.read_query(f"GRANT CREATE ON DATABASE {pair.name} TO {role}; GRANT CREATE ON SCHEMA public TO {role}")
+    pair.read_url += f"&options=-crole%3D{role}%20-cdatestyle%3Dgerman%20-csearch_path%3Dpublic"
+    pair.start()
+    pair.write_query(SEND, (5,))
+    pair.assert_same()
+    assert pair.read_value("SELECT tableowner FROM pg_tables WHERE tablename = 'conversation_summary'") == role
+    pair.daemon.stop()
+
+
+@pytest.mark.parametrize("side", ["write", "read"])
 def test_a_server_that_is_not_there(pair, scratch, side):
     """The commands that end by themselves say so at once, with 3; the daemon waits."""
     setattr(pair, f"{side}_url", f"postgresql://postgres@/x?host={scratch.path}")
