@@ -53,7 +53,8 @@ static void report_new_columns(struct pj_doctor *doctor, const struct pj_table *
 {
     for (int i = 0; i < table->ncolumns; i++)
         if (!listed(mirrored, table->columns[i].name))
-            pj_doctor_add(doctor, PJ_WARN, "table: new column", "columns added later are not mirrored; pgprojector mirror refresh takes them up",
+            pj_doctor_add(doctor, PJ_WARN, "table: new column",
+                          "columns added later are not mirrored; pgprojector mirror refresh takes them up",
                           "%s.%s.%s is not in the mirror", table->schema, table->name, table->columns[i].name);
 }
 

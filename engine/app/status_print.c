@@ -214,10 +214,10 @@ static json_t *list_json(json_t *list)
 
 json_t *pj_status_json(const struct pj_status *status)
 {
-    json_t *replication =
-        json_pack("{s:b,s:o,s:o,s:o,s:o,s:o}", "initialised", status->checkpoint.complete, "appliedLsn",
-                  lsn_json(status->checkpoint.lsn), "currentLsn", lsn_json(status->current_lsn), "lagSeconds",
-                  seconds_json(status->lag_s), "lagBytes", bytes_json(status->lag_bytes), "slot", pj_status_slot_json(status));
+    json_t *replication = json_pack("{s:b,s:o,s:o,s:o,s:o,s:o}", "initialised", status->checkpoint.complete,
+                                    "appliedLsn", lsn_json(status->checkpoint.lsn), "currentLsn",
+                                    lsn_json(status->current_lsn), "lagSeconds", seconds_json(status->lag_s),
+                                    "lagBytes", bytes_json(status->lag_bytes), "slot", pj_status_slot_json(status));
     return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I}", "healthy", status->healthy, "reason",
                      text_json(status->reason), "write", side_json(&status->write), "read", side_json(&status->read),
                      "daemon", daemon_json(status), "replication", replication, "projections",
