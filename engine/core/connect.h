@@ -26,7 +26,7 @@ struct pj_connect_options {
     int64_t roster;         /* that the setup was made for */
     const struct pj_decoder *decoder;
     const struct pj_stop *stop;
-    const struct pj_log *log; /* of what had to be paused */
+    const struct pj_log *log;       /* of what had to be paused */
     struct pj_connect_epoch *epoch; /* in and out */
     struct pj_session
         *read; /* a session that already holds the lock and was taken over; NULL: open one. Consumed. It may have
