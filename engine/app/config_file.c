@@ -63,6 +63,17 @@ static const char *nearest_setting(const char *word)
     return pj_value_nearest(word, keys);
 }
 
+/* A key that another section has, or nearly. */
+static int complain_of_section(struct reading *reading, const char *text, const char *key, const char *nearest,
+                               const char *section)
+{
+    bool first = reading->error->code == PJ_OK;
+    complain(reading, text, key, NULL);
+    if (first && nearest)
+        pj_error_hint(reading->error, "did you mean \"%s\" of [%s]?", nearest, section);
+    return 0;
+}
+
 static void append_line(char **value, const char *more)
 {
     char *whole = pj_sprintf("%s %s", *value, more);
@@ -89,6 +100,8 @@ static int take_setting(struct reading *reading, const char *key, const char *va
         pj_config_set(reading->config, (enum pj_setting_id)id, PJ_RANK_FILE, value, origin);
         return 1;
     }
+    if (strcmp(key, "tables") == 0)
+        return complain_of_section(reading, "unknown key in [pgprojector]:", key, key, "mirrors");
     return complain(reading, "unknown key in [pgprojector]:", key, nearest_setting(key));
 }
 
@@ -96,8 +109,11 @@ static int take_mirrors(struct reading *reading, const char *key, const char *va
 {
     static const char *const keys[] = {"tables", NULL};
     struct pj_setting *mirrors = &reading->config->mirrors;
+    const char *nearest = pj_value_nearest(key, keys);
+    if (strcmp(key, "tables") != 0 && !nearest)
+        return complain_of_section(reading, "unknown key in [mirrors]:", key, nearest_setting(key), "pgprojector");
     if (strcmp(key, "tables") != 0)
-        return complain(reading, "unknown key in [mirrors]:", key, pj_value_nearest(key, keys));
+        return complain(reading, "unknown key in [mirrors]:", key, nearest);
     if (mirrors->value && !reading->indented)
         return complain(reading, "a second value for", key, NULL);
     if (mirrors->value) {

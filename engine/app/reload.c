@@ -95,7 +95,7 @@ static int deploy_locked(struct pj_reload *reload, struct pj_deployment *deploym
         code = pj_deployment_make(deployment, &fresh, error);
     if (code != PJ_OK) {
         pj_config_free(&fresh);
-        return code;
+        return pj_error_wrap(error, "the configuration is not taken over, and the former one stays in force");
     }
     pj_config_free(&reload->current);
     reload->current = fresh;

@@ -357,5 +357,5 @@ def test_settings_are_read_again(registering, modules):
     assert "log_level has changed" in pair.daemon.since_start()
     pair.config.write_text("[pgprojector]\nnonsense = 1\n")
     pair.daemon.signal(signal.SIGHUP)
-    poll(lambda: "nonsense" in pair.daemon.since_start())
+    poll(lambda: "the former one stays in force: " in pair.daemon.since_start() and "nonsense" in pair.daemon.since_start())
     pair.assert_same("after reloading")

@@ -84,6 +84,9 @@ Test(config, faults_name_the_line_and_the_nearest_key)
 {
     expect_refused("[pgprojector]\n\nslott = x\n", "f.ini:3: unknown key in [pgprojector]: \"slott\"", "\"slot\"");
     expect_refused("[mirrors]\ntable = x\n", "f.ini:2: unknown key in [mirrors]", "\"tables\"");
+    expect_refused("[mirrors]\nslot_wiat = 1s\n", "f.ini:2: unknown key in [mirrors]",
+                   "\"slot_wait\" of [pgprojector]");
+    expect_refused("[pgprojector]\ntables = x\n", "f.ini:2: unknown key", "\"tables\" of [mirrors]");
     expect_refused("[miror]\ntables = x\n", "f.ini:2: unknown section \"miror\"", "\"mirrors\"");
     expect_refused("[something]\nx = y\n", "unknown section", "[module NAME]");
     expect_refused("slot = x\n", "f.ini:1: no section above", "");
