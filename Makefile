@@ -156,7 +156,7 @@ $(BUILD)/fuzz/%: test/fuzz/%.c $(LIB)
 
 unit: $(UNIT)
 
-test: deps                        ## everything: builds, unit tests, integration tests on private servers (≤ 10 min)
+test: deps                        ## everything: builds, unit tests, integration tests on private servers (≤ 15 min)
 	+$(MAKE) --no-print-directory all unit
 	@code=0; $(MAKE) --no-print-directory test-unit || code=1; \
 	$(MAKE) --no-print-directory test-integration || code=1; exit $$code

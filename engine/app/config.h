@@ -24,7 +24,7 @@
     X(PJ_SET_SLOT_WAIT, "slot_wait", "slot-wait", "PGPROJECTOR_SLOT_WAIT", "60s",                                      \
       "how long creating the slot may wait for open transactions")                                                     \
     X(PJ_SET_BATCH_BYTES, "batch_bytes", "batch-bytes", "PGPROJECTOR_BATCH_BYTES", "8MB",                              \
-      "cap of a batch; some three times that bounds the memory")                                                       \
+      "cap of a batch; some four times that bounds the memory, eight at worst")                                        \
     X(PJ_SET_GATHER, "gather", "gather", "PGPROJECTOR_GATHER", "250ms",                                                \
       "longest gathering of a batch while the stream runs hot")                                                        \
     X(PJ_SET_ON_GAP, "on_gap", "on-gap", "PGPROJECTOR_ON_GAP", "halt",                                                 \

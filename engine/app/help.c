@@ -157,7 +157,9 @@ static const char rebuild_text[] =
     "  --no-verify     without the second comparison afterwards (where nothing differed there is none)\n"
     "\n"
     "Exit codes: 0 done; 5 rows differ still; 6 done, but some keys are dead letters; 1 failure or interrupted;\n"
-    "2 configuration; 3 a database is unreachable; 4 the first start is not complete.\n"
+    "2 configuration; 3 a database is unreachable; 4 the first start is not complete, or the daemon that was asked has "
+    "ended\n"
+    "and none has come back.\n"
     "\n"
     "Example:\n"
     "  pgprojector rebuild --all --max-rate 5000\n";

@@ -32,7 +32,7 @@ struct pj_deployment {
     struct pj_wanted_table *wanted; /* [mirrors] tables */
     int jobs;                       /* parallel copies of a first start: 2 */
     int slot_wait_ms;               /* how long creating the slot may wait for open transactions: 60000 */
-    size_t batch_bytes;             /* a batch's cap: 8 MiB. Three times that, and libpq's buffers, bound the memory */
+    size_t batch_bytes;             /* a batch's cap: 8 MiB. Some four times that bounds the memory, eight at worst */
     bool resync_on_gap;             /* on_gap = resync: a gap in the stream is followed by a resync instead of a halt */
     bool adopt_columns;             /* a resync follows: columns that mirrors were given by hand count from now on */
     int gather_ms;                  /* longest gathering of a batch while the stream runs hot: 250 */
