@@ -372,7 +372,7 @@ int pj_build_prepare(struct pj_build *build, struct pj_error *error)
     struct pj_job *job = &build->mend->job;
     build->rows = 0;
     take_name(build);
-    int code = pj_job_begin(job, build->from_kept ? "rollback" : "build", build->name, error);
+    int code = job->id ? PJ_OK : pj_job_begin(job, build->from_kept ? "rollback" : "build", build->name, error);
     if (code == PJ_OK)
         code = pj_job_phase(job, "preparing", -1, error);
     if (code == PJ_OK)

@@ -7,7 +7,7 @@
  *
  * Interrupted anywhere, what serves goes on serving; beginning again removes what was left.
  *
- * While it lasts there is a row in pgprojector.job, kind "build" or "rollback": begun by prepare, ended by a swap that
+ * While it lasts there is a row in pgprojector.job, kind "build" or "rollback": begun by prepare (or indexing the mirrors), ended by a swap that
  * succeeded, or by whatever failed. Cancelled (pj_request_cancel), each of the three is PJ_ESTOPPED, and its sessions
  * are as usable as before.
  */
@@ -40,8 +40,15 @@ struct pj_build {
     /* filled here */
     char table[64];  /* the name once it is swapped in, not quoted: the module's target */
     int64_t rows;    /* that the table beside was filled with; in a rollback those that had to be mended */
-    char phase[200]; /* the job's, where a swap waits for something */
+    char phase[200]; /* the job's, where it waits for somebody or something */
 };
+
+/*
+ * Makes the indexes on mirrors that the module asks for, without holding the stream up. Whom the server waits for is said in
+ * the job's phase, and in the log. To be called before prepare, so that nothing is noted meanwhile, which may take long;
+ * it is the first part of fill all the same. It begins the job.
+ */
+int pj_build_index_mirrors(struct pj_build *build, struct pj_error *error);
 
 /*
  * After removing what an interrupted build left, creates the empty table beside and its row in the catalog, in one

@@ -12,11 +12,15 @@
 #include "core/build_internal.h"
 #include "core/catchup.h"
 #include "core/rebuild.h"
+#include "sql.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { TICK_MS = 300 };
+
+static const char indexing_mirrors[] = "indexing the mirrors";
 
 /* -------------------------------------------------------------------------------------------------------- progress */
 
@@ -137,9 +141,50 @@ static int with_ticks(struct pj_build *build, const char *phase,
     return code;
 }
 
+/* CREATE INDEX CONCURRENTLY waits for every transaction whose snapshot is older, whatever that reads. */
+static int say_whom_it_waits_for(struct pj_build *build, struct pj_error *error)
+{
+    struct pj_job *job = &build->mend->job;
+    char pid[16], phase[sizeof build->phase];
+    const char *params[] = {pid};
+    PGresult *result;
+    snprintf(pid, sizeof pid, "%d", PQbackendPID(pj_session_conn(build->mend->work)));
+    int code = pj_session_query(job->session, &result, pj_sql_index_wait, 1, params, error);
+    if (code != PJ_OK)
+        return code;
+    bool waits = PQntuples(result) == 1;
+    snprintf(phase, sizeof phase, waits ? "%s: waiting for %s" : "%s", indexing_mirrors,
+             waits ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    if (strcmp(phase, job->now.phase) == 0)
+        return pj_job_advance(job, 0, error);
+    memcpy(build->phase, phase, sizeof phase);
+    if (build->log && waits)
+        pj_log(build->log, PJ_LOG_INFO, "%s %s: %s", job->now.kind, build->name, phase);
+    return pj_job_phase(job, build->phase, -1, error);
+}
+
+static int tick_mirrors(void *context, struct pj_error *error)
+{
+    return say_whom_it_waits_for(context, error);
+}
+
 static int index_mirrors(struct pj_build *build, struct pj_error *error)
 {
-    return pj_projection_add_mirror_indexes(build->mend->work, build->next, error);
+    struct pj_session *work = build->mend->work;
+    pj_session_set_tick(work, TICK_MS, tick_mirrors, build);
+    return pj_projection_add_mirror_indexes(work, build->next, error);
+}
+
+int pj_build_index_mirrors(struct pj_build *build, struct pj_error *error)
+{
+    struct pj_job *job = &build->mend->job;
+    int code = job->id ? PJ_OK : pj_job_begin(job, build->from_kept ? "rollback" : "build", build->name, error);
+    if (code == PJ_OK)
+        code = with_ticks(build, indexing_mirrors, index_mirrors, error);
+    if (code != PJ_OK)
+        pj_job_end(job);
+    return code;
 }
 
 /* ------------------------------------------------------------------------------------------------ the stream's keys */
@@ -184,7 +229,7 @@ static int verify(struct pj_build *build, struct pj_error *error)
 int pj_build_fill(struct pj_build *build, struct pj_error *error)
 {
     build->mend->company = PJ_MEND_NOBODY;
-    int code = with_ticks(build, "indexing the mirrors", index_mirrors, error);
+    int code = pj_build_index_mirrors(build, error);
     if (code == PJ_OK)
         code = build->from_kept ? mend_kept(build, error) : fill_rows(build, error);
     if (code == PJ_OK)

@@ -17,8 +17,6 @@
 
 #include <stdio.h>
 
-enum { TICK_MS = 300 };
-
 struct stage {
     struct pj_registering *r;
     const struct pj_deployed_module *module;
@@ -50,22 +48,6 @@ static void set_up(struct stage *stage, const struct pj_request *request)
                                      .log = stage->r->log};
 }
 
-static int indexing(void *context, struct pj_error *error)
-{
-    struct pj_registering *r = context;
-    return pj_registering_check_cancelled(r, r->work, error);
-}
-
-/* Before anything is noted, for it may take long. */
-static int index_mirrors(struct stage *stage, struct pj_error *error)
-{
-    struct pj_registering *r = stage->r;
-    pj_session_set_tick(r->look, TICK_MS, indexing, r);
-    int code = pj_projection_add_mirror_indexes(r->look, stage->build.next, error);
-    pj_session_set_tick(r->look, 0, NULL, NULL);
-    return code;
-}
-
 /* What the pipeline could not prepare of the new one would hold it up; what the server refuses of the others has them
  * paused. The session, which goes on to fill the table, must keep nothing of it: plans for a few rows by index are no
  * plans for a whole table. */
@@ -91,7 +73,7 @@ static int begin(struct stage *stage, const struct pj_request *request, struct p
     if (!stage->beside)
         return error->code;
     set_up(stage, request);
-    int code = index_mirrors(stage, error);
+    int code = pj_build_index_mirrors(&stage->build, error); /* before anything is noted, for it may take long */
     if (code == PJ_OK)
         code = pj_build_prepare(&stage->build, error);
     if (code == PJ_OK && request->waited)

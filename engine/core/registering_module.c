@@ -2,6 +2,7 @@
 #include "core/registering_internal.h"
 
 #include "base/mem.h"
+#include "core/build.h"
 #include "core/guilty.h"
 
 /* ------------------------------------------------------------------------------------------------------------ facts */
@@ -77,11 +78,21 @@ int pj_candidate_decide(struct pj_registering *r, struct pj_candidate *c, struct
     return code;
 }
 
+static int index_mirrors(struct pj_registering *r, const struct pj_candidate *c, struct pj_error *error)
+{
+    struct pj_projection *projection = pj_outfit_projection(c->outfit, c->name.text);
+    struct pj_mend mend = pj_registering_mend(r, projection, NULL);
+    struct pj_build build = {.mend = &mend, .next = projection, .name = c->name.text, .log = r->log};
+    int code = pj_build_index_mirrors(&build, error);
+    pj_job_end(&mend.job);
+    return code;
+}
+
 /* The same version and definition from another file, or a module without a table: taken as it is. */
 static int take(struct pj_registering *r, struct pj_candidate *c, struct pj_error *error)
 {
     struct pj_outfit *outfit = c->outfit;
-    int code = pj_projection_add_mirror_indexes(r->look, pj_outfit_projection(outfit, c->name.text), error);
+    int code = index_mirrors(r, c, error);
     if (code == PJ_OK)
         code = pj_outfit_check(r, outfit, NULL, error);
     if (code != PJ_OK)

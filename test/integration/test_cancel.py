@@ -140,11 +140,14 @@ def test_a_mirror_of_the_configuration(pair):
 
 
 def test_an_index_that_waits_for_an_old_snapshot(pair):
+    """`status` says so, and whose it is."""
     add(pair, "conversations", "title")
     with contextlib.closing(pair.read_connection()) as conn, conn.cursor() as cursor:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pgprojector.checkpoint")
         with begun(pair, "module", "add", "added") as process:
             poll(lambda: pair.read_value("SELECT count(*) FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting%'"), 20)
+            job = f"indexing the mirrors: waiting for pid {conn.info.backend_pid} (postgres, test), in a transaction since"
+            poll(lambda: job in pair.command("status").out, 20, "the reason in status")
             cancel(pair, "added")
     assert "cancelled" in process.err, (process.out, process.err)
     assert_nothing_left(pair)
