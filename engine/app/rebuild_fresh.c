@@ -172,17 +172,22 @@ int pj_rebuild_drop_kept(struct pj_app *app, const char *name, struct pj_error *
 int pj_rebuild_cancel(struct pj_app *app, const char *name, struct pj_error *error)
 {
     struct pj_session *read = NULL;
-    bool found = false, possible = false;
+    bool found = false, failed = false, possible = false;
     int code = pj_scope_connect(app, "rebuild", &read, error);
     if (code == PJ_OK)
         code = pj_request_possible(read, &possible, error);
     if (code == PJ_OK && possible)
         code = pj_request_cancel(read, name, &found, error);
+    if (code == PJ_OK && possible && !found)
+        code = pj_request_forget(read, name, &failed, error);
     pj_session_close(read);
     if (code != PJ_OK)
         return code;
-    if (!found)
+    if (failed)
+        printf("%s: nothing is under way; what had failed is forgotten\n", name);
+    else if (!found)
         return pj_error_set(error, PJ_EFAIL, "nothing is under way for %s", name);
-    printf("%s: asked to be given up\n", name);
+    else
+        printf("%s: asked to be given up\n", name);
     return PJ_OK;
 }

@@ -132,8 +132,8 @@ static int take_lock(struct pj_start *start, struct pj_error *error)
         if (code == PJ_OK && !mine && !start->daemon && pj_clock_monotonic_us() >= refuse_us)
             code = refuse_second(start, holder ? holder : "unknown", error);
         if (code == PJ_OK && !mine && !told)
-            pj_log(&start->app->log, PJ_LOG_INFO, "standby: waiting: %s holds the read database",
-                   holder ? holder : "another daemon");
+            pj_log(&start->app->log, PJ_LOG_INFO, "standby: waiting: another daemon holds the read database%s%s",
+                   holder ? ": " : "", holder ? holder : "");
         told = told || (code == PJ_OK && !mine);
         if (code == PJ_OK && !mine)
             pj_state_set(start->state, PJ_STANDBY, holder ? holder : "another daemon", "");

@@ -329,7 +329,9 @@ static int look_at_standing(struct verification *verification, const char *name,
     if (!*live)
         say_not_compared(verification, "projection", name, PQgetvalue(result, 0, 0));
     else if (parked && !verification->app->options.json)
-        printf("projection %s: %lld keys are dead letters, not compared\n", name, parked);
+        printf(parked == 1 ? "projection %s: %lld key is a dead letter, not compared\n"
+                           : "projection %s: %lld keys are dead letters, not compared\n",
+               name, parked);
     verification->dead_letters += parked;
     PQclear(result);
     return PJ_OK;

@@ -230,8 +230,8 @@ static void mend(struct run *run, int index, const struct pj_error *first)
         return;
     }
     if (helped && run->parked)
-        pj_log(run->careful->log, PJ_LOG_WARNING, "projection %s: %zu keys parked: %s", projection->name, run->parked,
-               failure.message);
+        pj_log(run->careful->log, PJ_LOG_WARNING, "projection %s: %zu key%s parked: %s", projection->name, run->parked,
+               run->parked == 1 ? "" : "s", failure.message);
     if (!helped && run->error->code == PJ_OK && query(run, "ROLLBACK TO SAVEPOINT projection"))
         pause_projection(run, index, &failure);
 }

@@ -109,6 +109,8 @@ bool pj_pipeline_reread(struct pj_pipeline *p, const struct pj_error *error)
         return false;
     p->reread.in_a_row++;
     p->applying = REREADING;
-    pj_log(p->options->log, PJ_LOG_INFO, "%s", error->message);
+    bool ours = strstr(error->message, "the catalog has changed") != NULL; /* as pgprojector.demand_one says it */
+    pj_log(p->options->log, PJ_LOG_INFO, "%s",
+           ours ? "a command has changed a projection's state or its keys: reading it again" : error->message);
     return true;
 }

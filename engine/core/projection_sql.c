@@ -108,7 +108,7 @@ static int expand_one(void *context, const char *name, const char *const *argume
     if (strcmp(name, "keys") == 0)
         return expand_keys(expansion, arguments, count, sql, error);
     if (count)
-        return pj_error_set(error, PJ_ECONFIG, "{%s(…)} is no placeholder", name);
+        return pj_error_set(error, PJ_ECONFIG, "{%s(…)} is no placeholder; only {keys(…)} has arguments", name);
     if (strncmp(name, "option:", 7) == 0)
         return expand_option(expansion->projection, name + 7, sql, error);
     if (strcmp(name, "delta") == 0 && expansion->stream) {

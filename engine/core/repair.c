@@ -222,8 +222,8 @@ static void tell(const struct pj_within *work, struct pj_repaired *repaired)
                  "projection %s is paused: %s; mend the cause, then run `pgprojector resume %s`", name, work->fault,
                  name);
     else
-        snprintf(repaired->fault, sizeof repaired->fault, "projection %s: %d keys parked: %s", name, work->parked,
-                 work->fault);
+        snprintf(repaired->fault, sizeof repaired->fault, "projection %s: %d key%s parked: %s", name, work->parked,
+                 work->parked == 1 ? "" : "s", work->fault);
 }
 
 /* It has failed as a whole, and is undone. One that is not live is noted for (note_others). `suspects`: their routing

@@ -311,6 +311,19 @@ int pj_request_cancel(struct pj_session *session, const char *name, bool *found,
     return code == PJ_OK ? PJ_OK : failed(error);
 }
 
+int pj_request_forget(struct pj_session *session, const char *name, bool *found, struct pj_error *error)
+{
+    PGresult *result;
+    int code =
+        pj_session_query(session, &result,
+                         "UPDATE pgprojector.request SET state = 'cancelled' WHERE name = $1 AND state = 'failed' "
+                         "RETURNING id",
+                         1, &name, error);
+    *found = code == PJ_OK && PQntuples(result) > 0;
+    PQclear(result);
+    return code == PJ_OK ? PJ_OK : failed(error);
+}
+
 /* ------------------------------------------------------------------------------------------------ the daemon's side */
 
 static enum pj_request_kind kind_of(const char *word)

@@ -47,6 +47,9 @@ int pj_request_follow(struct pj_session *session, const struct pj_request *reque
 /* Asks that the request (or the job of a rebuild in place) of that name be given up. *found: whether there was one. */
 int pj_request_cancel(struct pj_session *session, const char *name, bool *found, struct pj_error *error);
 
+/* What has failed for that name counts as given up, and is not shown any more. *found: whether there was something. */
+int pj_request_forget(struct pj_session *session, const char *name, bool *found, struct pj_error *error);
+
 /*
  * The daemon's side; whoever calls these holds the daemon's lock. *found false: none is waiting. One that was running
  * when the former daemon ended is begun again, and one that was cancelled then, so that what it left is undone.

@@ -343,8 +343,8 @@ static int recompute_by_key(struct resync *resync, int index, struct pj_error *e
     if (code == PJ_OK && work.paused)
         pj_log(resync->options->log, PJ_LOG_ERROR, "projection %s is paused: %s", projection->name, work.fault);
     else if (code == PJ_OK && work.parked)
-        pj_log(resync->options->log, PJ_LOG_WARNING, "projection %s: %d keys parked: %s", projection->name, work.parked,
-               work.fault);
+        pj_log(resync->options->log, PJ_LOG_WARNING, "projection %s: %d key%s parked: %s", projection->name,
+               work.parked, work.parked == 1 ? "" : "s", work.fault);
     return code;
 }
 

@@ -15,7 +15,7 @@
 
 static int failed(const struct pj_projection *projection, struct pj_error *error)
 {
-    return pj_error_wrap(error, "projection %s", projection->name);
+    return pj_error_wrap(error, "projection %s", projection->module->name); /* a NAME.next is called NAME, too */
 }
 
 /* An error of the module's SQL is a mistake in the module or in its configuration; a lost connection is not. */

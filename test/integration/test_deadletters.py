@@ -77,7 +77,7 @@ def test_values_in_a_servers_message_stay_out_of_log_and_catalog(streaming):
     (letter,) = letters(pair)
     assert letter["key"] == first and letter["sqlstate"] == "22P02" and "invalid input syntax for type uuid" in letter["message"]
     log = pair.daemon.tail(100000)
-    assert "1 keys parked: " in log and "invalid input syntax for type uuid" in log
+    assert "1 key parked: " in log and "invalid input syntax for type uuid" in log
     assert SECRET not in json.dumps(letter) + pair.command("deadletters", "show", NAME).out + log
 
 

@@ -215,6 +215,10 @@ def test_broken_ones_change_nothing(registering, modules):
     result = pair.command("module", "add", "titles")
     assert result.code == 2 and "further" in result.err and "does not exist" in result.err, result
     assert state_of(pair, "titles") is None
+    assert [request["state"] for request in pair.command("status", "--json").json["requests"]] == ["failed"]
+    put_away = pair.command("rebuild", "titles", "--cancel")
+    assert put_away.code == 0 and "what had failed is forgotten" in put_away.out, put_away
+    assert pair.command("status", "--json").json["requests"] == []
     assert pair.daemon.since_start().count("streaming from slot") == streams, "nobody else has noticed"
     (modules.path / "titles.so").write_text("no module")
     pair.daemon.stop()

@@ -95,7 +95,7 @@ def test_a_key_that_cannot_be_written_is_parked_and_all_others_are_mended(stream
     first, second = forged_with_a_poison_key(pair)
     pair.read_query("UPDATE conversation_summary SET title = 'forged' WHERE id = %s", (second,))
     result = pair.command("verify", "--repair")
-    assert result.code == 6 and "projection conversation_summary: 1 keys parked" in result.err, result
+    assert result.code == 6 and "projection conversation_summary: 1 key parked" in result.err, result
     assert count_of(pair, first) < 7 <= count_of(pair, second)
     assert pair.read_query("SELECT projection, key FROM pgprojector.dead_letter") == [("conversation_summary", first)]
     assert pair.command("verify").code == 6, "nothing else is left"
