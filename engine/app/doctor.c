@@ -3,6 +3,7 @@
 
 #include "app/deployment.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <jansson.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@ void pj_doctor_add(struct pj_doctor *doctor, enum pj_level level, const char *ch
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    pj_text_mend(text);
     doctor->findings = pj_realloc(doctor->findings, sizeof *doctor->findings * (size_t)(doctor->count + 1));
     doctor->findings[doctor->count++] =
         (struct pj_finding){level, pj_strdup(check), pj_strdup(text), pj_strdup(remedy ? remedy : "")};

@@ -12,14 +12,16 @@ void pj_error_clear(struct pj_error *error)
     memset(error, 0, sizeof *error);
 }
 
-/* Marks a text that did not fit, so that nobody takes the part for the whole. */
-static void mark_truncated(char *text, size_t size, int wanted)
+/* Marks a text that did not fit, so that nobody takes the part for the whole. What is in it, a name of a host or a file, the
+ * words of a server, need not be UTF-8, but catalog and JSON take nothing else. */
+static void finish(char *text, size_t size, int wanted)
 {
     static const char ellipsis[] = "\xe2\x80\xa6";
-    if (wanted < 0 || (size_t)wanted < size)
-        return;
-    pj_text_end(text, size - sizeof ellipsis);
-    strcat(text, ellipsis);
+    if (wanted >= 0 && (size_t)wanted >= size) {
+        pj_text_end(text, size - sizeof ellipsis);
+        strcat(text, ellipsis);
+    }
+    pj_text_mend(text);
 }
 
 int pj_error_set(struct pj_error *error, int code, const char *format, ...)
@@ -29,7 +31,7 @@ int pj_error_set(struct pj_error *error, int code, const char *format, ...)
     va_start(args, format);
     int wanted = vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    mark_truncated(message, sizeof message, wanted);
+    finish(message, sizeof message, wanted);
     pj_error_clear(error);
     error->code = code;
     memcpy(error->message, message, sizeof message);
@@ -43,10 +45,10 @@ int pj_error_wrap(struct pj_error *error, const char *format, ...)
     va_start(args, format);
     int length = vsnprintf(context, sizeof context, format, args);
     va_end(args);
-    mark_truncated(context, sizeof context, length);
+    finish(context, sizeof context, length);
     char whole[sizeof error->message];
     int wanted = snprintf(whole, sizeof whole, "%s: %s", context, error->message);
-    mark_truncated(whole, sizeof whole, wanted);
+    finish(whole, sizeof whole, wanted);
     memcpy(error->message, whole, sizeof whole);
     return error->code;
 }
@@ -57,7 +59,7 @@ int pj_error_hint(struct pj_error *error, const char *format, ...)
     va_start(args, format);
     int wanted = vsnprintf(error->hint, sizeof error->hint, format, args);
     va_end(args);
-    mark_truncated(error->hint, sizeof error->hint, wanted);
+    finish(error->hint, sizeof error->hint, wanted);
     return error->code;
 }
 

@@ -4,6 +4,8 @@
  */
 #include "wire/json_scan.h"
 
+#include "base/text.h"
+
 #include <stdint.h>
 
 #ifdef __SSE2__
@@ -65,29 +67,6 @@ static const char *skip_plain(const char *at, const char *end)
     while (at < end && is_plain(*at))
         at++;
     return at;
-}
-
-static bool is_continuation(const char *at)
-{
-    return ((unsigned char)*at & 0xc0) == 0x80;
-}
-
-/* The length of the well-formed UTF-8 sequence of two to four bytes at `at`, or 0: none that is overlong, a
- * surrogate or beyond U+10FFFF. */
-static size_t utf8_length(const char *at, const char *end)
-{
-    unsigned char first = (unsigned char)at[0];
-    size_t left = (size_t)(end - at);
-    if (first >= 0xc2 && first <= 0xdf)
-        return left >= 2 && is_continuation(at + 1) ? 2 : 0;
-    if (left < 3 || !is_continuation(at + 1) || !is_continuation(at + 2))
-        return 0;
-    unsigned char second = (unsigned char)at[1];
-    if (first >= 0xe0 && first <= 0xef)
-        return (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ? 0 : 3;
-    if (first < 0xf0 || first > 0xf4 || left < 4 || !is_continuation(at + 3))
-        return 0;
-    return (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f) ? 0 : 4;
 }
 
 static int hex_digit(char c)
@@ -184,7 +163,7 @@ bool pj_json_string(struct pj_json *json, struct pj_json_span *span)
             length = escape_length(at, json->end);
             span->escaped = true;
         } else if ((unsigned char)*at >= 0x80) {
-            length = utf8_length(at, json->end);
+            length = pj_text_character(at, json->end);
         }
         if (length == 0)
             return false;

@@ -137,3 +137,15 @@ Test(error, clips_and_ends_texts)
     pj_text_end(lead, 1);
     cr_assert_str_empty(lead);
 }
+
+/* A host's or file's name, a message in the server's own encoding. */
+Test(error, is_utf8_whatever_it_quotes)
+{
+    struct pj_error error;
+    pj_error_set(&error, PJ_EFAIL, "socket \"/tmp/n\xff/\xc3\" gr\xc3\xbc\xc3\x9f");
+    cr_assert_str_eq(error.message, "socket \"/tmp/n?/?\" gr\xc3\xbc\xc3\x9f");
+    pj_error_wrap(&error, "Gr\xfc\xdf");
+    pj_error_hint(&error, "\xe2\x82");
+    cr_assert_str_eq(error.message, "Gr??: socket \"/tmp/n?/?\" gr\xc3\xbc\xc3\x9f");
+    cr_assert_str_eq(error.hint, "??");
+}
