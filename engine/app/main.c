@@ -4,10 +4,12 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Flags have been taken already; they keep their rank over what is read here. */
 int pj_app_configure(struct pj_app *app, struct pj_error *error)
@@ -71,16 +73,23 @@ static int run_verb(struct pj_app *app, const struct pj_verb *verb, struct pj_er
     return code;
 }
 
+/* Who reads a pipe and has gone away (head) has had enough. */
+static bool reader_is_gone(void)
+{
+    struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&output, 1, 0) == 1 && (output.revents & (POLLERR | POLLHUP));
+}
+
 /* An answer that did not reach its place (a full disk) is none, whatever it said. */
 static bool output_lost(void)
 {
-    bool lost = ferror(stdout) != 0, some = lost || __fpending(stdout) > 0;
+    bool lost = ferror(stdout) != 0, unread = lost && reader_is_gone();
     errno = 0;
     if (fclose(stdout) == 0)
         errno = 0;
-    else if (some || errno != EBADF) /* some file systems say it only now; who closed it wanted no output */
+    else /* some file systems say it only now */
         lost = true;
-    if (lost)
+    if (lost && !unread && errno != EPIPE)
         fprintf(stderr, "pgprojector: the output could not be written: %s\n",
                 errno ? strerror(errno) : "is the disk full?");
     return lost;
@@ -94,8 +103,20 @@ static void disregard_environment(void)
         unsetenv(names[i]);
 }
 
+/* Where one of the descriptors for input, output and log is closed, the first file or socket that is opened would take its
+ * place, and be written into. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO)
+        ;
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_descriptors();
     disregard_environment();
     struct pj_app app = {.log = {PJ_LOG_INFO, 2}, .options = {.keys = 20}, .argv = argv};
     struct pj_error error;

@@ -2,13 +2,14 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
 
 from harness.beside import Statements
 from harness.cluster import poll
-from harness.daemon import command
+from harness.daemon import PROGRAM, command, environment
 from harness.history import populate
 from harness.scenes import SEED, SEND
 from harness.schema import Flavour
@@ -401,3 +402,45 @@ def test_there_is_no_slot_before_the_first_start(pair):
     for words in (["slot"], ["slot", "drop"]):
         shown = pair.command(*words)
         assert shown.code == 4 and "nothing has been started" in shown.err, shown
+
+
+# --------------------------------------------------------------------------------------- descriptors of the process
+
+NOWHERE = environment("host=/nonexistent dbname=x", "host=/nonexistent dbname=x")
+
+
+def shell(line):
+    return subprocess.run(["sh", "-c", line], env={**NOWHERE, "PROGRAM": str(PROGRAM)}, stdout=subprocess.PIPE, timeout=30,
+                          stderr=subprocess.PIPE, text=True, check=False)
+
+
+def test_a_closed_descriptor_is_nobody_elses():
+    """What is opened first would take its place: the log would be written into the descriptor that asks for the stop."""
+    process = subprocess.Popen(["sh", "-c", 'exec "$0" status --watch <&- >&- 2>&-', PROGRAM], env=NOWHERE)
+    try:
+        links = [f"/proc/{process.pid}/fd/{number}" for number in range(3)]
+        poll(lambda: all(os.path.lexists(link) and os.readlink(link) == "/dev/null" for link in links), 10, "/dev/null")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_who_closes_the_output_wants_none():
+    assert shell('"$PROGRAM" version >&-').returncode == 0
+    assert shell('"$PROGRAM" status >&-').returncode == 3
+
+
+@pytest.mark.parametrize("words", ["status", "status --watch --json"])
+def test_a_reader_that_goes_away_is_no_full_disk(words):
+    result = shell(f'{{ "$PROGRAM" {words}; echo "exit $?" >&2; }} | true')
+    assert result.stderr == "exit 1\n", result
+
+
+def test_names_that_are_not_utf8_leave_json_whole():
+    env = {**{os.fsencode(name): os.fsencode(value) for name, value in NOWHERE.items()},
+           b"READ_DATABASE_URL": b"host=/tmp/n\xff dbname=x"}
+    result = subprocess.run([PROGRAM, "status", "--json"], env=env, stdout=subprocess.PIPE, timeout=30, check=False)
+    assert result.returncode == 3 and "/tmp/n?" in json.loads(result.stdout)["read"]["error"], result
+    result = subprocess.run([PROGRAM, "doctor", "--json"], env=env, stdout=subprocess.PIPE, timeout=30, check=False)
+    report = json.loads(result.stdout)
+    assert report["failed"] == sum(check["level"] == "fail" for check in report["checks"]) > 0, report
