@@ -6,6 +6,7 @@ SELECT pg_catalog.current_setting('server_version') AS version,
        pg_catalog.current_setting('default_transaction_read_only') = 'on' AS read_only,
        current_user::text AS role,
        (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) AS superuser,
+       pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees_sessions,
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create_schema,
        pg_catalog.to_regnamespace('pgprojector') IS NOT NULL AS has_catalog,
        (SELECT n.nspowner = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)

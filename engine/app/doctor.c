@@ -4,6 +4,7 @@
 #include "app/deployment.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "pg/quote.h"
 
 #include <jansson.h>
 #include <stdarg.h>
@@ -28,6 +29,18 @@ void pj_doctor_add(struct pj_doctor *doctor, enum pj_level level, const char *ch
 void pj_doctor_add_error(struct pj_doctor *doctor, enum pj_level level, const char *check, const struct pj_error *error)
 {
     pj_doctor_add(doctor, level, check, error->hint, "%s", error->message);
+}
+
+void pj_doctor_check_sessions(struct pj_doctor *doctor, const char *check, struct pj_session *session, bool seen)
+{
+    struct pj_buf remedy = {0};
+    pj_buf_puts(&remedy, "GRANT pg_read_all_stats TO ");
+    pj_quote_identifier(&remedy, PQuser(pj_session_conn(session)));
+    pj_doctor_add(
+        doctor, seen ? PJ_FINE : PJ_WARN, check, seen ? NULL : pj_buf_text(&remedy), "%s",
+        seen ? "it is shown since when other roles' sessions are at work"
+             : "it is not shown since when other roles' sessions are at work: who is in the way cannot always be told");
+    pj_buf_free(&remedy);
 }
 
 /* -------------------------------------------------------------------------------------------- what needs no server */

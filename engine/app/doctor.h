@@ -35,6 +35,9 @@ void pj_doctor_add(struct pj_doctor *doctor, enum pj_level level, const char *ch
 void pj_doctor_add_error(struct pj_doctor *doctor, enum pj_level level, const char *check,
                          const struct pj_error *error);
 
+/* Whether the session's role is shown more of other roles' sessions than pid and name: `seen`. */
+void pj_doctor_check_sessions(struct pj_doctor *doctor, const char *check, struct pj_session *session, bool seen);
+
 void pj_doctor_examine_write(struct pj_doctor *doctor);  /* doctor_write.c */
 void pj_doctor_examine_read(struct pj_doctor *doctor);   /* doctor_read.c */
 void pj_doctor_examine_tables(struct pj_doctor *doctor); /* doctor_tables.c: what both must agree on */

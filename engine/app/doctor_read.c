@@ -94,6 +94,7 @@ static void check_row(struct pj_doctor *doctor, const PGresult *row)
     check_server(doctor, row);
     check_role(doctor, row);
     check_privileges(doctor, row);
+    pj_doctor_check_sessions(doctor, "read: sessions", doctor->read, is_true(row, "sees_sessions"));
     check_clocks(doctor);
 }
 

@@ -124,6 +124,7 @@ static void check_row(struct pj_doctor *doctor, const PGresult *row)
     check_settings(doctor, row);
     check_libraries(doctor, row);
     check_role(doctor, row);
+    pj_doctor_check_sessions(doctor, "write: sessions", doctor->write, is_true(row, "sees_sessions"));
     check_rooms(doctor, row);
     check_limits(doctor, row);
     check_open_transactions(doctor, row);

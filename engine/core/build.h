@@ -40,7 +40,7 @@ struct pj_build {
     /* filled here */
     char table[64];  /* the name once it is swapped in, not quoted: the module's target */
     int64_t rows;    /* that the table beside was filled with; in a rollback those that had to be mended */
-    char phase[200]; /* the job's, where it waits for somebody or something */
+    char phase[400]; /* the job's, where it waits for somebody or something */
 };
 
 /*

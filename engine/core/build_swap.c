@@ -37,6 +37,7 @@ struct swap {
     struct pj_session *work;
     struct pj_build_row former, next;
     PGresult *views;
+    PGresult *holders; /* whoever had one of the relations open at the last look, as sql/build_blockers.sql tells it */
     const char *waits; /* for what, where an attempt has come to nothing */
     int attempts;
     int lock_ms; /* how long a table's lock is waited for */
@@ -69,8 +70,7 @@ static int read_views(struct swap *swap, struct pj_error *error)
 
 /* ------------------------------------------------------------------------------------------------------- whose turn */
 
-/* Somebody who has one of the relations open for longer; "" where nobody has. To be freed. */
-static int find_blocker(struct swap *swap, char **blocker, struct pj_error *error)
+static int look_who_reads(struct swap *swap, PGresult **holders, struct pj_error *error)
 {
     struct pj_buf oids = {0};
     pj_textarray_begin(&oids);
@@ -80,11 +80,34 @@ static int find_blocker(struct swap *swap, char **blocker, struct pj_error *erro
         pj_textarray_add(&oids, PQgetvalue(swap->views, i, PJ_VIEW_OID));
     pj_textarray_end(&oids);
     const char *params[] = {pj_buf_text(&oids), old_ms};
-    PGresult *result;
-    int code = pj_session_query(swap->work, &result, pj_sql_build_blockers, 2, params, error);
-    *blocker = pj_strdup(code == PJ_OK && PQntuples(result) ? PQgetvalue(result, 0, 0) : "");
-    PQclear(result);
+    int code = pj_session_query(swap->work, holders, pj_sql_build_blockers, 2, params, error);
     pj_buf_free(&oids);
+    return code;
+}
+
+enum { HOLDER, TRANSACTION, AGE_IS_KNOWN };
+
+static bool is_among(const PGresult *holders, const char *transaction)
+{
+    bool found = false;
+    for (int i = 0; !found && i < PQntuples(holders); i++)
+        found = strcmp(PQgetvalue(holders, i, TRANSACTION), transaction) == 0;
+    return found;
+}
+
+/* Somebody who has one of the relations open for longer; "" where nobody has. To be freed. Whose age the server does not
+ * show, as it does not of other roles' sessions by default, is met at two looks: an attempt and a pause apart. */
+static int find_blocker(struct swap *swap, char **blocker, struct pj_error *error)
+{
+    PGresult *now;
+    const char *who = NULL;
+    int code = look_who_reads(swap, &now, error);
+    for (int i = 0; !who && i < PQntuples(now); i++)
+        if (PQgetvalue(now, i, AGE_IS_KNOWN)[0] == 't' || is_among(swap->holders, PQgetvalue(now, i, TRANSACTION)))
+            who = PQgetvalue(now, i, HOLDER);
+    *blocker = pj_strdup(who ? who : "");
+    PQclear(swap->holders);
+    swap->holders = now;
     return code;
 }
 
@@ -336,6 +359,7 @@ static int try_until_done(struct swap *swap, struct pj_error *error)
         pj_free(blocker);
     }
     PQclear(swap->views);
+    PQclear(swap->holders);
     return code;
 }
 

@@ -337,8 +337,31 @@ def poor(pair):
     yield pair
     if pair.daemon.running:
         pair.daemon.stop()
-    pair.read_query(f"DROP OWNED BY {role} CASCADE")
+    pair.read_query(f"SET lock_timeout = '5s'; DROP OWNED BY {role} CASCADE")
     pair.read.query("postgres", f"DROP ROLE {role}")
+
+
+def test_readers_whose_transactions_are_hidden(poor):
+    """By default other roles' sessions show no times. They are waited for without locks all the same, and named; a prepared
+    transaction, too."""
+    pair = poor
+    pair.start().daemon.stop()
+    former = oid(pair)
+    assert f'GRANT pg_read_all_stats TO "{pair.role}"' in pair.command("doctor").out
+    reader = pair.read_connection()
+    reader.autocommit = False
+    with reader.cursor() as cursor:
+        cursor.execute("SET application_name = 'slow report'; SELECT count(*) FROM conversation_summary")
+    process = pair.launch("rebuild", NAME, "--fresh")
+    phase = waiting(pair)["phase"]
+    assert f"pid {reader.info.backend_pid} (" in phase and "slow report), the age of" in phase, phase
+    with reader.cursor() as cursor:
+        cursor.execute(f"PREPARE TRANSACTION '{pair.name}'")
+    poll(lambda: f"the prepared transaction '{pair.name}' of role" in pair.command("status").out, what="its name")
+    assert oid(pair) == former
+    reader.close()
+    pair.read_query(f"COMMIT PREPARED '{pair.name}'")
+    assert process.wait(20) == 0 and oid(pair) != former
 
 
 def test_views_that_cannot_be_defined_again(poor):
