@@ -4,7 +4,7 @@
  *   1. The checkpoint row: from here on nothing comes from the stream, and the daemon waits.
  *   2. ACCESS EXCLUSIVE on the views, then on the two tables, with a short lock_timeout: whoever reads behind us waits no longer than
  *      that. In this order, for a reader of a view locks the view first.
- *   3. The rest of the noted keys.
+ *   3. The rest of the noted keys; before 2 where it is a comparison of the whole table, for which no reader shall wait.
  *   4. Once more: does something hang on the table that cannot go along, has an index been added since?
  *   5. Settings, owner, grants, comments; names of tables and indexes; the views (build_views.c).
  *   6. The catalog: rows, dead letters, version and roster number; those that are chained on the table (build_chain.c).
@@ -276,23 +276,41 @@ static int carry(struct swap *swap, struct pj_error *error)
     return code;
 }
 
-static int within(struct swap *swap, int64_t few, bool *done, struct pj_error *error)
+/* *taken: all is ours, and as it was when it was got ready. */
+static int take(struct swap *swap, bool *taken, struct pj_error *error)
 {
-    bool same, carried = false;
-    *done = false;
+    bool same;
+    *taken = false;
     swap->waits = for_others;
     int code = lock_all(swap, &same, error);
-    if (code == PJ_OK && same)
-        code = pj_build_indexes_carried(swap->work, &swap->former, &swap->next, &carried, error);
-    if (code != PJ_OK || !carried)
-        return code;
+    return code == PJ_OK && same ? pj_build_indexes_carried(swap->work, &swap->former, &swap->next, taken, error)
+                                 : code;
+}
+
+static int catch_up(struct swap *swap, int64_t few, bool *caught_up, struct pj_error *error)
+{
     swap->waits = for_keys;
-    code = pj_catchup_rest(swap->build->mend, few, done, error);
-    if (code != PJ_OK && pj_mend_is_key_fault(error))
-        return PJ_OK; /* a further round parks it */
-    if (code == PJ_OK && *done)
-        code = carry(swap, error);
-    return code == PJ_OK && *done ? pj_keywork_commit(swap->work, error) : code;
+    int code = pj_catchup_rest(swap->build->mend, few, caught_up, error);
+    return code != PJ_OK && pj_mend_is_key_fault(error) ? PJ_OK : code; /* a further round parks it */
+}
+
+/* A few keys come after the locks, for it is these that most attempts come to nothing by. */
+static int within(struct swap *swap, int64_t few, bool *done, struct pj_error *error)
+{
+    bool everything, taken = false, caught_up = false;
+    *done = false;
+    int code = pj_catchup_is_everything(swap->build->mend, &everything, error);
+    if (code == PJ_OK && everything)
+        code = catch_up(swap, few, &caught_up, error);
+    if (code == PJ_OK && (caught_up || !everything))
+        code = take(swap, &taken, error);
+    if (code == PJ_OK && taken && !everything)
+        code = catch_up(swap, few, &caught_up, error);
+    if (code != PJ_OK || !taken || !caught_up)
+        return code;
+    code = carry(swap, error);
+    *done = code == PJ_OK;
+    return *done ? pj_keywork_commit(swap->work, error) : code;
 }
 
 /* *done false without an error: another time. */

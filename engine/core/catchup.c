@@ -218,6 +218,14 @@ int pj_catchup_round(struct pj_mend *mend, struct pj_error *error)
     return code == PJ_OK && dirty.entries ? round_of(mend, &dirty, error) : code;
 }
 
+int pj_catchup_is_everything(struct pj_mend *mend, bool *yes, struct pj_error *error)
+{
+    struct dirty dirty = {.everything = false};
+    int code = look_again(mend, &dirty, error);
+    *yes = dirty.everything;
+    return code;
+}
+
 int pj_catchup_rest(struct pj_mend *mend, int64_t few, bool *done, struct pj_error *error)
 {
     struct dirty dirty;

@@ -16,6 +16,9 @@ int pj_catchup_round(struct pj_mend *mend, struct pj_error *error);
  * end. */
 int64_t pj_catchup_few(int round);
 
+/* Within a keywork transaction: whether "everything" is among what is noted, and the rest so a comparison of the whole table. */
+int pj_catchup_is_everything(struct pj_mend *mend, bool *yes, struct pj_error *error);
+
 /* Within a keywork transaction: the rest, if it is at most `few` entries, and after some rounds also where everything was
  * noted again, if few rows differ; the log is empty then. *done says so. An error may be the fault of a key
  * (pj_mend_is_key_fault), which a further round finds and parks. */

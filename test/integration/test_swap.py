@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.beside import Reader
+from harness.beside import Reader, Statements
 from harness.cluster import poll
 from harness.modules import Modules
 from harness.scenes import SEND
@@ -276,6 +276,38 @@ def test_another_shape_kept_and_rolled_back(make_pair, tmp_path):
     assert "no table was kept" in pair.command("rebuild", "titles", "--drop-kept").out
     no_orphans(pair)
     pair.start().catch_up()
+    assert pair.command("verify").code == 0
+
+
+LOOKED = """
+    CREATE SEQUENCE compared; CREATE SEQUENCE locked; -- not undone by a rollback
+    CREATE FUNCTION looked(text) RETURNS integer LANGUAGE plpgsql AS $$
+    DECLARE
+        ours text[] = ARRAY(SELECT c.relname || ' ' || l.mode FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
+                            WHERE l.pid = pg_catalog.pg_backend_pid());
+    BEGIN
+        IF 'titles AccessExclusiveLock' = ANY (ours) THEN PERFORM pg_catalog.nextval('public.locked'); END IF;
+        IF 'titles__next AccessShareLock' = ANY (ours) AND 'checkpoint RowShareLock' = ANY (ours) THEN
+            PERFORM pg_catalog.nextval('public.compared');
+        END IF;
+        PERFORM pg_catalog.pg_sleep(0.005); -- longer than a turn of the traffic, so that each comparison is followed by another
+        RETURN 0;
+    END $$"""
+
+
+def test_no_reader_waits_for_a_comparison(titled):
+    """Each batch concerns all keys, so the swap's last step compares the whole table: before it has the readers' locks."""
+    pair = titled
+    pair.read_query(LOOKED)
+    pair.write_query("INSERT INTO users SELECT gen_random_uuid(), 'one'")
+    pair.start()
+    pair.modules.titles(2, "c.title AS a, public.looked(c.title) AS n, (SELECT max(u.username) FROM {users} u) AS u",
+                        sources='{"users", NULL, NULL},')
+    with Statements(pair, lambda: "UPDATE users SET username = md5(random()::text)", interval=0.005):
+        result = pair.command("module", "add", "titles")
+    assert result.code == 0, result
+    assert pair.read_query("SELECT c.is_called, l.is_called FROM compared c, locked l") == [(True, False)]
+    pair.catch_up()
     assert pair.command("verify").code == 0
 
 
