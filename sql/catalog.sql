@@ -55,6 +55,9 @@ ALTER TABLE pgprojector.mirror ADD COLUMN IF NOT EXISTS numbers integer[];
 -- The names under which these partitions come in the stream, each as "oid schema.name", quoted. NULL: made by an earlier version.
 ALTER TABLE pgprojector.mirror ADD COLUMN IF NOT EXISTS leaf_names text[];
 
+-- Up to this position of the source rows of a partition may come under a name that it had before it was noted. NULL: none may.
+ALTER TABLE pgprojector.mirror ADD COLUMN IF NOT EXISTS renamed_until pg_lsn;
+
 -- What the daemon keeps in memory of the two tables below has this number; whoever changes them raises it, under the
 -- checkpoint row's lock, and the daemon, whose every transaction asks for the number it knows, reads them again.
 ALTER TABLE pgprojector.checkpoint ADD COLUMN IF NOT EXISTS version bigint NOT NULL DEFAULT 0;

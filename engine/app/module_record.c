@@ -147,7 +147,7 @@ static int take_message(struct recording *recording, const char *text, size_t le
         if (change.action != PJ_UNKNOWN_RELATION)
             return collect(recording, &change, error);
         code = pj_source_resolve(recording->write, change.schema, change.name, recording->tables, recording->ntables,
-                                 recording->map, error);
+                                 recording->map, NULL, error);
         if (code != PJ_OK)
             return code;
     }

@@ -119,12 +119,15 @@ static int note_leaves(struct pj_session *read, const struct pj_table *table, st
 {
     static const char sql[] =
         "UPDATE pgprojector.mirror SET leaves = ARRAY(SELECT unnest(leaves) UNION SELECT unnest($3::oid[])), "
-        "leaf_names = ARRAY(SELECT unnest(leaf_names) UNION SELECT unnest($4::text[])) "
-        "WHERE schema_name = $1 AND table_name = $2 AND (leaves @> $3::oid[] AND leaf_names @> $4::text[]) IS NOT TRUE";
+        "leaf_names = ARRAY(SELECT unnest(leaf_names) UNION SELECT unnest($4::text[])), "
+        "renamed_until = greatest(renamed_until, nullif($5::pg_lsn, '0/0')) "
+        "WHERE schema_name = $1 AND table_name = $2 AND ((leaves @> $3::oid[] AND leaf_names @> $4::text[]) IS NOT "
+        "TRUE "
+        "OR coalesce(renamed_until, '0/0') < $5::pg_lsn)";
     char *leaves = leaves_array(table), *names = leaf_names_array(table);
-    const char *params[] = {table->schema, table->name, leaves, names};
+    const char *params[] = {table->schema, table->name, leaves, names, PJ_LSN(table->renamed_until)};
     PGresult *result;
-    int code = pj_session_query(read, &result, sql, 4, params, error);
+    int code = pj_session_query(read, &result, sql, 5, params, error);
     PQclear(result);
     pj_free(leaves);
     pj_free(names);

@@ -183,11 +183,13 @@ static int check_answer(const PGresult *noted, const struct pj_table *table, boo
                                 "lack the index; undo the change, or run pgprojector resync, which makes it");
 }
 
-static void put_leaves(struct pj_buf *array, const struct pj_table *table, bool attached_only)
+enum which_leaves { ALL_LEAVES, ATTACHED, TOUCHED };
+
+static void put_leaves(struct pj_buf *array, const struct pj_table *table, enum which_leaves which)
 {
     pj_textarray_begin(array);
     for (int i = 0; i < table->nleaves; i++)
-        if (table->leaves[i].attached || !attached_only)
+        if (which == ALL_LEAVES || (which == ATTACHED ? table->leaves[i].attached : table->leaves[i].touched))
             pj_textarray_add_oid(array, table->leaves[i].oid);
     pj_textarray_end(array);
 }
@@ -208,8 +210,8 @@ static int check_noted(struct pj_session *read, const struct pj_table *table, bo
 {
     char *oid = pj_sprintf("%u", table->oid);
     struct pj_buf leaves = {0}, attached = {0}, names = {0}, numbers = {0}, leaf_names = {0}, identity = {0};
-    put_leaves(&leaves, table, false);
-    put_leaves(&attached, table, true);
+    put_leaves(&leaves, table, ALL_LEAVES);
+    put_leaves(&attached, table, ATTACHED);
     put_columns(&names, &numbers, table);
     pj_catalog_put_leaf_names(&leaf_names, table);
     pj_mirror_put_identity(&identity, table);
@@ -301,6 +303,31 @@ static int limit_table(struct pj_session *read, struct pj_table *table, bool ado
     return code;
 }
 
+/*
+ * A partition that is met for the first time may have been renamed before, and rows of it come, or may still come, under the
+ * name that it had. Not after the position at which it was seen under its own: whoever renamed it had committed by then, and
+ * before him whoever wrote to it. What was noted of partitions met before stays until the stream has passed it.
+ */
+static int learn_renames(struct pj_session *read, struct pj_table *table, struct pj_error *error)
+{
+    static const char sql[] = "SELECT coalesce(pg_catalog.to_jsonb(m) ->> 'renamed_until', '0/0'), $3::oid[] <@ leaves "
+                              "FROM pgprojector.mirror m WHERE schema_name = $1 AND table_name = $2";
+    struct pj_buf touched = {0};
+    put_leaves(&touched, table, TOUCHED);
+    const char *params[] = {table->schema, table->name, pj_buf_text(&touched)};
+    PGresult *result;
+    int code = pj_session_query(read, &result, sql, 3, params, error);
+    table->renamed_until = 0;
+    if (code == PJ_OK && PQntuples(result)) {
+        pj_lsn_parse(PQgetvalue(result, 0, 0), &table->renamed_until);
+        if (PQgetvalue(result, 0, 1)[0] != 't')
+            table->renamed_until = table->leaves_as_of;
+    }
+    PQclear(result);
+    pj_buf_free(&touched);
+    return code;
+}
+
 int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count, bool adopt, struct pj_error *error)
 {
     struct pj_checkpoint checkpoint;
@@ -308,7 +335,10 @@ int pj_mirror_limit(struct pj_session *read, struct pj_table *tables, int count,
     int code = pj_catalog_read(read, &checkpoint, &installed, error);
     if (code != PJ_OK || !installed || !checkpoint.complete)
         return code;
-    for (int i = 0; code == PJ_OK && i < count; i++)
+    for (int i = 0; code == PJ_OK && i < count; i++) {
         code = limit_table(read, &tables[i], adopt, error);
+        if (code == PJ_OK && tables[i].partitioned)
+            code = learn_renames(read, &tables[i], error);
+    }
     return code;
 }

@@ -56,6 +56,7 @@ static void resolve_job(uv_work_t *work)
 {
     struct pj_pipeline *p = work->data;
     struct pj_setup *setup = &p->options->outfit->setup;
+    struct pj_passage at = {.xid = p->intake.xid, .position = p->reaches};
     struct pj_session *write;
     struct pj_session_options session = {.side = PJ_WRITE,
                                          .url = p->options->outfit->deployment.write_url,
@@ -69,8 +70,8 @@ static void resolve_job(uv_work_t *work)
         ; /* reported as it is */
     else if (p->resolve_partition)
         pj_source_partition(write, schema, name, &p->condition, &p->ancestors, &p->resolve_error);
-    else if (pj_source_resolve(write, schema, name, setup->tables, setup->ntables, setup->relmap, &p->resolve_error) ==
-             PJ_OK)
+    else if (pj_source_resolve(write, schema, name, setup->tables, setup->ntables, setup->relmap, &at,
+                               &p->resolve_error) == PJ_OK)
         note_partitions(p);
     pj_session_close(write);
 }

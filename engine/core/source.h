@@ -60,13 +60,19 @@ int pj_source_fill_relmap(struct pj_session *write, const struct pj_table *table
  */
 int pj_source_await_visible(struct pj_session *write, uint32_t xid, struct pj_error *error);
 
+/* Where in the stream a name was met. */
+struct pj_passage {
+    uint32_t xid; /* of the transaction */
+    pj_lsn position;
+};
+
 /*
  * Looks up a relation that the stream named and the map does not know: a new partition of a mirrored table is entered
  * under its root (and added to the root's leaves, so that nobody else may read them meanwhile), anything else as of no
- * concern.
+ * concern. PJ_ESCHEMA for a name that is not there any more and may be a former one of a partition (`at`; NULL: not asked).
  */
 int pj_source_resolve(struct pj_session *write, const char *schema, const char *name, struct pj_table *tables,
-                      int count, struct pj_relmap *map, struct pj_error *error);
+                      int count, struct pj_relmap *map, const struct pj_passage *at, struct pj_error *error);
 
 /*
  * What a TRUNCATE of one partition has emptied. *condition (pj_free) is an SQL condition over the root's columns that

@@ -87,7 +87,8 @@ static void add_leaf(const PGresult *result, int row, struct pj_table *table)
     table->leaves[table->nleaves++] = (struct pj_table_leaf){.schema = pj_strdup(pj_field(result, row, "nspname")),
                                                              .name = pj_strdup(pj_field(result, row, "relname")),
                                                              .oid = pj_field_uint(result, row, "oid"),
-                                                             .attached = pj_field_true(result, row, "attached")};
+                                                             .attached = pj_field_true(result, row, "attached"),
+                                                             .touched = pj_field_true(result, row, "touched")};
 }
 
 /* *result is NULL where no table is partitioned. */
@@ -129,6 +130,7 @@ int pj_source_read_leaves(struct pj_session *write, struct pj_table *tables, int
             continue;
         check_leaf(write, result, row, &tables[root], faults);
         add_leaf(result, row, &tables[root]);
+        pj_lsn_parse(pj_field(result, row, "as_of"), &tables[root].leaves_as_of);
     }
     PQclear(result);
     return code;
@@ -232,24 +234,76 @@ int pj_source_await_visible(struct pj_session *write, uint32_t xid, struct pj_er
     return pj_error_hint(error, "does its COMMIT wait for a synchronous standby?");
 }
 
-int pj_source_resolve(struct pj_session *write, const char *schema, const char *name, struct pj_table *tables,
-                      int count, struct pj_relmap *map, struct pj_error *error)
+static int refuse_vanished(const struct pj_table *root, const char *schema, const char *name, struct pj_error *error)
 {
-    static const char sql[] = "SELECT pg_catalog.pg_partition_root(c.oid)::oid FROM pg_catalog.pg_class c "
-                              "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-                              "WHERE n.nspname = $1 AND c.relname = $2 AND c.relispartition";
+    struct pj_buf sql = {0};
+    pj_quote_identifier(&sql, schema);
+    pj_buf_puts(&sql, ".");
+    pj_quote_identifier(&sql, name);
+    pj_error_set(
+        error, PJ_ESCHEMA,
+        "%s.%s: rows of a table %s have come, which is not there any more, and a partition that was not known has "
+        "changed its name or owner: it may be that",
+        root->schema, root->name, pj_buf_text(&sql));
+    pj_error_hint(
+        error,
+        "where it was a partition, pgprojector resync makes the mirror exact; where not, CREATE TABLE %s () on the "
+        "write database, start the daemon again, and drop that when it has caught up",
+        pj_buf_text(&sql));
+    pj_buf_free(&sql);
+    return PJ_ESCHEMA;
+}
+
+/*
+ * A name that the catalog has no more: of a table that was dropped, most likely, which concerns nobody. Or the former one of
+ * a leaf: one that nobody has met under its present name, or met only after this position; or one that was made by this
+ * very transaction, which may have renamed it before it ended.
+ */
+static int check_vanished(struct pj_session *write, const char *schema, const char *name, const struct pj_table *root,
+                          const struct pj_passage *at, struct pj_error *error)
+{
+    PGresult *result;
+    bool may_be = at->position <= root->renamed_until;
+    int code = query_leaves(write, root, 1, &result, error);
+    for (int row = 0; code == PJ_OK && row < PQntuples(result); row++)
+        may_be = may_be || pj_field_uint(result, row, "made_by") == at->xid ||
+                 (pj_field_true(result, row, "touched") && !knows_leaf(root, pj_field_uint(result, row, "oid")));
+    PQclear(result);
+    return code == PJ_OK && may_be ? refuse_vanished(root, schema, name, error) : code;
+}
+
+static int check_all_vanished(struct pj_session *write, const char *schema, const char *name,
+                              const struct pj_table *tables, int count, const struct pj_passage *at,
+                              struct pj_error *error)
+{
+    int code = PJ_OK;
+    for (int i = 0; code == PJ_OK && i < count; i++)
+        if (tables[i].partitioned)
+            code = check_vanished(write, schema, name, &tables[i], at, error);
+    return code;
+}
+
+int pj_source_resolve(struct pj_session *write, const char *schema, const char *name, struct pj_table *tables,
+                      int count, struct pj_relmap *map, const struct pj_passage *at, struct pj_error *error)
+{
+    static const char sql[] = "SELECT CASE WHEN c.relispartition THEN pg_catalog.pg_partition_root(c.oid)::oid END "
+                              "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+                              "WHERE n.nspname = $1 AND c.relname = $2";
     const char *params[] = {schema, name};
     PGresult *result;
     int code = pj_session_query(write, &result, sql, 2, params, error);
     if (code != PJ_OK)
         return pj_error_wrap(error, "look up relation %s.%s", schema, name);
-    int root =
-        PQntuples(result) ? find_by_oid(tables, count, (uint32_t)strtoul(PQgetvalue(result, 0, 0), NULL, 10)) : -1;
+    bool there = PQntuples(result) > 0;
+    int root = there ? find_by_oid(tables, count, (uint32_t)strtoul(PQgetvalue(result, 0, 0), NULL, 10)) : -1;
     PQclear(result);
     if (root >= 0)
         return enter_new_leaf(write, &tables[root], schema, name, map, error);
-    pj_relmap_put(map, schema, name, NULL);
-    return PJ_OK;
+    if (!there && at)
+        code = check_all_vanished(write, schema, name, tables, count, at, error);
+    if (code == PJ_OK)
+        pj_relmap_put(map, schema, name, NULL);
+    return code;
 }
 
 int pj_source_partition(struct pj_session *write, const char *schema, const char *name, char **condition,

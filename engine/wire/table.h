@@ -5,6 +5,7 @@
 #ifndef PJ_WIRE_TABLE_H
 #define PJ_WIRE_TABLE_H
 
+#include "base/lsn.h"
 #include "pgprojector.h"
 
 #include <stdbool.h>
@@ -37,6 +38,7 @@ struct pj_table_leaf {
     char *schema, *name;
     uint32_t oid;
     bool attached; /* it was a table of its own before it became a partition */
+    bool touched; /* it may have had another name: it was renamed, moved, or given to another owner since it was made */
 };
 
 struct pj_table {
@@ -55,7 +57,9 @@ struct pj_table {
     int insert_order; /* the column in whose order rows are inserted into the mirror, plus one; 0: the identity's */
     int nleaves;      /* of a partitioned table, as of when it was read; filled, freed and used by core/source */
     struct pj_table_leaf *leaves;
-    bool joining; /* its mirror is not exact yet: changed rows are only noted (core/joining.h) */
+    pj_lsn leaves_as_of;  /* the source's position when they were read */
+    pj_lsn renamed_until; /* up to there a leaf's rows may come under a former name, which nobody knows; 0: none */
+    bool joining;         /* its mirror is not exact yet: changed rows are only noted (core/joining.h) */
 };
 
 /* Gives back all it points to, not the struct itself. */
