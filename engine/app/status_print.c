@@ -91,7 +91,7 @@ static long long number_of(const json_t *object, const char *key)
     return (long long)json_integer_value(json_object_get(object, key));
 }
 
-static void print_projection(const json_t *item, bool first)
+static void print_projection(const json_t *item, const json_t *figures, bool first)
 {
     const char *state = text_of(item, "state"), *table = text_of(item, "table");
     long long noted = number_of(item, "dirtyKeys"), parked = number_of(item, "deadLetters");
@@ -105,6 +105,9 @@ static void print_projection(const json_t *item, bool first)
     if (parked)
         printf(parked == 1 ? ", %lld DEAD LETTER (%s)" : ", %lld DEAD LETTERS (%s)", parked,
                "pgprojector deadletters list");
+    long long refused = number_of(json_object_get(figures, "refused_rows"), text_of(item, "name"));
+    if (refused)
+        printf(", its apply() has refused %lld row%s (the log says why)", refused, refused == 1 ? "" : "s");
     putchar('\n');
     if (*text_of(item, "reason"))
         printf("%-12s   because: %s\n", "", text_of(item, "reason"));
@@ -136,7 +139,7 @@ static void print_lists(const struct pj_status *status)
 {
     size_t i;
     json_t *item;
-    json_array_foreach(status->projections, i, item) print_projection(item, i == 0);
+    json_array_foreach(status->projections, i, item) print_projection(item, status->figures, i == 0);
     json_array_foreach(status->jobs, i, item) print_job(item);
     json_array_foreach(status->requests, i, item) print_request(item);
     json_array_foreach(status->mirrors, i, item)

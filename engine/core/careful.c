@@ -363,14 +363,12 @@ static void write_mirrors(struct run *run)
 /* Writes what is in the batch, its old rows known. */
 static void apply_rows(struct run *run)
 {
-    pj_writer_careful(run->writer, true);
     if (run->error->code == PJ_OK && pj_batch_resolve(run->batch, run->error) == PJ_OK &&
         pj_writer_prepare(run->writer, run->batch, run->commit, run->error) == PJ_OK) {
         write_mirrors(run);
         for (int i = 0; i < run->careful->setup->nprojections && run->error->code == PJ_OK; i++)
             apply_projection(run, i);
     }
-    pj_writer_careful(run->writer, false);
 }
 
 /* The rows whose old ones are too large, as parts of the transaction (core/slices). */

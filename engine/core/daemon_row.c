@@ -70,6 +70,14 @@ static double lag_seconds(struct pj_daemon_row *row, const struct pj_daemon_mome
     return lag;
 }
 
+static json_t *refused_json(const struct pj_figures *figures)
+{
+    json_t *json = json_object();
+    for (int i = 0; i < PJ_REFUSERS && *figures->refused[i].projection; i++)
+        json_object_set_new(json, figures->refused[i].projection, json_count(figures->refused[i].rows));
+    return json;
+}
+
 /* The figures as a JSON text, to be freed with free(). */
 static char *figures_json(struct pj_daemon_row *row, const struct pj_daemon_moment *now)
 {
@@ -88,6 +96,7 @@ static char *figures_json(struct pj_daemon_row *row, const struct pj_daemon_mome
     json_object_set_new(json, "apply_us", json_integer(figures->apply_us));
     json_object_set_new(json, "last_batch_transactions", json_count(figures->last_batch_transactions));
     json_object_set_new(json, "buffered_bytes", json_count(figures->buffered_bytes));
+    json_object_set_new(json, "refused_rows", refused_json(figures));
     bool behind = figures->received > figures->applied;
     json_object_set_new(json, "lag_bytes", json_count(behind ? figures->received - figures->applied : 0));
     double lag = lag_seconds(row, now);

@@ -4,6 +4,7 @@
  */
 #include "core/pipeline_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static void apply_carefully(struct pj_pipeline *p, struct pj_batch *batch, bool commit);
@@ -226,9 +227,47 @@ void pj_pipeline_apply_ready(struct pj_pipeline *p)
         advance_by_keepalive(p);
 }
 
+static void count_refused(struct pj_figures *figures, const struct pj_projection *projection)
+{
+    for (int i = 0; i < PJ_REFUSERS; i++) {
+        struct pj_refused *refused = &figures->refused[i];
+        if (!*refused->projection)
+            snprintf(refused->projection, sizeof refused->projection, "%.63s", projection->name);
+        if (strncmp(refused->projection, projection->name, sizeof refused->projection - 1) != 0)
+            continue;
+        refused->rows += projection->refused;
+        return;
+    }
+}
+
+/* Rows that apply() has refused are written by their definition, and nobody else is harmed; but somebody should know. The
+ * words may be others for each row, so it is the projection that is said once and now and then. */
+static void mind_refusals(struct pj_pipeline *p)
+{
+    struct pj_setup *setup = &p->options->outfit->setup;
+    for (int i = 0; i < setup->nprojections; i++) {
+        struct pj_projection *projection = &setup->projections[i];
+        if (!projection->refused)
+            continue;
+        struct pj_error key;
+        pj_error_set(&key, PJ_EFAIL, "%s", projection->name);
+        if (pj_causes_news(&p->refusals, &key, pj_pipeline_now(p), 0)) {
+            pj_error_hint(
+                &projection->refused_last,
+                "the keys of such rows are recomputed from the definition, which takes longer; mend the module, "
+                "then `pgprojector module add %s`",
+                projection->module->name);
+            pj_log_error(p->options->log, PJ_LOG_WARNING, &projection->refused_last);
+        }
+        count_refused(&p->figures, projection);
+        projection->refused = 0;
+    }
+}
+
 void pj_pipeline_applied(void *context, struct pj_batch *batch, bool committed)
 {
     struct pj_pipeline *p = context;
+    mind_refusals(p);
     p->figures.batches++;
     p->figures.changes += batch->changes;
     p->figures.transactions += batch->transactions;

@@ -88,7 +88,8 @@ struct pj_pipeline {
     PGconn *kept;                  /* when another outfit is to be used: the applying connection, if it is in order */
     int backoff_ms;
     struct pj_trouble trouble;
-    bool hurried; /* the last connect followed a failure at once, and nothing was committed since */
+    struct pj_causes refusals; /* projections whose apply() refuses rows: what the log was told */
+    bool hurried;              /* the last connect followed a failure at once, and nothing was committed since */
     enum purpose purpose;
 
     uv_work_t connect_work, resolve_work, schema_work, careful_work;

@@ -76,7 +76,7 @@ int pj_project_halt(const struct pj_projection *projection, struct pj_error *err
 
 /* Hands one pair to apply(); a side that is NULL is left out. */
 static int project_pair(struct pj_projection *projection, int index, const struct pj_value *old,
-                        const struct pj_value *new_row, bool careful, struct pj_error *error)
+                        const struct pj_value *new_row, struct pj_error *error)
 {
     struct pj_projection_source *source = &projection->sources[index];
     struct pj_value picked_old[PJ_MAX_SOURCE_COLUMNS], picked_new[PJ_MAX_SOURCE_COLUMNS];
@@ -92,10 +92,10 @@ static int project_pair(struct pj_projection *projection, int index, const struc
     if (!projection->apply_off) {
         if (pj_deltas_apply(projection->deltas, &change, error) == PJ_OK)
             return PJ_OK;
-        if (!careful)
-            return error->code;
         if (projection->live && projection->halt_on_error)
             return refuse(projection, &change, error);
+        projection->refused++;
+        projection->refused_last = *error;
         pj_error_clear(error);
     }
     mark_routing_keys(projection, &change);
@@ -103,15 +103,15 @@ static int project_pair(struct pj_projection *projection, int index, const struc
 }
 
 static int project_row(struct pj_projection *projection, int index, const struct pj_table *table,
-                       const struct pj_row *row, bool careful, struct pj_error *error)
+                       const struct pj_row *row, struct pj_error *error)
 {
     if (!row->old || !row->new_row || pj_project_same_key(table, row))
-        return project_pair(projection, index, row->old, row->new_row, careful, error);
-    int code = project_pair(projection, index, row->old, NULL, careful, error);
-    return code == PJ_OK ? project_pair(projection, index, NULL, row->new_row, careful, error) : code;
+        return project_pair(projection, index, row->old, row->new_row, error);
+    int code = project_pair(projection, index, row->old, NULL, error);
+    return code == PJ_OK ? project_pair(projection, index, NULL, row->new_row, error) : code;
 }
 
-static int project_table(struct pj_projection *projection, int index, const struct pj_table_rows *rows, bool careful,
+static int project_table(struct pj_projection *projection, int index, const struct pj_table_rows *rows,
                          struct pj_error *error)
 {
     if (rows->table->joining) /* what reads it is built when it is exact */
@@ -122,21 +122,20 @@ static int project_table(struct pj_projection *projection, int index, const stru
     for (size_t i = 0; i < rows->count; i++) {
         if (!pj_row_changed(rows->table, rows->rows[i]))
             continue;
-        int code = project_row(projection, index, rows->table, rows->rows[i], careful, error);
+        int code = project_row(projection, index, rows->table, rows->rows[i], error);
         if (code != PJ_OK)
             return code;
     }
     return PJ_OK;
 }
 
-int pj_project_batch(struct pj_projection *projection, const struct pj_batch *batch, bool careful,
-                     struct pj_error *error)
+int pj_project_batch(struct pj_projection *projection, const struct pj_batch *batch, struct pj_error *error)
 {
     for (int s = 0; s < projection->nsources; s++) {
         if (projection->sources[s].upstream)
             continue; /* what is written there comes as dirty keys (core/writer.c) */
         const struct pj_table_rows *rows = &batch->tables[projection->sources[s].table->index];
-        int code = project_table(projection, s, rows, careful, error);
+        int code = project_table(projection, s, rows, error);
         if (code != PJ_OK)
             return code;
     }

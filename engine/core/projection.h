@@ -58,7 +58,9 @@ struct pj_projection {
     struct pj_projection_source *sources;
     const char **options;     /* values, in the module's order */
     struct pj_deltas *deltas; /* of the batch being applied */
-    bool halt_on_error;       /* what it cannot take halts the daemon, instead of being parked */
+    uint64_t refused;         /* rows that apply() has refused since whoever counts them looked last (core/pipeline) */
+    struct pj_error refused_last; /* of the last of them */
+    bool halt_on_error;           /* what it cannot take halts the daemon, instead of being parked */
 
     /* all below: NULL or 0 for a module without a target */
     bool live;      /* deltas are merged; else touched keys are only noted. Filled by pj_standing_load */

@@ -28,6 +28,14 @@ enum pj_phase { PJ_PHASES(PJ_PHASE_ENUM) };
 const char *pj_phase_word(enum pj_phase phase);
 
 /* Counters since the daemon's start, and positions. */
+enum { PJ_REFUSERS = 4 };
+
+/* Rows that a projection's apply() has refused; those of more projections than these are not counted. */
+struct pj_refused {
+    char projection[64]; /* "": nobody's place */
+    uint64_t rows;
+};
+
 struct pj_figures {
     uint64_t transactions, changes, batches, skipped; /* applied; skipped: sent again, already applied */
     uint64_t bytes;                                   /* received payload */
@@ -37,6 +45,7 @@ struct pj_figures {
     int64_t apply_us;          /* time spent on the last batch, BEGIN to COMMIT's answer */
     uint64_t last_batch_transactions;
     uint64_t buffered_bytes; /* decoded, not yet applied */
+    struct pj_refused refused[PJ_REFUSERS];
 };
 
 struct pj_state;

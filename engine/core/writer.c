@@ -112,7 +112,7 @@ int pj_writer_prepare(struct pj_writer *writer, struct pj_batch *batch, bool las
         if (!projection->target_sql)
             continue;
         make_room(writer, i);
-        int code = pj_project_batch(projection, batch, writer->careful || !projection->live, error);
+        int code = pj_project_batch(projection, batch, error);
         if (code != PJ_OK)
             return code;
         settle(writer, i);
@@ -255,11 +255,6 @@ enum pj_writer_progress pj_writer_step(struct pj_writer *writer, const struct pj
 }
 
 /* -------------------------------------------------------------------------------------------------- the careful way */
-
-void pj_writer_careful(struct pj_writer *writer, bool careful)
-{
-    writer->careful = careful;
-}
 
 void pj_writer_mirrors(struct pj_writer *writer, const struct pj_sink *sink)
 {

@@ -37,9 +37,7 @@ void pj_writer_on_answers(struct pj_writer *writer, void (*answered)(void *conte
 
 /*
  * The careful way (core/careful.c), instead of pj_writer_step: first the mirrors, then one projection at a time.
- * pj_writer_careful() before pj_writer_prepare(): a row that apply() refuses then makes its routing keys dirty.
  */
-void pj_writer_careful(struct pj_writer *writer, bool careful);
 void pj_writer_mirrors(struct pj_writer *writer, const struct pj_sink *sink);
 void pj_writer_projection(struct pj_writer *writer, const struct pj_sink *sink, int projection);
 

@@ -16,7 +16,7 @@ struct pj_touching {
 struct pj_writer {
     struct pj_setup *setup;
     struct pj_batch *batch;
-    bool last, careful;
+    bool last;
     enum phase phase;
     int item;                /* table or projection */
     int stream;              /* MERGES: stream; RECOMPUTE: 0 routing keys, 1 full keys, 2 all */

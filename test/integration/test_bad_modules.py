@@ -220,9 +220,11 @@ def test_a_paused_one_that_hangs_on_noting(deploy, suspect):
 
 
 def test_one_that_crashes_while_its_batch_is_applied_with_care(deploy, suspect):
-    pair = deploy(bad="static int calls; if (calls++ == 0) return 1; abort();")
+    pair = deploy(bad="static int calls; if (calls++) abort();")
+    pair.read_query(f"ALTER TABLE {NAME} ADD CONSTRAINT poison CHECK (conversation_id <> '{pair.ids[0]}') NOT VALID")
     send(pair, "bad")
     is_paused(pair, "signal 6")
+    pair.read_query(f"ALTER TABLE {NAME} DROP CONSTRAINT poison")
     mend(pair, suspect)
 
 
@@ -276,13 +278,23 @@ def test_a_module_that_cannot_work_is_refused_at_the_start(make_pair, suspect, m
 REFUSE = 'host->fail(call, "a row that it cannot digest"); return 1;'
 
 
+def figures(pair):
+    return pair.command("status", "--json").json["daemon"]["figures"]
+
+
 def test_one_that_always_fails_is_served_by_its_definition(deploy):
     pair = deploy(bad=REFUSE, when="1")
     goes_on(pair)
     pair.assert_same()
     assert standing(pair) == ("live", False, None)
-    assert "a row that it cannot digest" in pair.daemon.since_start() and f"projection {NAME}: apply()" in pair.daemon.tail()
-    assert pair.command("status").code == 0
+    log = pair.daemon.since_start()
+    assert log.count("a row that it cannot digest") == 1 and f"projection {NAME}: apply()" in log, log
+    assert "with care" not in log, "nobody else has to wait for it"
+    assert pair.command("verify").code == 0
+    poll(lambda: figures(pair)["refused_rows"].get(NAME, 0) > 6, 20, "the count, which is told once a second")
+    assert figures(pair)["reconnects"] == 0, figures(pair)
+    status = pair.command("status")
+    assert status.code == 0 and "its apply() has refused" in status.out, status
 
 
 # It emits instead of marking keys: a message 'bad' counts for more than a bigint holds twice.
