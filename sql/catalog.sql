@@ -132,6 +132,15 @@ CREATE TABLE IF NOT EXISTS pgprojector.discarded (
     PRIMARY KEY (schema_name, table_name)
 );
 
+-- Tables of [mirrors] tables that could not be mirrored when the daemon looked last (at its start, on SIGHUP), and why.
+CREATE TABLE IF NOT EXISTS pgprojector.unfit_mirror (
+    schema_name text NOT NULL,
+    table_name  text NOT NULL,
+    reason      text NOT NULL,
+    hint        text NOT NULL,
+    PRIMARY KEY (schema_name, table_name)
+);
+
 -- Long work of a command (rebuild, resume), for others to look at. The row goes when the work is over; one whose backend
 -- is gone was interrupted.
 CREATE TABLE IF NOT EXISTS pgprojector.job (

@@ -1,6 +1,7 @@
 /* What `doctor` examines on tables: those the modules and the configuration want, on both sides. */
 #include "app/doctor.h"
 #include "base/mem.h"
+#include "core/joining.h"
 #include "core/mirror.h"
 #include "core/snapshot_room.h"
 #include "sql.h"
@@ -66,8 +67,11 @@ static void check_new_columns(struct pj_doctor *doctor, const struct pj_table *t
     if (pj_session_query(doctor->read, &result, pj_sql_doctor_new_columns, 2, params, &error) != PJ_OK)
         return; /* the catalog's own check has said why */
     if (PQntuples(result) == 0) {
-        pj_doctor_add(doctor, PJ_WARN, "table: mirror", "a table wanted later is not mirrored by itself yet",
-                      "%s.%s is not mirrored", table->schema, table->name);
+        pj_doctor_add(
+            doctor, PJ_WARN, "table: mirror",
+            "send the daemon SIGHUP, or restart it: it adds the mirror, or says in `pgprojector status` why it "
+            "cannot",
+            "%s.%s is not mirrored yet", table->schema, table->name);
     } else {
         json_t *mirrored = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
         report_new_columns(doctor, table, mirrored);
@@ -79,10 +83,12 @@ static void check_new_columns(struct pj_doctor *doctor, const struct pj_table *t
 static void check_read_side(struct pj_doctor *doctor)
 {
     struct pj_error error;
+    int missing;
     for (int i = 0; i < doctor->setup.ntables; i++)
         check_new_columns(doctor, &doctor->setup.tables[i]);
-    /* from here on as the daemon sees them: without the columns just reported */
+    /* from here on as the daemon sees them: without the columns, and the mirrors, just reported */
     if (pj_mirror_limit(doctor->read, doctor->setup.tables, doctor->setup.ntables, false, &error) == PJ_OK &&
+        pj_joining_missing(doctor->read, doctor->setup.tables, doctor->setup.ntables, &missing, &error) == PJ_OK &&
         pj_setup_check_read(&doctor->setup, doctor->read, &error) == PJ_OK)
         pj_doctor_add(doctor, PJ_FINE, "mirrors, projections", NULL, "are as the catalog says");
     else

@@ -183,11 +183,9 @@ int pj_rebuild_cancel(struct pj_app *app, const char *name, struct pj_error *err
     pj_session_close(read);
     if (code != PJ_OK)
         return code;
-    if (failed)
-        printf("%s: nothing is under way; what had failed is forgotten\n", name);
-    else if (!found)
-        return pj_error_set(error, PJ_EFAIL, "nothing is under way for %s", name);
-    else
-        printf("%s: asked to be given up\n", name);
+    printf(failed   ? "%s: nothing is under way; what had failed is forgotten\n"
+           : !found ? "%s: nothing is under way\n"
+                    : "%s: asked to be given up\n",
+           name);
     return PJ_OK;
 }

@@ -31,6 +31,7 @@ static void remember(struct pj_status_side *side, int code, const struct pj_erro
     side->code = code;
     side->reachable = code == PJ_OK;
     snprintf(side->error, sizeof side->error, "%s", code == PJ_OK ? "" : error->message);
+    snprintf(side->hint, sizeof side->hint, "%.511s", code == PJ_OK ? "" : error->hint);
 }
 
 static int open_side(const struct pj_app *app, enum pj_side side, struct pj_session **session, struct pj_error *error)
@@ -131,6 +132,9 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', schema_name, 'table', table_name, "
         "'columns', pg_catalog.cardinality(columns), 'key', key) ORDER BY schema_name, table_name), '[]') "
         "FROM pgprojector.mirror";
+    static const char unfit[] =
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', schema_name, 'table', table_name, "
+        "'reason', reason, 'hint', hint) ORDER BY schema_name, table_name), '[]') FROM pgprojector.unfit_mirror";
     int code = ask_json(read, projections, &status->projections, error);
     if (code == PJ_OK)
         code = ask_json(read, mirrors, &status->mirrors, error);
@@ -138,6 +142,8 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
         code = ask_json(read, jobs, &status->jobs, error);
     if (code == PJ_OK)
         code = ask_json(read, requests, &status->requests, error);
+    if (code == PJ_OK)
+        code = ask_json(read, unfit, &status->unfit, error);
     return code;
 }
 
@@ -262,6 +268,7 @@ void pj_status_free(struct pj_status *status)
     json_decref(status->mirrors);
     json_decref(status->jobs);
     json_decref(status->requests);
+    json_decref(status->unfit);
 }
 
 /* ---------------------------------------------------------------------------------------------------- conclusions */

@@ -10,8 +10,8 @@
 
 struct pj_status_side {
     bool reachable;
-    char error[2048]; /* why not, "" otherwise */
-    int code;         /* PJ_OK, or what connecting or asking came to */
+    char error[2048], hint[512]; /* why not, and what to do; "" otherwise */
+    int code;                    /* PJ_OK, or what connecting or asking came to */
 };
 
 struct pj_status {
@@ -25,7 +25,7 @@ struct pj_status {
     char state[16], message[1024], hint[1024], host[128], version[32], started_at[40];
     int pid;
     double heartbeat_age_s;
-    json_t *figures, *projections, *mirrors, *jobs, *requests; /* owned; NULL where unknown */
+    json_t *figures, *projections, *mirrors, *jobs, *requests, *unfit; /* owned; NULL where unknown */
     int64_t dead_letters;
 
     /* of the write database */

@@ -21,6 +21,8 @@ static void print_side(const char *name, const struct pj_status_side *side)
 {
     if (!side->reachable)
         printf("%-12s unreachable: %s\n", name, side->error);
+    if (*side->hint)
+        printf("%-12s hint: %s\n", "", side->hint);
 }
 
 static void print_daemon(const struct pj_status *status)
@@ -144,6 +146,12 @@ static void print_lists(const struct pj_status *status)
     json_array_foreach(status->requests, i, item) print_request(item);
     json_array_foreach(status->mirrors, i, item)
         printf("%-12s %s.%s\n", i ? "" : "mirrors", text_of(item, "schema"), text_of(item, "table"));
+    json_array_foreach(status->unfit, i, item)
+    {
+        printf("%-12s %s.%s: %s\n", i ? "" : "not mirrored", text_of(item, "schema"), text_of(item, "table"),
+               text_of(item, "reason"));
+        printf("%-12s   hint: %s\n", "", text_of(item, "hint"));
+    }
 }
 
 void pj_status_print(const struct pj_status *status)
@@ -184,7 +192,8 @@ static json_t *text_json(const char *text)
 
 static json_t *side_json(const struct pj_status_side *side)
 {
-    return json_pack("{s:b,s:o}", "reachable", side->reachable, "error", text_json(side->error));
+    return json_pack("{s:b,s:o,s:o}", "reachable", side->reachable, "error", text_json(side->error), "hint",
+                     text_json(side->hint));
 }
 
 static json_t *daemon_json(const struct pj_status *status)
@@ -221,10 +230,10 @@ json_t *pj_status_json(const struct pj_status *status)
                                     "appliedLsn", lsn_json(status->checkpoint.lsn), "currentLsn",
                                     lsn_json(status->current_lsn), "lagSeconds", seconds_json(status->lag_s),
                                     "lagBytes", bytes_json(status->lag_bytes), "slot", pj_status_slot_json(status));
-    return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I}", "healthy", status->healthy, "reason",
+    return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:I}", "healthy", status->healthy, "reason",
                      text_json(status->reason), "write", side_json(&status->write), "read", side_json(&status->read),
                      "daemon", daemon_json(status), "replication", replication, "projections",
                      list_json(status->projections), "mirrors", list_json(status->mirrors), "jobs",
-                     list_json(status->jobs), "requests", list_json(status->requests), "deadLetters",
-                     (json_int_t)status->dead_letters);
+                     list_json(status->jobs), "requests", list_json(status->requests), "unfitMirrors",
+                     list_json(status->unfit), "deadLetters", (json_int_t)status->dead_letters);
 }

@@ -2,6 +2,7 @@
 #include "app/app.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/catalog.h"
 #include "wire/wal2json.h"
 
 #include <jansson.h>
@@ -84,6 +85,21 @@ static void print_json(pj_lsn target, pj_lsn applied, uint64_t waited_us)
     json_decref(json);
 }
 
+/* With what the daemon says of itself, where that is why. */
+static int say_late(struct pj_session *read, pj_lsn target, pj_lsn applied, int wait_ms, struct pj_error *error)
+{
+    struct pj_daemon_says says;
+    struct pj_error ignored;
+    bool known = pj_catalog_daemon_says(read, &says, &ignored) == PJ_OK;
+    pj_error_set(error, PJ_EUNHEALTHY, "the read database is at %s, not yet at %s, after %d ms%s%s%s%.500s",
+                 applied ? PJ_LSN(applied) : "no position", PJ_LSN(target), wait_ms,
+                 !known          ? ""
+                 : !says.running ? ": no daemon is running"
+                                 : ": the daemon is ",
+                 says.state, *says.message ? ": " : "", says.message);
+    return pj_error_hint(error, "%s", *says.hint ? says.hint : "see `pgprojector status`");
+}
+
 int pj_wait(struct pj_app *app, struct pj_error *error)
 {
     uint64_t begun = pj_clock_monotonic_us();
@@ -96,11 +112,10 @@ int pj_wait(struct pj_app *app, struct pj_error *error)
     code = pj_app_connect(app, PJ_READ, "wait", ANSWER_MS, &read, error);
     if (code == PJ_OK)
         code = poll_applied(app, read, target, begun + (uint64_t)wait_ms * 1000, &applied, error);
+    if (code == PJ_EUNHEALTHY && error->code == PJ_OK)
+        say_late(read, target, applied, wait_ms, error);
     pj_session_close(read);
     if (app->options.json && (code == PJ_OK || code == PJ_EUNHEALTHY))
         print_json(target, applied, pj_clock_monotonic_us() - begun);
-    if (code == PJ_EUNHEALTHY && error->code == PJ_OK)
-        return pj_error_set(error, code, "the read database is at %s, not yet at %s, after %d ms",
-                            applied ? PJ_LSN(applied) : "no position", PJ_LSN(target), wait_ms);
     return code;
 }

@@ -49,6 +49,13 @@ int pj_catalog_lock_without_daemon(struct pj_session *read, bool *mine, char **h
  * has lost it opens anew). One that is frozen does for some time. */
 int pj_catalog_daemon_alive(struct pj_session *read, bool *alive, struct pj_error *error);
 
+/* What the daemon says of itself, as long as its row is fresh; else `running` is false, and all else empty. */
+struct pj_daemon_says {
+    bool running;
+    char state[16], message[512], hint[512];
+};
+int pj_catalog_daemon_says(struct pj_session *read, struct pj_daemon_says *says, struct pj_error *error);
+
 /*
  * Takes over: ends our former backend if it still lives, locks the checkpoint row (so that a COMMIT under way is over),
  * raises the epoch, enters this session's backend, commits, and returns the row. Where believed_epoch >= 0 and the

@@ -8,6 +8,7 @@
 #include "core/catalog_internal.h"
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "core/keywork.h"
 #include "sql.h"
 
@@ -82,6 +83,28 @@ int pj_catalog_daemon_alive(struct pj_session *read, bool *alive, struct pj_erro
     *alive = code == PJ_OK && PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "look for a daemon");
+}
+
+static void copy_clipped(char *to, size_t size, const char *text)
+{
+    snprintf(to, size, "%.*s", (int)pj_text_clip(text, size - 1), text);
+}
+
+int pj_catalog_daemon_says(struct pj_session *read, struct pj_daemon_says *says, struct pj_error *error)
+{
+    PGresult *result;
+    int code = pj_session_query(read, &result,
+                                "SELECT state, message, hint FROM pgprojector.daemon WHERE state <> 'stopped' AND "
+                                "heartbeat_at > pg_catalog.clock_timestamp() - interval '6 seconds'",
+                                0, NULL, error);
+    *says = (struct pj_daemon_says){.running = code == PJ_OK && PQntuples(result) == 1};
+    if (says->running) {
+        copy_clipped(says->state, sizeof says->state, PQgetvalue(result, 0, 0));
+        copy_clipped(says->message, sizeof says->message, PQgetvalue(result, 0, 1));
+        copy_clipped(says->hint, sizeof says->hint, PQgetvalue(result, 0, 2));
+    }
+    PQclear(result);
+    return code;
 }
 
 /* *certain: it will not be otherwise in a moment. */

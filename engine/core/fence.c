@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/catalog.h"
 #include "core/pin.h"
 #include "core/source.h"
 
@@ -33,7 +34,6 @@ enum {
     HELD_MS = 2000,     /* the daemon's answer; a batch being applied must end first */
     REACHED_MS = 10000, /* applying what is between; the daemon lets go 15 s after the request */
     ANSWER_MS = 5000,   /* any other statement */
-    STALE_S = 6,        /* a heartbeat comes every 2 s */
     PAUSE_MS = 300,
     BACKLOG_MS = 5000,
     BACKLOG_BYTES = 256 * 1024,
@@ -58,6 +58,16 @@ static int not_running(struct pj_error *error, const char *what)
     return pj_error_hint(error, "start it, or see `pgprojector status`");
 }
 
+/* It will not stream before somebody has done what it asks for. */
+static int not_streaming(struct pj_error *error, const struct pj_daemon_says *says)
+{
+    bool words = *says->message;
+    pj_error_set(error, PJ_EUNHEALTHY,
+                 "mirrors can be compared only while the daemon is streaming; its state is %s%s%s%s", says->state,
+                 words ? " (" : "", says->message, words ? ")" : "");
+    return pj_error_hint(error, "%s", *says->hint ? says->hint : "see `pgprojector status`");
+}
+
 static bool word_is(const char *word, const char *const *words)
 {
     for (; *words; words++)
@@ -69,28 +79,16 @@ static bool word_is(const char *word, const char *const *words)
 /* PJ_OK where a daemon is alive and in a state that may serve a fence, now or soon. */
 static int check_daemon(const struct attempt *attempt, struct pj_error *error)
 {
-    static const char sql[] = "SELECT state, heartbeat_at < pg_catalog.clock_timestamp() - "
-                              "pg_catalog.make_interval(secs => $1::integer), message FROM pgprojector.daemon";
     static const char *const hopeless[] = {"halted", "snapshot", "standby", NULL};
-    char seconds[12];
-    snprintf(seconds, sizeof seconds, "%d", STALE_S);
-    const char *params[] = {seconds};
-    PGresult *result;
-    int code = pj_session_query(attempt->control, &result, sql, 1, params, error);
+    struct pj_daemon_says says;
+    int code = pj_catalog_daemon_says(attempt->control, &says, error);
     if (strcmp(error->sqlstate, "42P01") == 0)
         return not_running(error, "the read database has no catalog of pgprojector yet");
     if (code != PJ_OK)
         return code;
-    const char *state = PQntuples(result) ? PQgetvalue(result, 0, 0) : "stopped";
-    if (strcmp(state, "stopped") == 0 || PQgetvalue(result, 0, 1)[0] == 't')
-        code = not_running(error, "no daemon is running");
-    else if (word_is(state, hopeless)) {
-        char what[600];
-        snprintf(what, sizeof what, "the daemon's state is %s (%.500s)", state, PQgetvalue(result, 0, 2));
-        code = not_running(error, what);
-    }
-    PQclear(result);
-    return code;
+    if (!says.running)
+        return not_running(error, "no daemon is running");
+    return word_is(says.state, hopeless) ? not_streaming(error, &says) : PJ_OK;
 }
 
 /* ---------------------------------------------------------------------------------------------------- the sessions */
@@ -435,7 +433,8 @@ int pj_fence_open(const struct pj_fence_options *options, struct pj_session **wr
             return PJ_OK;
         }
         if (number >= attempts || !worth_another(error))
-            return pj_error_wrap(error, "fence (attempt %d of %d)", number, attempts);
+            return number == 1 ? code
+                               : pj_error_wrap(error, "no common commit of both databases in %d attempts", number);
         struct pj_error stopped;
         if (pj_stop_sleep(options->stop, PAUSE_MS * (number < 5 ? number : 5), &stopped) != PJ_OK) {
             *error = stopped;

@@ -167,7 +167,7 @@ static int check_source(const PGresult *noted, const struct pj_table *table, str
 static int check_answer(const PGresult *noted, const struct pj_table *table, bool lenient, struct pj_error *error)
 {
     if (!PQntuples(noted)) {
-        pj_error_set(error, PJ_ESCHEMA, "it is not among the mirrors made at the first start");
+        pj_error_set(error, PJ_ESCHEMA, "it is not among the mirrors");
         return pj_error_hint(error, "the daemon adds it: `pgprojector module add NAME` for a module's table, SIGHUP "
                                     "for one of [mirrors] tables");
     }

@@ -81,6 +81,26 @@ static int survey_module(struct pj_registering *r, struct pj_deployment *found, 
     return code;
 }
 
+static int forget_unfit(struct pj_registering *r, struct pj_error *error)
+{
+    return pj_session_exec(r->work, "DELETE FROM pgprojector.unfit_mirror", error);
+}
+
+/* For status, and that nobody waits for a table that will not come by itself. */
+static int note_unfit(struct pj_registering *r, const struct pj_wanted_table *table, const struct pj_error *cause,
+                      struct pj_error *error)
+{
+    const char *params[] = {table->schema, table->name, cause->message, cause->hint};
+    PGresult *result;
+    int code =
+        pj_session_query(r->work, &result,
+                         "INSERT INTO pgprojector.unfit_mirror VALUES ($1, $2, $3, $4) ON CONFLICT (schema_name, "
+                         "table_name) DO UPDATE SET reason = excluded.reason, hint = excluded.hint",
+                         4, params, error);
+    PQclear(result);
+    return code;
+}
+
 static int add_tables(struct pj_registering *r, const struct pj_wanted_table *tables, int count, struct pj_error *error)
 {
     bool added;
@@ -89,9 +109,15 @@ static int add_tables(struct pj_registering *r, const struct pj_wanted_table *ta
     pj_outfit_free(outfit);
     if (code == PJ_OK || (code == PJ_ECONFIG && count > 1) || !pj_registering_goes_on_after(r, error))
         return code;
-    pj_log_error(r->log, PJ_LOG_WARNING, error);
+    struct pj_error cause = *error;
+    pj_error_hint(&cause, "%s%sthen send the daemon SIGHUP, or restart it", error->hint,
+                  *error->hint ? "; " : "mend it, ");
+    pj_log_error(r->log, PJ_LOG_WARNING, &cause);
     pj_error_clear(error);
-    return PJ_OK;
+    code = pj_registering_open(r, error); /* what failed may have closed them */
+    for (int i = 0; code == PJ_OK && i < count; i++)
+        code = note_unfit(r, &tables[i], &cause, error);
+    return code;
 }
 
 /* What the configuration names by itself, [mirrors] tables. Where one of them is unfit they are added one by one, and
@@ -157,6 +183,8 @@ int pj_registering_survey(struct pj_registering *r, struct pj_error *error)
         code = r->deploy(r->context, &found, error);
     if (code == PJ_OK)
         note_gone(r, &found);
+    if (code == PJ_OK)
+        code = forget_unfit(r, error);
     if (code == PJ_OK && found.nwanted)
         code = survey_tables(r, &found, error);
     if (code == PJ_OK)

@@ -139,6 +139,8 @@ def test_a_setting_that_is_wrong_is_named_by_the_commands_on_projections(streami
         if result.code == 0 and fault == "write":  # it needs the read database alone
             continue
         assert result.code == 2 and words in result.err and not result.out, (command_line, result)
+    result = streaming.command("status")
+    assert fault == "option" or (result.code == 2 and "hint: check the role, password and database" in result.out), result
 
 
 def test_a_daemon_that_would_stand_by_says_at_once_what_is_wrong(streaming):
@@ -195,6 +197,29 @@ def test_status_of_a_slot_that_nobody_reads(streaming):
     assert result.code == 4 and result.json["reason"] == "the slot is not active", result
 
 
+def test_status_of_tables_that_cannot_be_mirrored(streaming):
+    """Why, and that the daemon looks again on SIGHUP. Nobody else is concerned."""
+    def unfit():
+        return {entry["table"]: entry["reason"] for entry in streaming.command("status", "--json").json["unfitMirrors"]}
+    streaming.daemon.stop()
+    streaming.write_query("CREATE TABLE nopk (id int)")
+    streaming.config = streaming.configure("[mirrors]\ntables = nopk, misspelt\n")
+    streaming.daemon.words[1:1] = ["-c", str(streaming.config)]
+    streaming.start()
+    poll(lambda: set(unfit()) == {"nopk", "misspelt"}, 20)
+    assert "has no primary key" in unfit()["nopk"], unfit()
+    result = streaming.command("status")
+    assert result.code == 0 and "not mirrored public.misspelt: " in result.out, result
+    assert "ADD PRIMARY KEY (…); then send the daemon SIGHUP" in result.out, result
+    streaming.write_query("ALTER TABLE nopk ADD PRIMARY KEY (id); CREATE TABLE misspelt (id int PRIMARY KEY)")
+    result = streaming.command("doctor")
+    assert result.code == 0 and result.out.count("is not mirrored yet") == 2 and "SIGHUP" in result.out, result
+    streaming.daemon.signal(signal.SIGHUP)
+    poll(lambda: not unfit() and streaming.read_value("SELECT count(*) FROM pgprojector.mirror WHERE state = 'exact' AND"
+                                                      " table_name IN ('nopk', 'misspelt')") == 2, 20)
+    assert streaming.command("verify").code == 0
+
+
 # ----------------------------------------------------------------------------------------------------------- wait
 
 def test_wait(streaming):
@@ -204,6 +229,17 @@ def test_wait(streaming):
     assert streaming.command("wait", "--lsn", "0/1", "--json").code == 0
     result = streaming.command("wait", "--lsn", "FFFF/0", "--timeout", "1", "--json", timeout=20)
     assert result.code == 4 and result.seconds > 0.9 and result.json, result
+
+
+def test_commands_beside_a_halted_daemon_say_what_it_has_halted_for(streaming):
+    streaming.drop_slot()
+    streaming.daemon.await_state("halted", timeout=30)
+    for words, told in (["verify"], "its state is halted ("), (["wait", "--lsn", "FFFF/0", "--timeout", "0"], ": the daemon is halted: "):
+        result = streaming.command(*words)
+        assert result.code == 4 and told in result.err and "attempt" not in result.err, result
+        assert "Stop the daemon, run `pgprojector resync`" in result.err, result
+    result = streaming.command("rebuild", "conversation_summary", "--cancel")
+    assert result.code == 0 and "nothing is under way" in result.out, result
 
 
 # --------------------------------------------------------------------------------------------------------- doctor
