@@ -293,6 +293,7 @@ void pj_module_probe(const struct pj_module *module, const struct pj_binding *bi
     } else {
         pj_module_note(report, "tables, columns and SQL were not looked at: that needs the databases");
     }
+    pj_probe_place(&probe);
     if (probe.tables)
         pj_source_tables_free(probe.tables, probe.ntables);
     pj_probe_free_upstreams(&probe);

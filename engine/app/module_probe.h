@@ -1,5 +1,5 @@
-/* What the two halves of `module check`'s probe share: tables and columns (module_probe.c), SQL
- * (module_probe_sql.c). */
+/* What the parts of `module check`'s probe share: tables and columns (module_probe.c), SQL (module_probe_sql.c), the
+ * target's place (module_place.c). */
 #ifndef PJ_APP_MODULE_PROBE_H
 #define PJ_APP_MODULE_PROBE_H
 
@@ -39,6 +39,9 @@ int pj_probe_bind_upstreams(struct pj_probe *probe, struct pj_error *error);
 /* Binds them anew, to the mirrors as they are called now, and makes their tables. */
 int pj_probe_make_upstreams(struct pj_probe *probe, struct pj_error *error);
 void pj_probe_free_upstreams(struct pj_probe *probe);
+
+/* Whether the target's name is free, and its schema there (module_place.c). */
+void pj_probe_place(struct pj_probe *probe);
 
 /* Definition, merges and indexes, on the read database. */
 void pj_probe_sql(struct pj_probe *probe);

@@ -136,6 +136,14 @@ static int create(struct pj_session *read, const struct pj_projection *projectio
     pj_buf_printf(&sql, "CREATE TABLE %s WITH (fillfactor = %d) AS\n%s\nWITH NO DATA", projection->target_sql,
                   fillfactor, projection->definition_sql);
     int code = run(read, &sql, error);
+    if (code != PJ_OK && strcmp(error->sqlstate, "3F000") == 0) {
+        struct pj_buf name = {0};
+        pj_quote_identifier(&name, projection->target_schema);
+        error->code = PJ_ECONFIG;
+        pj_error_hint(error, "on the read database: CREATE SCHEMA %s, with CREATE on it for the role of READ_DATABASE_URL",
+                      pj_buf_text(&name));
+        pj_buf_free(&name);
+    }
     return code == PJ_OK ? PJ_OK : bad_sql(error, "the definition is refused");
 }
 

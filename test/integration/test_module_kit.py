@@ -407,6 +407,24 @@ def test_two_modules_that_cannot_live_together(pair, tmp_path):
     assert result.code == 1 and "module same is also in" in result.out and "table same is also in" in result.out, result
 
 
+def test_a_target_whose_place_is_not_free(registering, tmp_path):
+    """What would keep the module from being added, or a first start from being made, is said before."""
+    registering.read_query("CREATE TABLE reports (id int)")
+    before = untouched(registering)
+    for target, words in {"messages": "is a table that the module reads", "users": "is a mirror",
+                          "conversation_summary": "is the table of module conversation_summary, too",
+                          "reports": "pgprojector did not make it", "pgprojector.checkpoint": "pgprojector did not make it",
+                          "no.such": 'no schema "no"', "free": None}.items():
+        made = module(tmp_path, fields=".target_indexes = NULL,").with_suffix(".c")
+        text = made.read_text().replace('.target = "made"', f'.target = "{target}"')
+        found = faults(registering, build(tmp_path, "made", text))
+        assert not found if words is None else any(words in fault for fault in found), (target, found)
+    assert untouched(registering) == before
+    registering.modules.titles(target="no.such")
+    result = registering.command("module", "add", "titles")
+    assert result.code == 2 and 'CREATE SCHEMA "no"' in result.err, result
+
+
 # ------------------------------------------------------------------------------------------------------- record
 
 def recorded(pair, name, statements, *options):
