@@ -164,7 +164,7 @@ static void check_replication(struct pj_doctor *doctor)
 {
     struct pj_status status;
     pj_status_gather(doctor->app, &status);
-    if (status.read.reachable && status.write.reachable) {
+    if (status.read.code == PJ_OK && status.write.code == PJ_OK) {
         check_slot(doctor, &status);
         check_daemon(doctor, &status);
     }

@@ -26,10 +26,11 @@ enum { ANSWER_MS = 5000, CONNECT_S = 5, SLOT_TRIES = 10, SLOT_PAUSE_MS = 50 };
 #define STALE_HEARTBEAT_S 10.0
 #define HEALTHY_LAG_S 5.0
 
-static void remember(struct pj_status_side *side, int code, const struct pj_error *error)
+/* A server that answers, if only by a refusal, is reachable: waiting for it mends nothing. */
+static void remember(struct pj_status_side *side, bool opened, int code, const struct pj_error *error)
 {
     side->code = code;
-    side->reachable = code == PJ_OK;
+    side->reachable = code == PJ_OK || (opened && code != PJ_EUNREACHABLE && !error->retryable);
     snprintf(side->error, sizeof side->error, "%s", code == PJ_OK ? "" : error->message);
     snprintf(side->hint, sizeof side->hint, "%.511s", code == PJ_OK ? "" : error->hint);
 }
@@ -188,10 +189,11 @@ static void gather_read(const struct pj_app *app, struct pj_status *status)
     struct pj_error error;
     struct pj_session *read;
     int code = open_side(app, PJ_READ, &read, &error);
+    bool opened = code == PJ_OK;
     if (code == PJ_OK)
         code = ask_read(read, status, &error);
     pj_session_close(read);
-    remember(&status->read, code, &error);
+    remember(&status->read, opened, code, &error);
 }
 
 /* ----------------------------------------------------------------------------------------------------- write side */
@@ -244,12 +246,13 @@ static void gather_write(const struct pj_app *app, struct pj_status *status)
     struct pj_error error;
     struct pj_session *write;
     int code = open_side(app, PJ_WRITE, &write, &error);
+    bool opened = code == PJ_OK;
     if (code == PJ_OK)
         code = ask_position(write, status, &error);
     if (code == PJ_OK && status->slot_name[0])
         code = read_slot(app, write, status, &error);
     pj_session_close(write);
-    remember(&status->write, code, &error);
+    remember(&status->write, opened, code, &error);
 }
 
 void pj_status_gather(const struct pj_app *app, struct pj_status *status)
@@ -276,7 +279,7 @@ void pj_status_free(struct pj_status *status)
 static double lag_seconds(const struct pj_status *status)
 {
     const struct pj_checkpoint *checkpoint = &status->checkpoint;
-    if (!status->write.reachable || !status->read.reachable || !checkpoint->complete)
+    if (status->write.code != PJ_OK || status->read.code != PJ_OK || !checkpoint->complete)
         return -1;
     if (status->current_lsn <= checkpoint->lsn)
         return 0;
@@ -291,6 +294,10 @@ static const char *unhealthy_because(const struct pj_status *status)
         return "the read database is unreachable";
     if (!status->write.reachable)
         return "the write database is unreachable";
+    if (status->read.code != PJ_OK)
+        return "the read database cannot be asked";
+    if (status->write.code != PJ_OK)
+        return "the write database cannot be asked";
     if (!status->installed)
         return "the read database has no catalog: nothing has been started yet";
     if (!status->running)
@@ -367,6 +374,9 @@ int pj_status_code(const struct pj_status *status)
     for (int i = 0; i < 2; i++)
         if (!sides[i]->reachable)
             return sides[i]->code == PJ_ECONFIG ? PJ_ECONFIG : PJ_EUNREACHABLE;
+    for (int i = 0; i < 2; i++)
+        if (sides[i]->code != PJ_OK)
+            return sides[i]->code == PJ_ECONFIG ? PJ_ECONFIG : PJ_EFAIL;
     if (status->dead_letters)
         return PJ_EDEADLETTER;
     return status->healthy ? PJ_OK : PJ_EUNHEALTHY;

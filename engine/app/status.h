@@ -10,7 +10,7 @@
 
 struct pj_status_side {
     bool reachable;
-    char error[2048], hint[512]; /* why not, and what to do; "" otherwise */
+    char error[2048], hint[512]; /* why not, or why it could not be read, and what to do; "" otherwise */
     int code;                    /* PJ_OK, or what connecting or asking came to */
 };
 

@@ -19,8 +19,8 @@ static void print_bytes(char *text, size_t size, int64_t bytes)
 
 static void print_side(const char *name, const struct pj_status_side *side)
 {
-    if (!side->reachable)
-        printf("%-12s unreachable: %s\n", name, side->error);
+    if (side->code != PJ_OK)
+        printf("%-12s %s: %s\n", name, side->reachable ? "cannot be asked" : "unreachable", side->error);
     if (*side->hint)
         printf("%-12s hint: %s\n", "", side->hint);
 }
@@ -63,7 +63,7 @@ static void print_applied(const struct pj_status *status)
 void pj_status_print_slot(const struct pj_status *status)
 {
     const struct pj_slot *slot = &status->slot;
-    if (!status->write.reachable || !status->slot_name[0])
+    if (status->write.code != PJ_OK || !status->slot_name[0])
         return;
     if (!slot->exists) {
         printf("%-12s %s does not exist on the write database\n", "slot", status->slot_name);
@@ -160,7 +160,7 @@ void pj_status_print(const struct pj_status *status)
            status->reason);
     print_side("read side", &status->read);
     print_side("write side", &status->write);
-    if (status->read.reachable) {
+    if (status->read.code == PJ_OK) {
         print_daemon(status);
         print_applied(status);
     }
@@ -209,7 +209,7 @@ static json_t *daemon_json(const struct pj_status *status)
 json_t *pj_status_slot_json(const struct pj_status *status)
 {
     const struct pj_slot *slot = &status->slot;
-    if (!status->slot_name[0] || !status->write.reachable)
+    if (!status->slot_name[0] || status->write.code != PJ_OK)
         return json_pack("{s:o,s:n}", "name", text_json(status->slot_name), "exists");
     if (!slot->exists)
         return json_pack("{s:s,s:b}", "name", status->slot_name, "exists", 0);

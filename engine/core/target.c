@@ -140,7 +140,8 @@ static int create(struct pj_session *read, const struct pj_projection *projectio
         struct pj_buf name = {0};
         pj_quote_identifier(&name, projection->target_schema);
         error->code = PJ_ECONFIG;
-        pj_error_hint(error, "on the read database: CREATE SCHEMA %s, with CREATE on it for the role of READ_DATABASE_URL",
+        pj_error_hint(error,
+                      "on the read database: CREATE SCHEMA %s, with CREATE on it for the role of READ_DATABASE_URL",
                       pj_buf_text(&name));
         pj_buf_free(&name);
     }

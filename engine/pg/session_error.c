@@ -71,6 +71,17 @@ static void explain_storage_fault(struct pj_error *error, enum pj_side side)
         full ? "" : " (a quota that is used up, one that has become read-only)");
 }
 
+/* Whoever knows better which privilege it takes says so instead. */
+static void explain_privilege(struct pj_error *error, enum pj_side side)
+{
+    if (side == PJ_READ)
+        pj_error_hint(error,
+                      "connect as the role that owns schema pgprojector and the tables that pgprojector made, or grant "
+                      "what is missing to the role of READ_DATABASE_URL");
+    else
+        pj_error_hint(error, "grant what is missing to the role of WRITE_DATABASE_URL");
+}
+
 /* libpq's messages end with a newline and may have several lines; the first says what happened. */
 static int first_line(const char *text)
 {
@@ -99,6 +110,8 @@ int pj_pg_error(struct pj_error *error, PGconn *conn, const PGresult *result, en
         const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
         if (hint)
             pj_error_hint(error, "%s", hint);
+        else if (strcmp(state, "42501") == 0)
+            explain_privilege(error, side);
         if (error->storage)
             explain_storage_fault(error, side);
         return error->code;

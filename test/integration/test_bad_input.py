@@ -265,6 +265,18 @@ def test_no_replication_privilege(pair, role):
     refused(pair, "REPLICATION", role, "ALTER ROLE")
 
 
+def test_a_role_that_may_not_read_the_catalog(streaming, role):
+    """That is no database to be waited for, and the remedy is named."""
+    streaming.read_url = streaming.read.url(streaming.name, role)
+    result = streaming.command("status")
+    assert result.code == 1 and "permission denied" in result.out and "role that owns schema pgprojector" in result.out, result
+    assert "unreachable" not in result.out
+    found = streaming.command("status", "--json")
+    assert found.code == 1 and found.json["read"]["reachable"] is True and "permission denied" in found.json["read"]["error"]
+    result = streaming.command("deadletters", "list")
+    assert result.code == 1 and "role that owns schema pgprojector" in result.err, result
+
+
 def test_no_select_privilege(pair, role):
     pair.write.query("postgres", f"ALTER ROLE {role} REPLICATION")
     pair.write_query(f"GRANT SELECT ON users, conversations, user_conversations TO {role}")
