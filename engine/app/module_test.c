@@ -79,11 +79,17 @@ static int find_module(const struct pj_app *app, const char *operand, char **pat
 
 /* ----------------------------------------------------------------------------------------------------- one case */
 
-static void print_refusal(const char *name, const struct pj_error *error)
+/* Not into what --record prints. */
+static FILE *words_of(const struct test_run *run)
 {
-    printf("FAIL  %s\n      %s\n", name, error->message);
+    return run->record ? stderr : stdout;
+}
+
+static void print_refusal(FILE *out, const char *name, const struct pj_error *error)
+{
+    fprintf(out, "FAIL  %s\n      %s\n", name, error->message);
     if (error->hint[0])
-        printf("      hint: %s\n", error->hint);
+        fprintf(out, "      hint: %s\n", error->hint);
 }
 
 static void print_report(const char *name, struct pj_buf *report)
@@ -103,6 +109,7 @@ static int run_case(const struct test_run *run, const json_t *test, const char *
     if (code == PJ_OK && run->record) {
         json_t *whole = json_copy((json_t *)(size_t)test);
         json_object_set(whole, "expect", actual);
+        fputs(run->passed ? ",\n" : "[\n", stdout);
         json_dumpf(whole, stdout, JSON_INDENT(2));
         json_decref(whole);
     } else if (code == PJ_OK) {
@@ -113,7 +120,7 @@ static int run_case(const struct test_run *run, const json_t *test, const char *
             printf("ok    %s\n", name);
     }
     if (code != PJ_OK)
-        print_refusal(name, &error);
+        print_refusal(words_of(run), name, &error);
     if (code == PJ_OK && report.length)
         code = PJ_EFAIL;
     pj_buf_free(&report);
@@ -122,18 +129,19 @@ static int run_case(const struct test_run *run, const json_t *test, const char *
 }
 
 /* The child's end, as a code. */
-static int judge(const char *name, int status)
+static int judge(FILE *out, const char *name, int status)
 {
     if (WIFEXITED(status) && WEXITSTATUS(status) >= ENDED)
         return ENDED - WEXITSTATUS(status);
     if (WIFEXITED(status))
-        printf("FAIL  %s\n      apply() ended the process (exit code %d)\n", name, WEXITSTATUS(status));
+        fprintf(out, "FAIL  %s\n      apply() ended the process (exit code %d)\n", name, WEXITSTATUS(status));
     else if (WTERMSIG(status) == SIGALRM)
-        printf("FAIL  %s\n      apply() did not return within %d s\n", name, DEADLINE_S);
+        fprintf(out, "FAIL  %s\n      apply() did not return within %d s\n", name, DEADLINE_S);
     else
-        printf("FAIL  %s\n      apply() crashed: signal %d (%s)\n      hint: a pointer that was NULL? old_row and "
-               "new_row may be; declared lists end with a NULL\n",
-               name, WTERMSIG(status), strsignal(WTERMSIG(status)));
+        fprintf(out,
+                "FAIL  %s\n      apply() crashed: signal %d (%s)\n      hint: a pointer that was NULL? old_row and "
+                "new_row may be; declared lists end with a NULL\n",
+                name, WTERMSIG(status), strsignal(WTERMSIG(status)));
     return PJ_EFAIL;
 }
 
@@ -152,8 +160,8 @@ static int run_in_child(const struct test_run *run, const json_t *test, const ch
     while (child > 0 && (ended = waitpid(child, &status, 0)) < 0 && errno == EINTR)
         continue;
     if (child > 0 && ended == child)
-        return judge(name, status);
-    printf("FAIL  %s\n      cannot run it: %s\n", name, strerror(errno));
+        return judge(words_of(run), name, status);
+    fprintf(words_of(run), "FAIL  %s\n      cannot run it: %s\n", name, strerror(errno));
     return PJ_EFAIL;
 }
 
@@ -164,15 +172,11 @@ static void run_file(struct test_run *run, const json_t *cases)
     for (size_t i = 0; i < json_array_size(cases); i++) {
         char space[32];
         const json_t *test = json_array_get(cases, i);
-        if (run->record)
-            fputs(i ? ",\n" : "[\n", stdout);
         int code = run_in_child(run, test, pj_fixture_name(test, i, space));
         run->passed += code == PJ_OK;
         run->failed += code != PJ_OK;
         run->bad += code == PJ_ECONFIG;
     }
-    if (run->record)
-        fputs("\n]\n", stdout);
 }
 
 static int run_files(struct test_run *run, char *const *files, size_t count, struct pj_error *error)
@@ -188,6 +192,8 @@ static int run_files(struct test_run *run, char *const *files, size_t count, str
         run_file(run, cases);
         json_decref(cases);
     }
+    if (run->record) /* one list of all, as a fixture has it */
+        fputs(run->passed ? "\n]\n" : "[]\n", stdout);
     return code;
 }
 

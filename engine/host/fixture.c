@@ -107,13 +107,42 @@ static enum pj_type source_type(const struct pj_fixture_case *fixture, const str
     return given_type(fixture, source->table, column, PJ_ANY);
 }
 
+static bool named_in(const char *column, const struct pj_source *source, const char *const *key)
+{
+    bool found = source && source->key && strcmp(source->key, column) == 0;
+    for (const struct pj_column *known = source ? source->columns : NULL; known && known->name && !found; known++)
+        found = strcmp(known->name, column) == 0;
+    for (; key && *key && !found; key++)
+        found = strcmp(*key, column) == 0;
+    return found;
+}
+
+/* Whether "TABLE.COLUMN" is a column that the module reads, or may be a key of; or "target.COLUMN" of its target's key. */
+static bool is_a_column(const struct pj_module *module, const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    size_t length = dot ? (size_t)(dot - name) : 0;
+    for (int i = 0; length && i < pj_module_source_count(module); i++)
+        if (strncmp(module->sources[i].table, name, length) == 0 && !module->sources[i].table[length] &&
+            named_in(dot + 1, &module->sources[i], module->key))
+            return true;
+    return length && strncmp(name, "target.", length + 1) == 0 && named_in(dot + 1, NULL, module->key);
+}
+
 static int check_types(const struct pj_fixture_case *fixture, struct pj_error *error)
 {
     const char *name;
-    json_t *type;
-    json_object_foreach(json_object_get(fixture->test, "types"), name, type)
+    json_t *type, *types = json_object_get(fixture->test, "types");
+    if (types && !json_is_object(types))
+        return pj_error_set(error, PJ_ECONFIG, "types is not an object {…}");
+    json_object_foreach(types, name, type)
     {
         const char *word = json_string_value(type);
+        if (!is_a_column(fixture->module, name)) {
+            pj_error_set(error, PJ_ECONFIG, "types: the module reads no column \"%.60s\"", name);
+            return pj_error_hint(error,
+                                 "\"TABLE.COLUMN\" as the module declares them, or \"target.COLUMN\" of its key");
+        }
         if (!word || strcmp(type_names[type_by_name(word)], word) != 0) {
             pj_error_set(error, PJ_ECONFIG, "types: \"%.60s\" is of an unknown type", name);
             return pj_error_hint(error, "one of boolean, smallint, integer, bigint, text, bytea, date, timestamp, "

@@ -175,10 +175,23 @@ static void compare_error(struct comparison *comparison, const json_t *expected,
         pj_buf_printf(comparison->report, "! apply() refused with other words than \"%s\": %s\n", wanted, got);
 }
 
+/* What is of another type than it must be would be taken for not expected. */
+static int check_scalars(const json_t *expected, struct pj_error *error)
+{
+    const json_t *refusal = json_object_get(expected, "error"), *all = json_object_get(expected, "dirty_all");
+    if (refusal && !json_is_string(refusal))
+        return pj_error_set(error, PJ_ECONFIG, "expect: error is not a string: some words of apply()'s refusal");
+    if (all && !json_is_boolean(all))
+        return pj_error_set(error, PJ_ECONFIG, "expect: dirty_all is neither true nor false");
+    return PJ_OK;
+}
+
 static int compare(struct comparison *comparison, const json_t *expected, const json_t *actual)
 {
     static const char *const known[] = {"streams", "dirty_keys", "dirty_rows", "dirty_all", "error", NULL};
     int code = pj_fixture_members(expected, "expect", known, comparison->error);
+    if (code == PJ_OK)
+        code = check_scalars(expected, comparison->error);
     if (code != PJ_OK)
         return code;
     compare_error(comparison, expected, actual);

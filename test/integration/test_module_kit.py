@@ -187,6 +187,9 @@ def test_record_prints_what_can_be_pasted(new, tmp_path):
     assert kit("test", directory, bare).code == 2, "without an expectation"
     result = kit("test", directory, bare, "--record")
     assert result.code == 0 and result.json[1]["expect"] == {"dirty_keys": [{"sender_id": USER % 2}]}, result
+    other = fixture(tmp_path / "other.json", {"changes": 5}, {"name": "c", "changes": [sent(3)]})
+    both = kit("test", directory, other, bare, "--record")
+    assert both.code == 2 and [case["name"] for case in both.json] == ["c", "a", "b"] and '"changes" is not' in both.err, both
     (tmp_path / "full.json").write_text(result.out)
     assert kit("test", directory, tmp_path / "full.json").code == 0
 
