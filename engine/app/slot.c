@@ -16,7 +16,7 @@ static int no_slot_yet(struct pj_error *error)
 /* What kept us from knowing, if anything did. */
 static int check_sides(const struct pj_status *status, struct pj_error *error)
 {
-    const struct pj_status_side *side = status->read.reachable ? &status->write : &status->read;
+    const struct pj_status_side *side = status->read.code == PJ_OK ? &status->write : &status->read;
     if (side->code != PJ_OK)
         return pj_error_set(error, side->code, "%s", side->error);
     return status->slot_name[0] ? PJ_OK : no_slot_yet(error);

@@ -40,6 +40,7 @@ struct pj_build {
     /* filled here */
     char table[64];  /* the name once it is swapped in, not quoted: the module's target */
     int64_t rows;    /* that the table beside was filled with; in a rollback those that had to be mended */
+    int64_t parked;  /* keys for which the definition fails: they are left out */
     char phase[400]; /* the job's, where it waits for somebody or something */
 };
 
@@ -60,7 +61,8 @@ int pj_build_prepare(struct pj_build *build, struct pj_error *error);
 
 /*
  * Once every batch notes (without a daemon: at once): fills the table, adds key, indexes and statistics, recomputes
- * what was noted until little is left, compares it with the definition. PJ_EDIFFERENT where it differs.
+ * what was noted until little is left, compares it with the definition. PJ_EDIFFERENT where it differs. Keys for which the
+ * definition fails are parked (core/fill_keys.h); it is not compared as a whole, then.
  */
 int pj_build_fill(struct pj_build *build, struct pj_error *error);
 

@@ -83,8 +83,8 @@ static int lacking(struct pj_session *session, const struct pj_build_row *former
     return pj_session_query_kept(session, result, pj_sql_build_indexes, 2, params, error);
 }
 
-static int carry_index(struct pj_session *session, const PGresult *rows, int row, const struct pj_log *log, int *made,
-                       struct pj_error *error)
+static int carry_index(struct pj_session *session, const struct pj_build_row *former, const PGresult *rows, int row,
+                       const struct pj_log *log, int *made, struct pj_error *error)
 {
     const char *what = PQgetvalue(rows, row, 0);
     if (PQgetisnull(rows, row, 1)) {
@@ -95,6 +95,11 @@ static int carry_index(struct pj_session *session, const PGresult *rows, int row
     }
     (*made)++;
     int code = pj_session_exec(session, PQgetvalue(rows, row, 1), error);
+    if (code != PJ_OK && strncmp(error->sqlstate, "23", 2) == 0)
+        pj_error_hint(error,
+                      "a row of the new table violates it; in the former one its key is parked, and shows what it was "
+                      "before: drop it from %s.%s, or mend the row on the write database",
+                      former->schema, former->table);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "carry over %s", what);
 }
 
@@ -107,7 +112,7 @@ int pj_build_carry_indexes(struct pj_session *session, const struct pj_build_row
         return PJ_OK;
     int code = lacking(session, former, next, &rows, error);
     for (int row = 0; code == PJ_OK && row < PQntuples(rows); row++)
-        code = carry_index(session, rows, row, log, made, error);
+        code = carry_index(session, former, rows, row, log, made, error);
     PQclear(rows);
     return code;
 }

@@ -70,17 +70,37 @@ static const char park_sql[] =
     "ELSE pg_catalog.clock_timestamp() + least(interval '30 seconds' * pg_catalog.power(2, d.attempts), "
     "interval '1 hour') END RETURNING attempts";
 
-/* The daemon is told of a new one only: it knows the others. */
-int pj_mend_note_failure(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
-                         const char *lsn, struct pj_error *error)
+static int enter(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
+                 const char *lsn, bool *first, struct pj_error *error)
 {
     char message[512];
     without_values(fault, message, sizeof message);
     const char *params[] = {projection, key, fault->sqlstate, message, lsn};
     PGresult *result;
     int code = pj_session_query_row(work, &result, park_sql, 5, params, error);
-    if (code == PJ_OK && atoi(PQgetvalue(result, 0, 0)) == 1)
-        code = pj_keywork_changed(work, error);
+    *first = code == PJ_OK && atoi(PQgetvalue(result, 0, 0)) == 1;
+    PQclear(result);
+    return code;
+}
+
+/* The daemon is told of a new one only: it knows the others. */
+int pj_mend_note_failure(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
+                         const char *lsn, struct pj_error *error)
+{
+    bool first;
+    int code = enter(work, projection, key, fault, lsn, &first, error);
+    return code == PJ_OK && first ? pj_keywork_changed(work, error) : code;
+}
+
+int pj_mend_enter_failure(struct pj_session *work, const char *projection, const char *key,
+                          const struct pj_error *fault, struct pj_error *error)
+{
+    bool first;
+    PGresult *result;
+    int code =
+        pj_session_query_row(work, &result, "SELECT coalesce(lsn, '0/0') FROM pgprojector.checkpoint", 0, NULL, error);
+    if (code == PJ_OK)
+        code = enter(work, projection, key, fault, PQgetvalue(result, 0, 0), &first, error);
     PQclear(result);
     return code;
 }

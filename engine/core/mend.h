@@ -77,6 +77,10 @@ void pj_mend_strip(struct pj_error *fault);
 int pj_mend_note_failure(struct pj_session *work, const char *projection, const char *key, const struct pj_error *fault,
                          const char *lsn, struct pj_error *error);
 
+/* The same for a projection that no daemon has as live, so that nobody is to be told; takes no lock of the checkpoint's. */
+int pj_mend_enter_failure(struct pj_session *work, const char *projection, const char *key,
+                          const struct pj_error *fault, struct pj_error *error);
+
 /* Parks a key, or notes one more failed attempt. In a transaction of its own; `mark` as for pj_keywork_begin_of. */
 int pj_mend_park(struct pj_session *work, const struct pj_mark *mark, const char *projection, const char *key,
                  const struct pj_error *fault, struct pj_error *error);

@@ -121,8 +121,10 @@ const char *pj_projection_routing_column(const struct pj_projection *projection,
  * that name is there that pgprojector does not own, or the definition does not parse or lacks a key column. */
 int pj_projection_create_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
 
-/* Fills the empty target from the definition, then adds primary key and indexes, then analyzes. */
-int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error);
+/* Fills the empty target from the definition, then adds primary key and indexes, then analyzes. Outside of a transaction,
+ * keys for which the definition fails are parked (*parked: how many; core/fill_keys.h) and the others' rows written. */
+int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, int64_t *parked,
+                              struct pj_error *error);
 
 /* Its two steps, for a table that is built beside: the rows (*rows: how many), then key, indexes, statistics. */
 int pj_projection_fill_rows(struct pj_session *read, const struct pj_projection *projection, int64_t *rows,

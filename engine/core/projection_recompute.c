@@ -158,7 +158,7 @@ static int build_recompute(const struct pj_projection *projection, int nkeys, co
     return code;
 }
 
-static int build_wanted(struct pj_projection *projection, struct pj_error *error)
+int pj_projection_build_wanted(struct pj_projection *projection, struct pj_error *error)
 {
     struct pj_buf sql = {0};
     int code = put_wanted(projection, 1, &sql, error);
@@ -263,7 +263,7 @@ int pj_projection_build_recompute(struct pj_projection *projection, const char *
                                   struct pj_error *error)
 {
     build_recompute_all(projection, columns, count);
-    int code = build_wanted(projection, error);
+    int code = pj_projection_build_wanted(projection, error);
     if (code == PJ_OK)
         build_steps(projection, columns, count);
     if (code == PJ_OK)

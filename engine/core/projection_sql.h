@@ -36,6 +36,9 @@ void pj_sql_put_touched_select(const char *from, struct pj_buf *sql);
 int pj_projection_build_recompute(struct pj_projection *projection, const char *const *columns, int count,
                                   struct pj_error *error);
 
+/* Fills wanted_sql alone; key_types and key_kinds are set. */
+int pj_projection_build_wanted(struct pj_projection *projection, struct pj_error *error);
+
 /* Fills merge_touched_sql where others are chained on the projection. Asks the server what each merge writes:
  * PJ_ECONFIG where that is not one INSERT, UPDATE or DELETE of the target. key_kinds are set. `target`: the table
  * that it is asked of, quoted. */

@@ -63,8 +63,9 @@ static int create(struct pj_session *work, struct pj_projection *projection, str
     code = pj_projection_create_mirror_indexes(work, projection, error);
     if (code == PJ_OK)
         code = pj_projection_create_target(work, projection, error);
+    int64_t parked; /* none, within a transaction */
     if (code == PJ_OK)
-        code = pj_projection_fill_target(work, projection, error);
+        code = pj_projection_fill_target(work, projection, &parked, error);
     if (code == PJ_OK)
         code = make_live(work, projection, error);
     if (code == PJ_OK)

@@ -93,7 +93,22 @@ static int make_index(struct pj_session *session, const struct pj_task *task, bo
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "index mirror %s", task->table->mirror_sql);
 }
 
-static int perform(struct pj_session *session, const struct pj_task *task, bool alone, struct pj_error *error)
+static int fill(struct pj_session *session, const struct pj_task *task, const struct pj_log *log,
+                struct pj_error *error)
+{
+    const char *name = task->projection->name;
+    int64_t parked;
+    if (pj_projection_fill_target(session, task->projection, &parked, error) != PJ_OK)
+        return pj_error_wrap(error, "build projection %s", name);
+    if (parked && log)
+        pj_log(log, PJ_LOG_WARNING,
+               "projection %s: %lld key%s parked, for which the definition fails: pgprojector deadletters list %s",
+               name, (long long)parked, parked == 1 ? "" : "s", name);
+    return tune(session, error);
+}
+
+static int perform(struct pj_session *session, const struct pj_task *task, bool alone, const struct pj_log *log,
+                   struct pj_error *error)
 {
     switch (task->kind) {
     case PJ_TASK_SETTLE:
@@ -101,9 +116,7 @@ static int perform(struct pj_session *session, const struct pj_task *task, bool 
     case PJ_TASK_INDEX:
         return make_index(session, task, alone, error);
     default:
-        if (pj_projection_fill_target(session, task->projection, error) != PJ_OK)
-            return pj_error_wrap(error, "build projection %s", task->projection->name);
-        return tune(session, error);
+        return fill(session, task, log, error);
     }
 }
 
@@ -112,7 +125,7 @@ static int perform_timed(struct crew *crew, struct pj_session *session, const st
 {
     static const char *const words[] = {"vacuum", "index", "fill"};
     uint64_t begun = pj_clock_monotonic_us();
-    int code = perform(session, task, alone, error);
+    int code = perform(session, task, alone, crew->build->log, error);
     if (code == PJ_OK)
         pj_log(crew->build->log, PJ_LOG_DEBUG, "%s %s: %.2f s%s%s", words[task->kind], name_of(task),
                (double)(pj_clock_monotonic_us() - begun) / 1e6, task->sql ? ": " : "", task->sql ? task->sql : "");

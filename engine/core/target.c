@@ -6,6 +6,7 @@
  */
 #include "base/mem.h"
 #include "core/chain.h"
+#include "core/fill_keys.h"
 #include "core/prepared.h"
 #include "core/projection_sql.h"
 
@@ -27,6 +28,16 @@ static int bad_sql(struct pj_error *error, const char *what)
     if (of_the_text && !error->hint[0])
         pj_error_hint(error, "correct the module; `pgprojector module check FILE` names all that is wrong with it");
     return pj_error_wrap(error, "%s", what);
+}
+
+/* The same of its run over all rows: it is one of these that it cannot digest. */
+static int bad_row(struct pj_error *error, const char *what)
+{
+    if (strncmp(error->sqlstate, "22", 2) == 0)
+        pj_error_hint(error,
+                      "some row makes the definition fail: let it allow for such rows (NULLIF, CASE), with a new "
+                      "version of the module, or mend the row on the write database");
+    return bad_sql(error, what);
 }
 
 /* Runs a text of any length. */
@@ -197,7 +208,7 @@ int pj_projection_fill_rows(struct pj_session *read, const struct pj_projection 
         *rows = strtoll(PQcmdTuples(result), NULL, 10);
     PQclear(result);
     pj_buf_free(&sql);
-    return code == PJ_OK ? PJ_OK : bad_sql(error, "filling from the definition");
+    return code == PJ_OK ? PJ_OK : bad_row(error, "filling from the definition");
 }
 
 int pj_projection_finish_target(struct pj_session *read, const struct pj_projection *projection, struct pj_error *error)
@@ -210,18 +221,37 @@ int pj_projection_finish_target(struct pj_session *read, const struct pj_project
     return code;
 }
 
+/* At once; else, where that fails by the fault of some keys, without these. */
+static int fill(struct pj_session *read, struct pj_projection *projection, int64_t *parked, struct pj_error *error)
+{
+    int64_t rows;
+    struct pj_error ignored;
+    int code = pj_projection_fill_rows(read, projection, &rows, error);
+    if (code == PJ_OK || PQtransactionStatus(pj_session_conn(read)) != PQTRANS_IDLE ||
+        !pj_fill_keys_can(projection, error))
+        return code;
+    code = pj_session_exec(read, "BEGIN", error);
+    if (code == PJ_OK)
+        code = pj_fill_keys(read, projection, &rows, parked, error);
+    if (code == PJ_OK)
+        return pj_session_exec(read, "COMMIT", error);
+    pj_session_exec(read, "ROLLBACK", &ignored);
+    return code;
+}
+
 /* Grouping and sorting a whole table wants more memory than a server's default; machine code takes longer to make
  * than it saves. */
-int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, struct pj_error *error)
+int pj_projection_fill_target(struct pj_session *read, struct pj_projection *projection, int64_t *parked,
+                              struct pj_error *error)
 {
     pj_error_clear(error);
+    *parked = 0;
     if (!projection->target_sql)
         return PJ_OK;
-    int64_t rows;
     int code =
         pj_session_exec(read, "SET work_mem = '128MB'; SET maintenance_work_mem = '256MB'; SET jit = off", error);
     if (code == PJ_OK)
-        code = pj_projection_fill_rows(read, projection, &rows, error);
+        code = fill(read, projection, parked, error);
     if (code == PJ_OK)
         code = pj_projection_finish_target(read, projection, error);
     if (code == PJ_OK)

@@ -43,9 +43,10 @@ static void load(const char *name, const char *const (*options)[2])
 
 static void build(void)
 {
+    int64_t parked;
     if (pj_projection_create_target(session, &projection, &error) != PJ_OK ||
         pj_projection_create_mirror_indexes(session, &projection, &error) != PJ_OK ||
-        pj_projection_fill_target(session, &projection, &error) != PJ_OK ||
+        pj_projection_fill_target(session, &projection, &parked, &error) != PJ_OK ||
         pj_projection_check_target(session, &projection, &error) != PJ_OK)
         cr_assert_fail("%s", error.message);
 }
