@@ -95,6 +95,15 @@ UNION
 SELECT 'its being a ' || CASE relkind WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
                          ELSE 'foreign table' END FROM former WHERE relkind <> 'r'
 UNION
+SELECT pg_catalog.format('tablespace %1$I of the table or an index, in which %2$I may not create (GRANT CREATE ON TABLESPACE %1$I TO %2$I)',
+                         s.spcname, CURRENT_USER)
+FROM pg_catalog.pg_tablespace s WHERE NOT pg_catalog.has_tablespace_privilege(s.oid, 'CREATE')
+  AND s.oid IN (SELECT c.reltablespace FROM parts p JOIN pg_catalog.pg_class c
+                ON c.oid = p.objid WHERE p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)
+UNION
+SELECT 'its access method ' || m.amname FROM former f JOIN pg_catalog.pg_am m ON m.oid = f.relam JOIN pg_catalog.pg_class n ON n.oid = $2
+WHERE n.relam <> f.relam AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 150000
+UNION
 SELECT 'its replica identity by an index' FROM former WHERE relreplident = 'i'
 UNION
 SELECT 'its security label' FROM pg_catalog.pg_seclabel

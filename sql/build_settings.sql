@@ -30,6 +30,13 @@ SELECT pg_catalog.format('ALTER TABLE %s SET TABLESPACE %I', b.table_name, s.spc
 FROM former f, beside b, pg_catalog.pg_tablespace s
 WHERE s.oid = f.reltablespace AND f.reltablespace <> b.reltablespace AND pg_catalog.pg_relation_size($2) = 0
 UNION ALL
+SELECT pg_catalog.format('ALTER TABLE %s SET UNLOGGED', b.table_name)
+FROM former f, beside b WHERE f.relpersistence = 'u' AND b.relpersistence = 'p' AND pg_catalog.pg_relation_size($2) = 0
+UNION ALL
+SELECT pg_catalog.format('ALTER TABLE %s SET ACCESS METHOD %I', b.table_name, m.amname)
+FROM former f, beside b, pg_catalog.pg_am m
+WHERE m.oid = f.relam AND f.relam <> b.relam AND pg_catalog.pg_relation_size($2) = 0
+UNION ALL
 SELECT pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY %s', b.table_name,
                          CASE f.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' ELSE 'DEFAULT' END)
 FROM former f, beside b WHERE f.relreplident <> b.relreplident AND f.relreplident <> 'i'

@@ -1,6 +1,7 @@
 """Built beside and swapped in: what goes along with the name, who waits for whom, what an interruption leaves."""
 import signal
 import time
+from contextlib import closing
 
 import pytest
 
@@ -17,8 +18,12 @@ FACTS = """
             FROM pg_attribute a WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
            (SELECT array_agg((indexrelid::regclass, pg_get_indexdef(indexrelid), obj_description(indexrelid, 'pg_class'))
                              ORDER BY indexrelid::regclass::text)::text FROM pg_index WHERE indrelid = c.oid),
-           (SELECT array_agg((conname, pg_get_constraintdef(oid)) ORDER BY conname)::text FROM pg_constraint
-            WHERE conrelid = c.oid)
+           (SELECT array_agg((conname, pg_get_constraintdef(oid), obj_description(oid, 'pg_constraint')) ORDER BY conname)::text
+            FROM pg_constraint WHERE conrelid = c.oid),
+           relpersistence, (SELECT array_agg((indexrelid::regclass, indisclustered, reltablespace, attnum, attstattarget)
+                                             ORDER BY indexrelid::regclass::text, attnum)::text
+                            FROM pg_index JOIN pg_class x ON x.oid = indexrelid JOIN pg_attribute ON attrelid = indexrelid
+                            WHERE indrelid = c.oid)
     FROM pg_class c WHERE c.oid = 'conversation_summary'::regclass"""
 BY_HAND = """
     DROP ROLE IF EXISTS swap_reader; CREATE ROLE swap_reader;
@@ -33,6 +38,9 @@ BY_HAND = """
     ALTER TABLE conversation_summary ADD CONSTRAINT not_negative CHECK (message_count >= 0);
     CREATE INDEX "by hand" ON conversation_summary (lower(title), message_count DESC) WHERE message_count > 1;
     COMMENT ON INDEX "by hand" IS 'mine'; ALTER INDEX conversation_summary_pkey RENAME TO "the key";
+    COMMENT ON CONSTRAINT not_negative ON conversation_summary IS 'why'; COMMENT ON CONSTRAINT "the key" ON conversation_summary IS 'k';
+    ALTER INDEX "by hand" ALTER COLUMN 1 SET STATISTICS 77; ALTER TABLE conversation_summary CLUSTER ON "the key";
+    ALTER TABLE conversation_summary SET UNLOGGED;
     CREATE VIEW titles WITH (security_barrier = true) AS SELECT id, title AS "Title" FROM conversation_summary;
     CREATE VIEW counts AS SELECT c.id, s.message_count, t."Title" FROM conversations c
         JOIN conversation_summary s USING (id) LEFT JOIN titles t USING (id);
@@ -68,8 +76,11 @@ def at_rest(streaming):
 
 
 def test_what_goes_along(at_rest):
-    pair = at_rest
-    pair.read_query(BY_HAND)
+    pair, space = at_rest, f"space_{at_rest.name}"
+    with closing(pair.read_connection()) as conn, conn.cursor() as cursor:
+        cursor.execute("SET allow_in_place_tablespaces = on")
+        cursor.execute(f"CREATE TABLESPACE {space} LOCATION ''")
+    pair.read_query(f"{BY_HAND}; ALTER INDEX \"by hand\" SET TABLESPACE {space}; ALTER INDEX \"the key\" SET TABLESPACE {space}")
     before, former = pair.read_query(FACTS), oid(pair)
     views = pair.read_query("SELECT oid::bigint, relname, reloptions::text, relacl::text FROM pg_class WHERE relkind = 'v'"
                             " AND relnamespace = 'public'::regnamespace ORDER BY relname")
@@ -85,6 +96,8 @@ def test_what_goes_along(at_rest):
     assert pair.read_query("SELECT * FROM upon, counts ORDER BY id") == shown
     assert pair.read_value("SELECT obj_description('titles'::regclass, 'pg_class')") == "the titles"
     no_orphans(pair)
+    pair.read_query('ALTER INDEX "by hand" SET TABLESPACE pg_default; ALTER INDEX "the key" SET TABLESPACE pg_default')
+    pair.read_query(f"DROP TABLESPACE {space}")
     pair.start()
     pair.write_query(SEND, (5,))
     pair.assert_same("the daemon goes on with the new table")
