@@ -240,22 +240,24 @@ int pj_build_drop_replaced(struct pj_session *work, const char *name, struct pj_
 
 /* ---------------------------------------------------------------------------------------------------------- prepare */
 
-/* A table of that name that the catalog does not know as ours. */
-static int check_is_free(struct pj_session *work, const char *schema, const char *table, struct pj_error *error)
+/* A table of that name that the catalog does not know as this projection's. */
+static int check_is_free(struct pj_session *work, const char *name, const char *schema, const char *table,
+                         struct pj_error *error)
 {
-    const char *params[] = {schema, table};
+    const char *params[] = {schema, table, name};
     PGresult *result;
     int code = pj_session_query(work, &result,
                                 "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
                                 "ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 AND NOT EXISTS "
-                                "(SELECT FROM pgprojector.projection WHERE target_schema = $1 AND target_table = $2)",
-                                2, params, error);
+                                "(SELECT FROM pgprojector.projection WHERE target_schema = $1 AND target_table = $2 "
+                                "AND name IN ($3, $3 || '.next', $3 || '.kept'))",
+                                3, params, error);
     bool taken = code == PJ_OK && PQntuples(result) > 0;
     PQclear(result);
     if (!taken)
         return code;
-    pj_error_set(error, PJ_ECONFIG,
-                 "there is already a table %s.%s on the read database, and pgprojector did not make it", schema, table);
+    pj_error_set(error, PJ_ECONFIG, "there is already a table %s.%s on the read database, and it is not one of %s",
+                 schema, table, name);
     return pj_error_hint(error, "drop or rename it; it is not touched");
 }
 
@@ -299,7 +301,7 @@ static int take_kept(struct pj_session *work, const struct pj_build *build, stru
     if (code == PJ_OK)
         code = check_kept(work, build, &kept, error);
     if (code == PJ_OK)
-        code = check_is_free(work, kept.schema, build->next->target_name, error);
+        code = check_is_free(work, build->name, kept.schema, build->next->target_name, error);
     if (code == PJ_OK)
         code = pj_build_rename_table(work, kept.schema, kept.table, build->next->target_name, error);
     const char *params[] = {build->name, build->next->target_name};
@@ -319,7 +321,7 @@ static int check_way(struct pj_session *work, const struct pj_build *build, stru
     if (code == PJ_OK)
         code = pj_build_read_row(work, build->name, PJ_NEXT_NAME, &next, error);
     if (code == PJ_OK)
-        code = check_is_free(work, next.schema, build->table, error);
+        code = check_is_free(work, build->name, next.schema, build->table, error);
     if (code == PJ_OK)
         code = pj_build_check_obstacles(work, &former, &next, error);
     return code == PJ_OK ? pj_build_carry_settings(work, &former, &next, error) : code;

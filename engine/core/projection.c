@@ -11,7 +11,9 @@
 #include "core/projection_sql.h"
 #include "core/source.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* ----------------------------------------------------------------------------------------------------------- names */
 
@@ -314,8 +316,13 @@ static int bind_sources(struct pj_projection *projection, const struct pj_bindin
 
 char *pj_table_beside(const char *table, const char *suffix)
 {
-    size_t length = pj_text_clip(table, 63 - strlen(suffix));
-    return pj_sprintf("%.*s%s", (int)length, table, suffix);
+    char digits[10] = "";
+    size_t length = strlen(table), room = 63 - strlen(suffix);
+    if (length > room) {
+        snprintf(digits, sizeof digits, "_%08x", XXH32(table, length, 0));
+        length = pj_text_clip(table, room - strlen(digits));
+    }
+    return pj_sprintf("%.*s%s%s", (int)length, table, digits, suffix);
 }
 
 static int bind_target(struct pj_projection *projection, const struct pj_binding *binding, struct pj_error *error)

@@ -28,7 +28,8 @@ struct pj_binding {
 #define PJ_NEXT_TABLE "__next"
 #define PJ_KEPT_TABLE "__kept"
 
-/* The name of a table that goes with `table`: at most 63 bytes, whole UTF-8 characters. To be freed with pj_free. */
+/* The name of a table that goes with `table`: at most 63 bytes, whole UTF-8 characters; where it is cut, with a few digits by
+ * which names that begin alike differ. To be freed with pj_free. */
 char *pj_table_beside(const char *table, const char *suffix);
 
 struct pj_projection;

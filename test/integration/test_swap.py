@@ -7,7 +7,7 @@ import pytest
 
 from harness.beside import Reader, Statements
 from harness.cluster import poll
-from harness.modules import Modules
+from harness.modules import TITLES, Modules
 from harness.scenes import SEND
 
 NAME = "conversation_summary"
@@ -322,6 +322,21 @@ def test_no_reader_waits_for_a_comparison(titled):
     assert pair.read_query("SELECT c.is_called, l.is_called FROM compared c, locked l") == [(True, False)]
     pair.catch_up()
     assert pair.command("verify").code == 0
+
+
+def test_two_long_names_that_begin_alike(make_pair, tmp_path):
+    """What is kept of the one is not in the way of the other."""
+    modules = Modules(tmp_path, shipped=False)
+    modules.titles(1, target=LONG)
+    modules.build("others", TITLES.replace('"titles"', '"others"'), True, ["-DVERSION=1", '-DCOLUMNS="c.title"', "-DSOURCES=",
+                                                                          f'-DTARGET="{LONG[:-1]}x"', "-DINDEXES="])
+    pair = make_pair(config=modules.config)
+    assert pair.command("init").code == 0
+    for name in ("titles", "others"):
+        result = pair.command("rebuild", name, "--fresh", "--keep-old")
+        assert result.code == 0, result
+    kept = pair.read_query("SELECT relname, octet_length(relname::text) FROM pg_class WHERE relname LIKE '%\\_\\_kept' AND relkind = 'r'")
+    assert len(kept) == 2 and {length for _, length in kept} == {63}, kept
 
 
 # --------------------------------------------------------------------------------------------------------------- views
