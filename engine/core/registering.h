@@ -23,7 +23,8 @@ struct pj_registering {
 
     int64_t request; /* the one under way; 0: none that could be cancelled */
     bool untidy,
-        unfinished; /* there may be tables to be dropped; mirrors that were never finished (pj_registering_tidy) */
+        unfinished;  /* there may be tables to be dropped; mirrors that were never finished (pj_registering_tidy) */
+    bool look_again; /* somebody was in the way of what a survey would have done */
     struct pj_causes put_off;               /* what was said of them of late */
     struct pj_session *look, *work, *write; /* opened here; closed by pj_registering_close */
 };

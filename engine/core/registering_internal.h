@@ -70,8 +70,8 @@ int pj_candidate_explain(struct pj_registering *r, struct pj_deployment *found, 
 /* Resumes the projection, where it is paused because it stood still, or what it reads was replaced, and has its module. */
 int pj_registering_wake_up(struct pj_registering *r, const char *name, struct pj_error *error);
 
-/* Whether the error is a fault of one of those that are looked at, or somebody has had it given up. Else it is a
- * database, or the daemon's end. */
+/* Whether the error is a fault of one of those that are looked at, somebody is in its way, or has had it given up. Else it
+ * is a database, or the daemon's end. */
 bool pj_registering_goes_on_after(const struct pj_registering *r, const struct pj_error *error);
 
 /* -------------------------------------------------------------------------------------------------------- the rest */

@@ -120,6 +120,8 @@ static int undo(struct addition *addition, struct pj_error *error)
 static void fall_back(struct addition *addition, const struct pj_error *cause)
 {
     struct pj_error error;
+    if (cause->in_use) /* nothing was begun: somebody reads what an attempt before has left */
+        return;
     if (addition->joined || pj_stop_asked(addition->r->stop)) /* the daemon goes on with them by itself; or ends */
         return;
     if (undo(addition, &error) != PJ_OK) {

@@ -101,19 +101,36 @@ static int note_unfit(struct pj_registering *r, const struct pj_wanted_table *ta
     return code;
 }
 
+/* Somebody has a table open that an attempt before has left. */
+static int look_again(struct pj_registering *r, const char *what, struct pj_error *error)
+{
+    r->look_again = true;
+    return pj_registering_put_off(r, what, error);
+}
+
+/* What is wrong with one of several tables need not concern the others. */
+static bool one_by_one(const struct pj_error *error)
+{
+    return error->code == PJ_ECONFIG || error->in_use;
+}
+
 static int add_tables(struct pj_registering *r, const struct pj_wanted_table *tables, int count, struct pj_error *error)
 {
     bool added;
     struct pj_outfit *outfit = pj_outfit_make_wanting(r, tables, count, error);
     int code = outfit ? pj_registering_mirrors(r, &outfit->setup, "[mirrors] tables", &added, error) : error->code;
     pj_outfit_free(outfit);
-    if (code == PJ_OK || (code == PJ_ECONFIG && count > 1) || !pj_registering_goes_on_after(r, error))
+    if (code == PJ_OK || (one_by_one(error) && count > 1) || !pj_registering_goes_on_after(r, error))
         return code;
     struct pj_error cause = *error;
-    pj_error_hint(&cause, "%s%sthen send the daemon SIGHUP, or restart it", error->hint,
-                  *error->hint ? "; " : "mend it, ");
-    pj_log_error(r->log, PJ_LOG_WARNING, &cause);
-    pj_error_clear(error);
+    if (error->in_use) {
+        look_again(r, tables[0].name, error);
+    } else {
+        pj_error_hint(&cause, "%s%sthen send the daemon SIGHUP, or restart it", error->hint,
+                      *error->hint ? "; " : "mend it, ");
+        pj_log_error(r->log, PJ_LOG_WARNING, &cause);
+        pj_error_clear(error);
+    }
     code = pj_registering_open(r, error); /* what failed may have closed them */
     for (int i = 0; code == PJ_OK && i < count; i++)
         code = note_unfit(r, &tables[i], &cause, error);
@@ -125,7 +142,7 @@ static int add_tables(struct pj_registering *r, const struct pj_wanted_table *ta
 static int survey_tables(struct pj_registering *r, const struct pj_deployment *found, struct pj_error *error)
 {
     int code = add_tables(r, found->wanted, found->nwanted, error);
-    if (code != PJ_ECONFIG)
+    if (code == PJ_OK || !one_by_one(error))
         return code;
     pj_error_clear(error);
     code = PJ_OK;
@@ -166,6 +183,8 @@ static int go_on_after(struct pj_registering *r, const char *name, struct pj_err
 {
     if (!pj_registering_goes_on_after(r, error))
         return error->code;
+    if (error->in_use)
+        return look_again(r, name, error);
     bool serves = pj_deployment_find(&pj_outfit_in_use(r)->deployment, name, false);
     pj_log(r->log, PJ_LOG_WARNING, "module %s: %s", name,
            serves ? "its file cannot be taken; it goes on as it is in memory" : "it is left out");
@@ -178,6 +197,7 @@ int pj_registering_survey(struct pj_registering *r, struct pj_error *error)
 {
     struct pj_deployment found = {0};
     pj_error_clear(error);
+    r->look_again = false;
     int code = pj_registering_open(r, error);
     if (code == PJ_OK)
         code = r->deploy(r->context, &found, error);

@@ -13,7 +13,7 @@
 int pj_registering_put_off(struct pj_registering *r, const char *what, struct pj_error *error)
 {
     struct pj_error cause;
-    if (!error->in_use && !pj_registering_goes_on_after(r, error))
+    if (!pj_registering_goes_on_after(r, error))
         return error->code;
     pj_error_set(&cause, error->code, "%s", what); /* the message tells how long somebody has been reading */
     if (pj_causes_news(&r->put_off, &cause, pj_clock_monotonic_us(), 0))
@@ -77,7 +77,7 @@ int pj_registering_tidy(struct pj_registering *r, struct pj_error *error)
         code = drop_unfinished_mirrors(r, error);
     if (code != PJ_OK)
         r->untidy = true;
-    else if (!r->untidy)
+    else if (!r->untidy && !r->look_again)
         pj_causes_over(&r->put_off);
     return code;
 }

@@ -34,6 +34,8 @@ bool pj_registering_goes_on_after(const struct pj_registering *r, const struct p
 {
     if (error->code == PJ_ESTOPPED)
         return !pj_stop_asked(r->stop);
+    if (error->in_use)
+        return true;
     return !error->retryable && error->code != PJ_EUNREACHABLE;
 }
 

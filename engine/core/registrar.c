@@ -49,12 +49,15 @@ void pj_registrar_wake(struct pj_registrar *registrar, bool survey)
 /* What somebody reads is asked for again by and by. */
 static void wait_for_work(struct pj_registrar *registrar)
 {
-    int wait_ms = registrar->put_off.length || registrar->work.untidy || registrar->work.unfinished ? PUT_OFF_MS : -1;
+    const struct pj_registering *work = &registrar->work;
+    bool later = registrar->put_off.length || work->untidy || work->unfinished || work->look_again;
     struct pollfd fds[2] = {{.fd = registrar->wake_fd, .events = POLLIN}, {.fd = registrar->stop.fd, .events = POLLIN}};
-    poll(fds, 2, wait_ms);
+    poll(fds, 2, later ? PUT_OFF_MS : -1);
     uint64_t rings;
     ssize_t count = read(registrar->wake_fd, &rings, sizeof rings);
     (void)count;
+    if (work->look_again)
+        atomic_store(&registrar->survey, true);
 }
 
 /* ------------------------------------------------------------------------------------------------------- requests */

@@ -42,7 +42,7 @@ def gone(pair, *tables):
 
 
 def says(pair, pid):
-    """`status` names the session that a request waits for."""
+    """`status` names the session that is waited for."""
     return poll(lambda: f"pid {pid}" in pair.command("status").out, 20, "a reason in status")
 
 
@@ -105,3 +105,21 @@ def test_a_table_that_is_to_be_dropped_is_read(pair):
     gone(pair, "removed")
     finished(process)
     assert pair.read_value("SELECT roster FROM pgprojector.checkpoint") == roster + 2, "one removed, one added"
+
+
+def test_a_mirror_that_was_never_finished_is_read(pair):
+    """Of a daemon that was killed while it copied a table that the configuration names."""
+    pair.write_query("CREATE TABLE further (id uuid PRIMARY KEY); INSERT INTO further SELECT gen_random_uuid()")
+    pair.daemon.stop()
+    with open(pair.config, "a", encoding="utf-8") as config:
+        config.write("[mirrors]\ntables = further\n")
+    pair.read_query("CREATE TABLE further (id uuid); INSERT INTO pgprojector.mirror (schema_name, table_name, source_oid, columns,"
+                    " types, key, identity, state) VALUES ('public', 'further', 1, '{id}', '{uuid}', '{id}', '{id}', 'joining')")
+    with reader(pair, "further") as pid:
+        pair.start()
+        says(pair, pid)
+        module(pair, "others")
+        assert pair.command("module", "add", "others").code == 0
+    pair.daemon.signal(signal.SIGHUP)
+    poll(lambda: pair.read_query("SELECT state FROM pgprojector.mirror WHERE table_name = 'further'") == [("exact",)], 20, "it")
+    assert pair.read_value("SELECT count(*) FROM further") == 1
