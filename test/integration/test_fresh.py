@@ -225,7 +225,10 @@ def test_a_new_version_that_crashes_is_not_built_again(registering):
     pair.modules.build("counts", suspect("counts", 2, bad="abort();", when="1"))
     workload = Workload(pair, SEED, writers=2, pace=0.002).start()
     for words in (["module", "add", "counts"], ["rebuild", "counts", "--fresh"]):
-        result = pair.command(*words)
+        with contextlib.closing(pair.read_connection()) as reader:    # there is no swap before a message has come
+            reader.autocommit = False
+            reader.cursor().execute("SELECT FROM counts")
+            result = pair.command(*words)
         assert result.code == 2 and "crashed with signal 6" in result.err and "mend" in result.err, result
         poll(lambda: "the build of counts.next is given up" in pair.daemon.since_start())
         no_traces(pair)
