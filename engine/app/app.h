@@ -14,7 +14,7 @@ struct pj_verb_options {
     int keys;    /* verify: differing keys shown of each table */
     int sample;  /* verify: rows of each compared, about; 0: all */
     pj_lsn lsn;  /* wait: 0: the write database's current one */
-    int wait_ms; /* init, resync, wait: how long */
+    int wait_ms; /* init, resync, mirror, wait: how long */
     bool wait_given;
     bool all;                                   /* rebuild, deadletters */
     bool fresh, no_verify;                      /* rebuild */
