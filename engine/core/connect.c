@@ -357,6 +357,7 @@ static int check_write_side(struct pj_session *write, struct pj_session *replica
     if (code != PJ_OK)
         return code;
     connections->timeline = identity.timeline;
+    connections->sender_timeout_ms = identity.sender_timeout_ms;
     connections->confirmed = slot.confirmed_flush;
     connections->witness_expected = checkpoint->witness_xid && slot.confirmed_flush < checkpoint->witness_lsn;
     return PJ_OK;

@@ -39,6 +39,7 @@ struct pj_connections {
     PGconn *stream; /* START_REPLICATION has been answered */
     struct pj_checkpoint checkpoint;
     uint32_t timeline;     /* the server's */
+    int sender_timeout_ms; /* the walsender's: it gives up who is silent for so long; 0: it does not */
     pj_lsn confirmed;      /* the slot's, when it was looked at */
     bool witness_expected; /* the last applied transaction must come again, before anything new */
 };

@@ -325,7 +325,7 @@ static void on_tick(uv_timer_t *timer)
         return;
     pj_pipeline_publish(p);
     uint64_t now = pj_pipeline_now(p);
-    bool owed = p->confirmed && now - p->status_us > HEARTBEAT_US;
+    bool owed = p->confirmed && now - p->status_us > p->heartbeat_us;
     bool ping = now - p->ping_us > PING_US && pj_pipeline_drained(p);
     if (ping || owed)
         pj_pipeline_status(p, true);

@@ -6,9 +6,21 @@
 
 #include <string.h>
 
+/*
+ * While the socket is left unread the walsender's own question is not seen, so what it hears must come by itself well
+ * within its patience (wal_sender_timeout): else a part of a large transaction that takes longer to apply costs the
+ * stream, each time anew.
+ */
+static uint64_t heartbeat_for(int sender_timeout_ms)
+{
+    uint64_t third = (uint64_t)sender_timeout_ms * 1000 / 3;
+    return third && third < HEARTBEAT_US ? third : HEARTBEAT_US;
+}
+
 static void begin_afresh(struct pj_pipeline *p)
 {
     const struct pj_connections *c = &p->connections;
+    p->heartbeat_us = heartbeat_for(c->sender_timeout_ms);
     p->applied = c->checkpoint.lsn;
     p->received = p->confirmed = c->confirmed;
     p->keepalive = 0;

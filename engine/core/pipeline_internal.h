@@ -41,7 +41,7 @@ enum {
     TICK_MS = 50,
     STATUS_US = 200 * 1000,        /* least time between status updates after a commit */
     SILENCE_US = 55 * 1000 * 1000, /* longest without a word from the write database, which is asked for one */
-    HEARTBEAT_US = 5000 * 1000,    /* longest time without one */
+    HEARTBEAT_US = 5000 * 1000,    /* longest time without one; less where the walsender is impatient */
     PING_US = 400 * 1000,          /* how often an idle stream is asked for its position */
     POSITION_US = 100 * 1000,      /* least time between checkpoints that only move the position */
     IDLE_POSITION_US = 900 * 1000, /* the same while nothing but keepalives arrives */
@@ -82,6 +82,7 @@ struct pj_pipeline {
     pj_lsn reaches;   /* the open transaction ends beyond this: where its latest message stands */
     pj_lsn keepalive; /* the latest keepalive's position; 0: none yet on this connection */
     uint64_t status_us, ping_us, position_us, schema_us, data_us, stop_us;
+    uint64_t heartbeat_us; /* of this stream: HEARTBEAT_US at most */
     uint64_t apply_us; /* when what is being applied was begun; between parts: when the last was done, or asked after */
     struct pj_relay *relay;        /* taken up once the read side is ready; NULL: all is opened anew */
     struct pj_session *first_read; /* the caller's session, for the first connect */

@@ -28,6 +28,7 @@ void pj_pipeline_leave_relay(struct pj_pipeline *p, void (*closed)(void *context
         .applied = p->applied,
         .confirmed = p->confirmed,
         .keepalive = p->keepalive,
+        .heartbeat_us = p->heartbeat_us,
         .pace = p->pace,
     };
     pj_reader_release(p->reader, &relay->stream, closed, p);
@@ -79,6 +80,7 @@ void pj_pipeline_take_up_relay(struct pj_pipeline *p)
     p->received = relay->received;
     p->confirmed = relay->confirmed;
     p->keepalive = relay->keepalive;
+    p->heartbeat_us = relay->heartbeat_us;
     p->pace = relay->pace;
     pj_pipeline_drop_relay(p);
     if (again)

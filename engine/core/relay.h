@@ -20,6 +20,7 @@ struct pj_relay {
     struct pj_batch *again; /* was being applied, and came to nothing: it is to be applied first; NULL: none */
     bool commit;            /* `again`: it ends its transaction */
     pj_lsn received, applied, confirmed, keepalive;
+    uint64_t heartbeat_us;
     struct pj_pace pace;
 };
 

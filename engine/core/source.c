@@ -86,15 +86,19 @@ static int read_identity(const PGresult *result, struct pj_source_identity *iden
 }
 
 /* A standby cannot decode before PostgreSQL 16; that it is one says the connection went to the wrong server. */
-static int refuse_standby(struct pj_session *replication, int version, struct pj_error *error)
+static int ask_walsender(struct pj_session *replication, struct pj_source_identity *identity, struct pj_error *error)
 {
     PGresult *result;
-    int code = pj_session_query_row(replication, &result, "SELECT pg_catalog.pg_is_in_recovery()", 0, NULL, error);
+    int code = pj_session_query_row(replication, &result,
+                                    "SELECT pg_catalog.pg_is_in_recovery(), (SELECT s.setting FROM "
+                                    "pg_catalog.pg_settings s WHERE s.name = 'wal_sender_timeout')",
+                                    0, NULL, error);
     if (code != PJ_OK)
         return code;
     bool standby = PQgetvalue(result, 0, 0)[0] == 't';
+    identity->sender_timeout_ms = atoi(PQgetvalue(result, 0, 1));
     PQclear(result);
-    if (!standby || version >= 160000)
+    if (!standby || identity->server_version >= 160000)
         return PJ_OK;
     pj_error_set(error, PJ_ECONFIG, "write database: this server is a standby (in recovery)");
     return pj_error_hint(error, "point WRITE_DATABASE_URL at the primary; with several hosts in it add "
@@ -111,7 +115,7 @@ int pj_source_identify(struct pj_session *replication, struct pj_source_identity
         code = read_identity(result, identity, error);
     PQclear(result);
     if (code == PJ_OK)
-        code = refuse_standby(replication, identity->server_version, error);
+        code = ask_walsender(replication, identity, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "identify the write database");
 }
 

@@ -13,8 +13,9 @@ struct pj_source_identity {
     char system_id[24];
     uint32_t timeline;
     char database[64];
-    int server_version; /* as PQserverVersion: 150020 */
-    pj_lsn wal_flush;   /* IDENTIFY_SYSTEM's xlogpos */
+    int server_version;    /* as PQserverVersion: 150020 */
+    int sender_timeout_ms; /* wal_sender_timeout as it holds for the session; 0: none */
+    pj_lsn wal_flush;      /* IDENTIFY_SYSTEM's xlogpos */
 };
 
 /* `replication` is a replication=database session. Refuses a standby (pg_is_in_recovery) on servers before 16. */

@@ -1,5 +1,6 @@
-"""Time limits that role or database set for an application's statements: they do not hold for pgprojector's."""
+"""Time limits that role or database set: an application's do not hold for pgprojector, the walsender's is kept."""
 from harness.modules import TITLES, Modules
+from harness.schema import Flavour
 
 LIMITS = {"statement_timeout": "300ms", "lock_timeout": "100ms", "idle_in_transaction_session_timeout": "300ms",
           "idle_session_timeout": "300ms"}
@@ -32,3 +33,17 @@ def test_no_limit_of_the_database_ends_what_takes_its_time(make_pair, tmp_path):
     result = pair.command("rebuild", "slow", "--fresh")
     assert result.code == 0, result
     assert pair.read_value("SELECT count(*) FROM slow WHERE slow IN (SELECT title FROM conversations)") == 30
+
+
+def test_a_walsender_of_little_patience(make_pair):
+    """A part that takes longer than wal_sender_timeout leaves the socket unread meanwhile: were the stream lost by it, the
+    transaction would be begun anew for ever."""
+    pair = make_pair(Flavour(odd=False, batch_bytes=65536))
+    pair.write_query(f"ALTER DATABASE {pair.name} SET wal_sender_timeout = '2s'")
+    pair.start()
+    pair.read_query("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+                    " 'BEGIN PERFORM pg_catalog.pg_sleep(3); RETURN NULL; END';"
+                    " CREATE TRIGGER slow BEFORE DELETE ON messages EXECUTE FUNCTION slow()")
+    pair.write_query("TRUNCATE messages; INSERT INTO messages (id, content) SELECT md5(i::text)::uuid, repeat('x', 200)"
+                     " FROM generate_series(1, 10000) i")
+    pair.assert_same("after a slow part")
