@@ -1,16 +1,14 @@
 /*
- * See difference_ahead.h. The thread publishes what it has found of one table after the other; a stop that it asks for
- * each (`found`) says that it is there, and one (`over`) that the thread has come to its end, be it by an error.
+ * See difference_ahead.h. The thread (core/aside.h) publishes what it has found of one table after the other; a stop
+ * that it asks for each (`found`) says that it is there.
  */
 #include "core/difference_ahead.h"
 
 #include "base/mem.h"
+#include "core/aside.h"
 #include "core/difference_internal.h"
 #include "core/verify_internal.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 /* Of one table. The thread writes before it asks `found`, the caller reads after. */
@@ -25,23 +23,19 @@ struct pj_difference_ahead {
     struct pj_difference_ahead_options options;
     struct finding_of *findings; /* largest first */
     int ready, next;             /* of them: have a `found`; is looked at next */
-    pthread_t thread;
-    bool running;
-    struct pj_stop cancel; /* asked by the caller */
-    struct pj_stop over;   /* asked by the thread, last */
-    struct pj_error error; /* the thread's, once it is over */
+    struct pj_aside aside;
 };
 
 /* ------------------------------------------------------------------------------------------------------- finding */
 
 static int open_one(const struct pj_difference_ahead *ahead, struct pj_session **session, enum pj_side side,
-                    struct pj_error *error)
+                    const struct pj_stop *cancel, struct pj_error *error)
 {
     struct pj_session_options options = {
         .side = side,
         .url = side == PJ_WRITE ? ahead->options.write_url : ahead->options.read_url,
         .purpose = "resync compare",
-        .stop = &ahead->cancel,
+        .stop = cancel,
     };
     int code = pj_session_open(session, &options, error);
     if (code == PJ_OK)
@@ -94,29 +88,24 @@ static int find_all(struct pj_difference_ahead *ahead, struct pj_session *write,
     return code;
 }
 
-static void *run(void *argument)
+static void run(void *context, const struct pj_stop *cancel, struct pj_error *error)
 {
-    struct pj_difference_ahead *ahead = argument;
+    struct pj_difference_ahead *ahead = context;
     struct pj_session *write = NULL, *read = NULL;
-    pj_error_clear(&ahead->error);
-    int code = open_one(ahead, &read, PJ_READ, &ahead->error);
+    int code = open_one(ahead, &read, PJ_READ, cancel, error);
     if (code == PJ_OK)
-        code = open_one(ahead, &write, PJ_WRITE, &ahead->error);
+        code = open_one(ahead, &write, PJ_WRITE, cancel, error);
     if (code == PJ_OK)
-        find_all(ahead, write, read, &ahead->error);
+        find_all(ahead, write, read, error);
     pj_session_close(write);
     pj_session_close(read);
-    pj_stop_ask(&ahead->over);
-    return NULL;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- calls */
 
 static int prepare(struct pj_difference_ahead *ahead, struct pj_error *error)
 {
-    int code = pj_stop_init(&ahead->cancel, error);
-    if (code == PJ_OK)
-        code = pj_stop_init(&ahead->over, error);
+    int code = PJ_OK;
     while (code == PJ_OK && ahead->ready < ahead->options.ntables) {
         code = pj_stop_init(&ahead->findings[ahead->ready].found, error);
         ahead->ready += code == PJ_OK;
@@ -128,43 +117,26 @@ struct pj_difference_ahead *pj_difference_ahead_begin(const struct pj_difference
                                                       struct pj_error *error)
 {
     struct pj_difference_ahead *ahead = pj_alloc(sizeof *ahead);
-    *ahead = (struct pj_difference_ahead){.options = *options, .cancel = {-1}, .over = {-1}};
+    *ahead = (struct pj_difference_ahead){.options = *options, .aside = PJ_ASIDE_NONE};
     ahead->findings = pj_alloc(sizeof *ahead->findings * (size_t)(options->ntables + 1));
     int code = prepare(ahead, error);
-    if (code == PJ_OK && pthread_create(&ahead->thread, NULL, run, ahead) != 0)
-        code = pj_error_set(error, PJ_EFAIL, "no thread could be started");
-    ahead->running = code == PJ_OK;
+    if (code == PJ_OK)
+        code = pj_aside_begin(&ahead->aside, run, ahead, error);
     if (code == PJ_OK)
         return ahead;
     pj_difference_ahead_free(ahead);
     return NULL;
 }
 
-static void join(struct pj_difference_ahead *ahead)
-{
-    if (ahead->running)
-        pthread_join(ahead->thread, NULL);
-    ahead->running = false;
-}
-
-/* Until it is there, the thread has ended without it, or a stop is asked; which is passed on, and becomes the thread's
- * error. */
+/* Until it is there; an error where the thread has ended without it. */
 static int await(struct pj_difference_ahead *ahead, const struct finding_of *finding, const struct pj_stop *stop,
                  struct pj_error *error)
 {
-    struct pollfd fds[3] = {{.fd = finding->found.fd, .events = POLLIN},
-                            {.fd = ahead->over.fd, .events = POLLIN},
-                            {.fd = stop ? stop->fd : -1, .events = POLLIN}};
-    while (poll(fds, 3, -1) < 0 && errno == EINTR)
-        ;
-    if (pj_stop_asked(&finding->found))
+    if (pj_aside_await(&ahead->aside, &finding->found, stop))
         return PJ_OK;
-    if (!pj_stop_asked(&ahead->over))
-        pj_stop_ask(&ahead->cancel);
-    join(ahead);
-    if (ahead->error.code == PJ_OK)
+    if (ahead->aside.error.code == PJ_OK)
         return pj_error_set(error, PJ_ESTOPPED, "stopped on request");
-    *error = ahead->error;
+    *error = ahead->aside.error;
     return error->code;
 }
 
@@ -189,11 +161,7 @@ void pj_difference_ahead_free(struct pj_difference_ahead *ahead)
 {
     if (!ahead)
         return;
-    if (ahead->running)
-        pj_stop_ask(&ahead->cancel);
-    join(ahead);
-    pj_stop_close(&ahead->cancel);
-    pj_stop_close(&ahead->over);
+    pj_aside_end(&ahead->aside);
     for (int i = 0; i < ahead->options.ntables; i++)
         pj_scope_free(&ahead->findings[i].scope);
     for (int i = 0; i < ahead->ready; i++)

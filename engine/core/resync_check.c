@@ -6,11 +6,9 @@
 #include "core/resync_check.h"
 
 #include "base/mem.h"
+#include "core/aside.h"
 #include "core/comparison.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,11 +17,7 @@ struct pj_resync_check {
     const struct pj_setup *setup;
     const struct pj_difference_keys *but; /* of each projection, as what follows */
     struct pj_difference_keys *wrong;
-    pthread_t thread;
-    bool running;
-    struct pj_stop cancel; /* asked by the caller */
-    struct pj_stop over;   /* asked by the thread, last */
-    struct pj_error error;
+    struct pj_aside aside;
 };
 
 /* ------------------------------------------------------------------------------------------------------ comparing */
@@ -99,7 +93,8 @@ static int begin(struct pj_session *session, struct pj_error *error)
                            error);
 }
 
-static int compare_all(struct pj_resync_check *check, struct pj_session *session, struct pj_error *error)
+static int compare_all(struct pj_resync_check *check, struct pj_session *session, const struct pj_stop *cancel,
+                       struct pj_error *error)
 {
     int code = begin(session, error);
     for (int i = 0; code == PJ_OK && i < check->setup->nprojections; i++) {
@@ -107,7 +102,7 @@ static int compare_all(struct pj_resync_check *check, struct pj_session *session
             continue;
         code = compare(session, &check->setup->projections[i], &check->but[i], &check->wrong[i], error);
         if (code == PJ_OK || error->retryable || PQstatus(pj_session_conn(session)) != CONNECTION_OK ||
-            pj_stop_asked(&check->cancel))
+            pj_stop_asked(cancel))
             continue;
         pj_free(check->wrong[i].keys);
         check->wrong[i] = (struct pj_difference_keys){.all = true};
@@ -117,18 +112,15 @@ static int compare_all(struct pj_resync_check *check, struct pj_session *session
     return code;
 }
 
-static void *run(void *argument)
+static void run(void *context, const struct pj_stop *cancel, struct pj_error *error)
 {
-    struct pj_resync_check *check = argument;
+    struct pj_resync_check *check = context;
     struct pj_session *session;
     struct pj_session_options options = {
-        .side = PJ_READ, .url = check->read_url, .purpose = "resync check", .stop = &check->cancel};
-    pj_error_clear(&check->error);
-    if (pj_session_open(&session, &options, &check->error) == PJ_OK)
-        compare_all(check, session, &check->error);
+        .side = PJ_READ, .url = check->read_url, .purpose = "resync check", .stop = cancel};
+    if (pj_session_open(&session, &options, error) == PJ_OK)
+        compare_all(check, session, cancel, error);
     pj_session_close(session);
-    pj_stop_ask(&check->over);
-    return NULL;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- calls */
@@ -137,39 +129,21 @@ struct pj_resync_check *pj_resync_check_begin(const char *read_url, const struct
                                               const struct pj_difference_keys *but, struct pj_error *error)
 {
     struct pj_resync_check *check = pj_alloc(sizeof *check);
-    *check = (struct pj_resync_check){.read_url = read_url, .setup = setup, .but = but, .cancel = {-1}, .over = {-1}};
+    *check = (struct pj_resync_check){.read_url = read_url, .setup = setup, .but = but, .aside = PJ_ASIDE_NONE};
     check->wrong = pj_alloc(sizeof *check->wrong * (size_t)(setup->nprojections + 1));
     memset(check->wrong, 0, sizeof *check->wrong * (size_t)(setup->nprojections + 1));
-    int code = pj_stop_init(&check->cancel, error);
-    if (code == PJ_OK)
-        code = pj_stop_init(&check->over, error);
-    if (code == PJ_OK && pthread_create(&check->thread, NULL, run, check) != 0)
-        code = pj_error_set(error, PJ_EFAIL, "no thread could be started");
-    check->running = code == PJ_OK;
-    if (code == PJ_OK)
+    if (pj_aside_begin(&check->aside, run, check, error) == PJ_OK)
         return check;
     pj_resync_check_free(check);
     return NULL;
 }
 
-static void join(struct pj_resync_check *check)
-{
-    if (check->running)
-        pthread_join(check->thread, NULL);
-    check->running = false;
-}
-
 int pj_resync_check_await(struct pj_resync_check *check, const struct pj_stop *stop, struct pj_error *error)
 {
-    struct pollfd fds[2] = {{.fd = check->over.fd, .events = POLLIN}, {.fd = stop ? stop->fd : -1, .events = POLLIN}};
-    while (poll(fds, 2, -1) < 0 && errno == EINTR)
-        ;
-    if (!pj_stop_asked(&check->over))
-        pj_stop_ask(&check->cancel);
-    join(check);
-    if (check->error.code == PJ_OK)
+    pj_aside_await(&check->aside, NULL, stop);
+    if (check->aside.error.code == PJ_OK)
         return PJ_OK;
-    *error = check->error;
+    *error = check->aside.error;
     return pj_error_wrap(error, "compare targets with their definitions");
 }
 
@@ -182,11 +156,7 @@ void pj_resync_check_free(struct pj_resync_check *check)
 {
     if (!check)
         return;
-    if (check->running)
-        pj_stop_ask(&check->cancel);
-    join(check);
-    pj_stop_close(&check->cancel);
-    pj_stop_close(&check->over);
+    pj_aside_end(&check->aside);
     for (int i = 0; i < check->setup->nprojections; i++)
         pj_free(check->wrong[i].keys);
     pj_free(check->wrong);
