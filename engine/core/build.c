@@ -176,15 +176,6 @@ static int begin(struct pj_session *work, const struct pj_build_row *row, struct
     return code == PJ_OK ? pj_keywork_lock(work, &lsn, error) : code;
 }
 
-static int end(struct pj_session *work, int code, struct pj_error *error)
-{
-    if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(work);
-    return code;
-}
-
 /* `job`: of what is under way, 0: nothing is. */
 static int clear(struct pj_session *work, const char *name, int64_t job, bool *there, struct pj_error *error)
 {
@@ -197,7 +188,7 @@ static int clear(struct pj_session *work, const char *name, int64_t job, bool *t
         code = begin(work, &next, error);
     if (code == PJ_OK)
         code = clear_within(work, name, job, there, error);
-    code = end(work, code, error);
+    code = pj_keywork_end(work, code, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "remove what was built beside %s", name);
 }
 
@@ -218,7 +209,7 @@ int pj_build_drop_kept(struct pj_session *work, const char *name, bool *there, s
         code = pj_build_read_row(work, name, PJ_KEPT_NAME, &kept, error);
     if (code == PJ_OK && kept.there)
         code = drop_row(work, name, PJ_KEPT_NAME, &kept, error);
-    code = end(work, code, error);
+    code = pj_keywork_end(work, code, error);
     *there = kept.there;
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "drop the table kept of %s", name);
 }
@@ -357,7 +348,7 @@ static int prepare(struct pj_build *build, struct pj_error *error)
         code = pj_build_check_chained(build, work, error);
     if (code == PJ_OK)
         code = rehearse_views(work, build, error);
-    return end(work, code, error);
+    return pj_keywork_end(work, code, error);
 }
 
 static void take_name(struct pj_build *build)

@@ -79,11 +79,7 @@ static int insert(struct pj_build *build, bool by_keys, struct pj_error *error)
     if (code == PJ_OK)
         code = by_keys ? pj_fill_keys(work, build->next, &build->rows, &build->parked, error)
                        : pj_projection_fill_rows(work, build->next, &build->rows, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(work);
-    return code;
+    return pj_keywork_end(work, code, error);
 }
 
 static int fill_rows(struct pj_build *build, struct pj_error *error)

@@ -9,8 +9,8 @@
  *
  * Entries go only after their keys were recomputed in a committed transaction: whatever is interrupted is done again.
  * Each round's "few" grows after a while, so that it comes to an end under any load. From then on the last transaction
- * also takes an entry that says "everything", which each batch may note anew: by a comparison of its own, which the stream
- * waits for. Parked keys are left out: their retry recomputes them.
+ * also takes an entry that says "everything", which each batch may note anew: by a comparison of its own, which the
+ * stream waits for. Parked keys are left out: their retry recomputes them.
  */
 #include "core/catchup.h"
 
@@ -156,13 +156,9 @@ static int still_wanted(void *context, struct pj_error *error)
 /* The keys of the rows that differ, or one more than `few` of them, with the planner's whole choice for the comparison. */
 static int find_differing(struct pj_mend *mend, int64_t few, PGresult **keys, struct pj_error *error)
 {
-    static const char widen[] = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; "
-                                "SET LOCAL enable_mergejoin = on; SET LOCAL work_mem = '128MB'";
-    static const char narrow[] = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; "
-                                 "SET LOCAL enable_mergejoin = off; SET LOCAL work_mem TO DEFAULT";
     char *sql = NULL;
     *keys = NULL;
-    int code = pj_session_exec(mend->work, widen, error);
+    int code = pj_session_exec(mend->work, PJ_KEYWORK_WIDE "; SET LOCAL work_mem = '128MB'", error);
     if (code == PJ_OK)
         code = pj_comparison_sql(mend->work, mend->projection, PJ_COMPARE_BUT_PARKED, &sql, error);
     if (code == PJ_OK) {
@@ -173,7 +169,8 @@ static int find_differing(struct pj_mend *mend, int64_t few, PGresult **keys, st
         pj_free(limited);
     }
     pj_free(sql);
-    return code == PJ_OK ? pj_session_exec(mend->work, narrow, error) : code;
+    return code == PJ_OK ? pj_session_exec(mend->work, PJ_KEYWORK_NARROW "; SET LOCAL work_mem TO DEFAULT", error)
+                         : code;
 }
 
 /* "Everything" is among what was noted, as it may be with each batch. The rounds have left few rows that differ. */

@@ -115,10 +115,7 @@ static int pause_one(struct pj_session *read, const struct pj_projection *projec
         code = pj_standing_note_everything(read, name, error);
     if (code == PJ_OK)
         code = pj_standing_pause(read, projection, &projection->refusal, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(read, error);
-    else
-        pj_keywork_rollback(read);
+    code = pj_keywork_end(read, code, error);
     if (code != PJ_OK)
         return code;
     pj_log(log, PJ_LOG_ERROR, "projection %s is paused: %s", name, projection->refusal.message);

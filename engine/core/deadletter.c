@@ -107,10 +107,7 @@ static int try_keys(const struct attempt *attempt, int first, int count, struct 
         code = pj_keywork_recompute(attempt->work, attempt->projection, false, params, NULL, error);
     if (code == PJ_OK)
         code = heal(attempt, params[0], error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(attempt->work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(attempt->work);
+    code = pj_keywork_end(attempt->work, code, error);
     pj_buf_free(&array);
     return code;
 }
@@ -209,10 +206,7 @@ int pj_deadletter_discard(struct pj_session *work, const struct pj_deadletter_fi
     if (code != PJ_OK)
         return code;
     code = discard(work, filter, discarded, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(work);
+    code = pj_keywork_end(work, code, error);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "discard dead letters");
 }
 

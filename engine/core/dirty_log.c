@@ -1,8 +1,8 @@
 /*
- * See dirty_log.h. "Everything" is entered under the checkpoint row's lock, and only after it is committed do the entries
- * before it go, without the lock. So whoever is catching up (core/catchup.c) misses nothing: what a round of his does not find
- * any more is covered by an entry behind the last that he has looked at, which he meets in his next round, or, at the latest,
- * in his last transaction, which has the lock.
+ * See dirty_log.h. "Everything" is entered under the checkpoint row's lock, and only after it is committed do the
+ * entries before it go, without the lock. So whoever is catching up (core/catchup.c) misses nothing: what a round of
+ * his does not find any more is covered by an entry behind the last that he has looked at, which he meets in his next
+ * round, or, at the latest, in his last transaction, which has the lock.
  */
 #include "core/dirty_log.h"
 
@@ -32,11 +32,7 @@ static int enter_everything(struct pj_session *read, const char *name, PGresult 
     code = pj_session_query_row(read, id,
                                 "INSERT INTO pgprojector.dirty_key (projection, key) VALUES ($1, NULL) RETURNING id", 1,
                                 &name, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(read, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(read);
-    return code;
+    return pj_keywork_end(read, code, error);
 }
 
 static int trim(struct pj_session *read, const char *name, struct pj_error *error)

@@ -68,11 +68,7 @@ static int forget_alone(struct pj_session *work, const char *schema, const char 
         code = pj_table_lock_begin(work, schema, name, &patience, error);
     if (code == PJ_OK)
         code = forget(work, schema, name, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(work);
-    return code;
+    return pj_keywork_end(work, code, error);
 }
 
 /* All that are not in use, then the first error. */
@@ -142,7 +138,7 @@ static int prepare(struct pj_session *write, struct pj_session *work, const stru
         if (code == PJ_OK)
             code = prepare_table(work, &tables[i], error);
     }
-    return code == PJ_OK ? pj_keywork_commit(work, error) : code;
+    return pj_keywork_end(work, code, error);
 }
 
 int pj_joining_prepare(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
@@ -156,11 +152,8 @@ int pj_joining_prepare(const struct pj_joining *joining, const struct pj_table *
         code = clear_way(joining->work, tables, ntables, error);
     if (code == PJ_OK)
         code = pj_session_exec(joining->work, "BEGIN", error);
-    if (code == PJ_OK) {
+    if (code == PJ_OK)
         code = prepare(write, joining->work, tables, ntables, error);
-        if (code != PJ_OK)
-            pj_keywork_rollback(joining->work);
-    }
     pj_session_close(write);
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "add mirrors");
 }

@@ -126,11 +126,7 @@ static int round_of(const struct pj_joining *joining, struct pj_session *write, 
         code = mend(joining, write, joining->work, table, notes, error);
     if (code == PJ_OK)
         code = forget_notes(joining->work, table, notes->last_id, error);
-    if (code == PJ_OK)
-        code = pj_session_exec(joining->work, "COMMIT", error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(joining->work);
-    return code;
+    return pj_keywork_end(joining->work, code, error);
 }
 
 static int look_at_all(const struct pj_joining *joining, const struct pj_table *tables, int ntables,
@@ -201,8 +197,8 @@ static int make_exact(const struct pj_joining *joining, struct pj_session *write
 }
 
 /*
- * A transaction that is open for long on the write database keeps the fence waiting: named where progress is shown,
- * and no reason to begin anew. If a database is gone, the next round says so. A daemon that is halted does not come back
+ * A transaction that is open for long on the write database keeps the fence waiting: named where progress is shown, and
+ * no reason to begin anew. If a database is gone, the next round says so. A daemon that is halted does not come back
  * while this waits for it: all is undone, which has it try again, and begun anew when it streams.
  */
 static int wait_for_fence(const struct pj_joining *joining, struct pj_error *error)
@@ -214,7 +210,8 @@ static int wait_for_fence(const struct pj_joining *joining, struct pj_error *err
 }
 
 /* All of them, at one commit. *done: false where it could not be had, or more was noted than apply should wait for: it
- * waits for ever more of it, and after some rounds for whole tables, or one that is emptied all the time would never join. */
+ * waits for ever more of it, and after some rounds for whole tables, or one that is emptied all the time would never
+ * join. */
 static int finish(const struct pj_joining *joining, const struct pj_table *tables, int ntables, int64_t few, bool *done,
                   struct pj_error *error)
 {

@@ -13,10 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char begin_sql[] =
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; "
-    "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; "
-    "SET LOCAL enable_mergejoin = off; SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+static const char begin_sql[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; "
+                                "SET LOCAL plan_cache_mode = force_generic_plan; " PJ_KEYWORK_NARROW
+                                "; SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 static const char lock_sql[] = "SELECT lsn FROM pgprojector.checkpoint FOR UPDATE";
 
 static int take_lsn(const PGresult *result, pj_lsn *lsn, struct pj_error *error)
@@ -98,6 +97,15 @@ void pj_keywork_rollback(struct pj_session *read)
     if (PQstatus(conn) == CONNECTION_OK && PQtransactionStatus(conn) != PQTRANS_IDLE &&
         PQtransactionStatus(conn) != PQTRANS_ACTIVE)
         pj_session_exec(read, "ROLLBACK", &ignored);
+}
+
+int pj_keywork_end(struct pj_session *read, int code, struct pj_error *error)
+{
+    if (code == PJ_OK)
+        code = pj_keywork_commit(read, error);
+    if (code != PJ_OK)
+        pj_keywork_rollback(read);
+    return code;
 }
 
 int pj_keywork_changed(struct pj_session *read, struct pj_error *error)

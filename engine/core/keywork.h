@@ -15,6 +15,11 @@
 #include "core/standing.h"
 #include "pg/session.h"
 
+/* What the planner may choose from in such a transaction, and for a statement over whole tables within it. */
+#define PJ_KEYWORK_NARROW                                                                                              \
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+#define PJ_KEYWORK_WIDE "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
+
 /* BEGIN, and the checkpoint row's lock. *lsn: where the read side stands. */
 int pj_keywork_begin(struct pj_session *read, pj_lsn *lsn, struct pj_error *error);
 /*
@@ -31,6 +36,8 @@ int pj_keywork_lock(struct pj_session *read, pj_lsn *lsn, struct pj_error *error
 int pj_keywork_begin_alone(struct pj_session *read, struct pj_error *error);
 int pj_keywork_commit(struct pj_session *read, struct pj_error *error);
 void pj_keywork_rollback(struct pj_session *read);
+/* Commits where `code` is PJ_OK, else rolls back and leaves the error as it is. Returns `code`, or the COMMIT's. */
+int pj_keywork_end(struct pj_session *read, int code, struct pj_error *error);
 
 /* Within a transaction: the daemon's memory of states and parked keys is to be read again. */
 int pj_keywork_changed(struct pj_session *read, struct pj_error *error);

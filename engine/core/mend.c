@@ -1,7 +1,7 @@
 /*
  * See mend.h. Apply waits while a chunk has the checkpoint row, so a chunk is made as large as fits into HOLD_US, and
- * between two chunks the daemon gets twice the time that the last one took. Where no daemon runs, chunks are as large as
- * progress and a stop allow.
+ * between two chunks the daemon gets twice the time that the last one took. Where no daemon runs, chunks are as large
+ * as progress and a stop allow.
  */
 #include "core/mend.h"
 
@@ -114,12 +114,8 @@ int pj_mend_park(struct pj_session *work, const struct pj_mark *mark, const char
     if (code != PJ_OK)
         return code;
     code = pj_mend_note_failure(work, projection, key, &cause, PJ_LSN(lsn), error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
-    if (code == PJ_OK)
-        return PJ_OK;
-    pj_keywork_rollback(work);
-    return pj_error_wrap(error, "park a key");
+    code = pj_keywork_end(work, code, error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "park a key");
 }
 
 /* ---------------------------------------------------------------------------------------------------------- chunks */
@@ -161,10 +157,7 @@ static int recompute(struct pj_mend *mend, bool full, const char *const *arrays,
     pj_session_set_tick(mend->work, TICK_MS, waiting, mend);
     code = pj_keywork_recompute(mend->work, mend->projection, full, arrays, rows, error);
     pj_session_set_tick(mend->work, 0, NULL, NULL);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(mend->work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(mend->work);
+    code = pj_keywork_end(mend->work, code, error);
     mend->held_us = pj_clock_monotonic_us() - locked_us;
     return code;
 }

@@ -154,10 +154,6 @@ int pj_within_keys(struct pj_within *work, const PGresult *keys, struct pj_error
 /* With the planner's whole choice, as far as this transaction had it narrowed (core/keywork.c). */
 static int write_all(const struct pj_within *work, struct pj_error *error)
 {
-    static const char widen[] = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; "
-                                "SET LOCAL enable_mergejoin = on";
-    static const char narrow[] = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; "
-                                 "SET LOCAL enable_mergejoin = off";
     PGresult *result = NULL;
     int code = describe(work, error);
     if (code == PJ_OK)
@@ -165,11 +161,11 @@ static int write_all(const struct pj_within *work, struct pj_error *error)
     bool narrowed = code == PJ_OK && strcmp(PQgetvalue(result, 0, 0), "off") == 0;
     PQclear(result);
     if (code == PJ_OK && narrowed)
-        code = pj_session_exec(work->read, widen, error);
+        code = pj_session_exec(work->read, PJ_KEYWORK_WIDE, error);
     if (code == PJ_OK)
         code = pj_session_exec(work->read, work->projection->recompute_all_sql, error);
     if (code == PJ_OK && narrowed)
-        code = pj_session_exec(work->read, narrow, error);
+        code = pj_session_exec(work->read, PJ_KEYWORK_NARROW, error);
     if (code == PJ_OK)
         code = pj_chainwork_all(work->read, work->projection, error);
     return code == PJ_OK ? check_constraints(work, error) : code;

@@ -61,11 +61,7 @@ static int alter(struct pj_session *write, struct pj_session *read, const struct
     code = pj_mirror_create_types(write, read, table, 1, error);
     if (code == PJ_OK)
         code = add_columns(read, table, gained, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(read, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(read);
-    return code;
+    return pj_keywork_end(read, code, error);
 }
 
 int pj_mirror_refresh(struct pj_session *write, struct pj_session *read, const struct pj_table *table,

@@ -2,9 +2,9 @@
  * See pause.h. Resuming goes in the rounds of core/catchup.h: what was noted is recomputed until little is left, then
  * the rest together with the change of state, in one transaction.
  *
- * A paused projection has a reason where the daemon has paused it, and none where a person has. A person's pause of what is
- * paused already takes the reason away, and with it all that the daemon does by itself for that reason. Its apply() stays
- * off where it was at fault.
+ * A paused projection has a reason where the daemon has paused it, and none where a person has. A person's pause of
+ * what is paused already takes the reason away, and with it all that the daemon does by itself for that reason. Its
+ * apply() stays off where it was at fault.
  */
 #include "core/pause.h"
 
@@ -95,12 +95,8 @@ int pj_pause(struct pj_session *work, const char *name, enum pj_paused *how, cha
     int code = pj_keywork_begin(work, &lsn, error);
     if (code == PJ_OK)
         code = pause_locked(work, name, how, reason, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
-    if (code == PJ_OK)
-        return PJ_OK;
-    pj_keywork_rollback(work);
-    return pj_error_wrap(error, "pause %s", name);
+    code = pj_keywork_end(work, code, error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "pause %s", name);
 }
 
 /* One that is being built stays what it is, without its apply(); how the table of a rollback was called stays noted. */
@@ -134,12 +130,8 @@ int pj_pause_guilty(struct pj_session *work, const struct pj_guilt *guilt, const
         code = switch_off(work, name, reason, found, error);
     if (code == PJ_OK)
         code = pj_guilty_note(work, guilt, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
-    if (code == PJ_OK)
-        return PJ_OK;
-    pj_keywork_rollback(work);
-    return pj_error_wrap(error, "pause %s", name);
+    code = pj_keywork_end(work, code, error);
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "pause %s", name);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- resume */

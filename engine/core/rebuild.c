@@ -163,11 +163,7 @@ static int record(struct pj_mend *mend, struct pj_error *error)
     PQclear(result);
     if (code == PJ_OK)
         code = pj_keywork_changed(mend->work, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(mend->work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(mend->work);
-    return code;
+    return pj_keywork_end(mend->work, code, error);
 }
 
 /* --------------------------------------------------------------------------------------------------------- rebuild */

@@ -70,11 +70,7 @@ static int create(struct pj_session *work, struct pj_projection *projection, str
         code = make_live(work, projection, error);
     if (code == PJ_OK)
         code = pj_chainwork_all(work, projection, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(work);
-    return code;
+    return pj_keywork_end(work, code, error);
 }
 
 int pj_rebuild_create_missing(struct pj_mend *mend, struct pj_projection *projection, bool *created,

@@ -152,11 +152,7 @@ static int retire(struct pj_session *work, const char *name, const struct pj_dep
     int code = pj_keywork_begin(work, &lsn, error);
     if (code == PJ_OK)
         code = retire_locked(work, name, unwanted, discard, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(work);
-    return code;
+    return pj_keywork_end(work, code, error);
 }
 
 /* Makes what goes on without it, retires, hands over. */
@@ -214,10 +210,7 @@ static int drop_table(struct pj_registering *r, const char *schema, const char *
     }
     if (code == PJ_OK)
         code = run(r->work, forget_discarded_sql, 2, params, error);
-    if (code == PJ_OK)
-        code = pj_keywork_commit(r->work, error);
-    if (code != PJ_OK)
-        pj_keywork_rollback(r->work);
+    code = pj_keywork_end(r->work, code, error);
     if (code == PJ_OK || strcmp(error->sqlstate, "2BP01") != 0)
         return code;
     error->code = PJ_ECONFIG;

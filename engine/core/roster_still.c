@@ -59,15 +59,12 @@ static int stand_still_all(const struct pj_setup *setup, const struct pj_deploym
             code = stand_still(read, PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1),
                                pj_deployment_why_left_out(deployment, PQgetvalue(rows, i, 0)), log, error);
     PQclear(rows);
-    return code == PJ_OK ? pj_keywork_commit(read, error) : code;
+    return pj_keywork_end(read, code, error);
 }
 
 int pj_roster_stand_still(const struct pj_setup *setup, const struct pj_deployment *deployment, struct pj_session *read,
                           const struct pj_log *log, struct pj_error *error)
 {
     int code = stand_still_all(setup, deployment, read, log, error);
-    if (code == PJ_OK)
-        return PJ_OK;
-    pj_keywork_rollback(read);
-    return pj_error_wrap(error, "projections without a module");
+    return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "projections without a module");
 }
