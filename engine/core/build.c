@@ -377,11 +377,3 @@ int pj_build_prepare(struct pj_build *build, struct pj_error *error)
     pj_job_end(job);
     return pj_error_wrap(error, build->from_kept ? "roll back %s" : "build %s", build->name);
 }
-
-int pj_build_discard(struct pj_build *build, struct pj_error *error)
-{
-    bool there;
-    int code = pj_build_clear(build->mend->work, build->name, &there, error);
-    pj_job_end(&build->mend->job);
-    return code;
-}

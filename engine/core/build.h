@@ -3,13 +3,13 @@
  * notes the keys that it touches meanwhile (state `building`). Its story stands in ARCHITECTURE.md, "Registering while
  * running".
  *
- *      prepare -> (the stream begins to note) -> fill -> swap        discard: undoes all up to, and not including, the swap
+ *      prepare -> (the stream begins to note) -> fill -> swap        clear: undoes all up to, and not including, the swap
  *
  * Interrupted anywhere, what serves goes on serving; beginning again removes what was left.
  *
- * While it lasts there is a row in pgprojector.job, kind "build" or "rollback": begun by prepare (or indexing the mirrors), ended by a swap that
- * succeeded, or by whatever failed. Cancelled (pj_request_cancel), each of the three is PJ_ESTOPPED, and its sessions
- * are as usable as before.
+ * While it lasts there is a row in pgprojector.job, kind "build" or "rollback": begun by prepare (or indexing the
+ * mirrors), ended by a swap that succeeded, or by whatever failed. Cancelled (pj_request_cancel), each of the three is
+ * PJ_ESTOPPED, and its sessions are as usable as before.
  */
 #ifndef PJ_CORE_BUILD_H
 #define PJ_CORE_BUILD_H
@@ -45,9 +45,9 @@ struct pj_build {
 };
 
 /*
- * Makes the indexes on mirrors that the module asks for, without holding the stream up. Whom the server waits for is said in
- * the job's phase, and in the log. To be called before prepare, so that nothing is noted meanwhile, which may take long;
- * it is the first part of fill all the same. It begins the job.
+ * Makes the indexes on mirrors that the module asks for, without holding the stream up. Whom the server waits for is
+ * said in the job's phase, and in the log. To be called before prepare, so that nothing is noted meanwhile, which may
+ * take long; it is the first part of fill all the same. It begins the job.
  */
 int pj_build_index_mirrors(struct pj_build *build, struct pj_error *error);
 
@@ -55,14 +55,15 @@ int pj_build_index_mirrors(struct pj_build *build, struct pj_error *error);
  * After removing what an interrupted build left, creates the empty table beside and its row in the catalog, in one
  * transaction. With from_kept the kept table takes its place. The projection is then described
  * (pj_projection_describe_target). PJ_ECONFIG where something hangs on the former table that cannot move with the name
- * (a view that reads it: that cannot be defined for the new one, which is tried), or a projection is chained on it that could not read the new one; it is named, and nothing has changed.
+ * (a view that reads it: that cannot be defined for the new one, which is tried), or a projection is chained on it that
+ * could not read the new one; it is named, and nothing has changed.
  */
 int pj_build_prepare(struct pj_build *build, struct pj_error *error);
 
 /*
  * Once every batch notes (without a daemon: at once): fills the table, adds key, indexes and statistics, recomputes
- * what was noted until little is left, compares it with the definition. PJ_EDIFFERENT where it differs. Keys for which the
- * definition fails are parked (core/fill_keys.h); it is not compared as a whole, then.
+ * what was noted until little is left, compares it with the definition. PJ_EDIFFERENT where it differs. Keys for which
+ * the definition fails are parked (core/fill_keys.h); it is not compared as a whole, then.
  */
 int pj_build_fill(struct pj_build *build, struct pj_error *error);
 
@@ -71,14 +72,9 @@ int pj_build_fill(struct pj_build *build, struct pj_error *error);
  * transaction. Those that are chained on it are paused then, and are the caller's to resume (pj_build_catching_up). */
 int pj_build_swap(struct pj_build *build, struct pj_error *error);
 
-/*
- * Removes table, row and noted keys; a kept table is kept again. What serves is not touched. To be called when no batch
- * notes any more; after a stop with sessions in `mend` that have not been stopped.
- */
-int pj_build_discard(struct pj_build *build, struct pj_error *error);
-
-/* What an interrupted build of that name left goes: table, row, job; whoever is still at work on the table is ended.
- * *there: whether there was anything. Not while one is under way. */
+/* What an interrupted build of that name left goes: table, row, noted keys, job; a kept table is kept again. What
+ * serves is not touched; whoever is still at work on the table is ended. *there: whether there was anything. Not while
+ * one is under way. */
 int pj_build_clear(struct pj_session *work, const char *name, bool *there, struct pj_error *error);
 
 /* The names of the projections that are paused because a table that they read was replaced. */

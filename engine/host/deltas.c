@@ -285,11 +285,6 @@ void pj_deltas_forget_parked(struct pj_deltas *deltas)
     pj_arena_reset(&deltas->parked_arena, 0);
 }
 
-size_t pj_deltas_parked(const struct pj_deltas *deltas)
-{
-    return deltas->parked.count;
-}
-
 const struct pj_value *pj_deltas_rows(const struct pj_deltas *deltas, int stream, size_t *count)
 {
     *count = deltas->streams[stream].nsorted;

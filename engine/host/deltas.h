@@ -17,8 +17,8 @@ struct pj_deltas;
 struct pj_deltas *pj_deltas_new(const struct pj_module *module, const char *const *options);
 void pj_deltas_free(struct pj_deltas *deltas);
 
-/* Of what types the target's key columns are, one for each; borrowed. What apply() marks dirty must then be such values:
- * a key that no server takes could neither be recomputed nor parked, and would be nobody's. */
+/* Of what types the target's key columns are, one for each; borrowed. What apply() marks dirty must then be such
+ * values: a key that no server takes could neither be recomputed nor parked, and would be nobody's. */
 void pj_deltas_know_kinds(struct pj_deltas *deltas, const enum pj_type *kinds);
 
 /* Forgets everything, keeps memory for the next batch. */
@@ -27,8 +27,8 @@ void pj_deltas_reset(struct pj_deltas *deltas);
 /*
  * Hands one changed row to the module. The rows have the columns that the source declares, in that order; for a source
  * without columns, one value, the routing key (none where `key` is NULL, too). Without an apply(), marks the old and
- * the new routing key dirty. PJ_EFAIL, with the module's words, where apply() refuses, or with ours, where what it emits
- * cannot be taken (a sum beyond bigint, a key that is no value of its type).
+ * the new routing key dirty. PJ_EFAIL, with the module's words, where apply() refuses, or with ours, where what it
+ * emits cannot be taken (a sum beyond bigint, a key that is no value of its type).
  */
 int pj_deltas_apply(struct pj_deltas *deltas, const struct pj_change *change, struct pj_error *error);
 
@@ -41,7 +41,6 @@ void pj_deltas_mark(struct pj_deltas *deltas, const struct pj_value *key, int co
  */
 void pj_deltas_park(struct pj_deltas *deltas, const struct pj_value *routing_key);
 void pj_deltas_forget_parked(struct pj_deltas *deltas);
-size_t pj_deltas_parked(const struct pj_deltas *deltas); /* how many */
 
 /*
  * Instead of, or after, pj_deltas_finish: takes the delta rows' routing keys as dirty and drops the rows, for a
