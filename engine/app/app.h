@@ -16,15 +16,15 @@ struct pj_verb_options {
     pj_lsn lsn;  /* wait: 0: the write database's current one */
     int wait_ms; /* init, resync, mirror, wait: how long */
     bool wait_given;
-    bool all;                                   /* rebuild, deadletters */
-    bool fresh, no_verify;                      /* rebuild */
-    bool keep_old, rollback, drop_kept, cancel; /* rebuild; keep_old: module add, too */
-    int chunk, max_rate;                        /* rebuild: keys of a transaction, keys a second; 0: as it sees fit */
-    const char *key, *sqlstate;                 /* deadletters; NULL: any */
-    bool record;                                /* module test */
-    const char *dir;                            /* module new: where */
-    bool no_wait, drop_table;                   /* module add, remove */
-    int changes, seconds;                       /* module record: when to end; 0: not given */
+    bool all;                                /* rebuild, deadletters */
+    bool fresh, rollback, drop_kept, cancel; /* rebuild */
+    bool no_verify, keep_old;                /* rebuild, module add */
+    int chunk, max_rate;                     /* rebuild: keys of a transaction, keys a second; 0: as it sees fit */
+    const char *key, *sqlstate;              /* deadletters; NULL: any */
+    bool record;                             /* module test */
+    const char *dir;                         /* module new: where */
+    bool no_wait, drop_table;                /* module add, remove */
+    int changes, seconds;                    /* module record: when to end; 0: not given */
 };
 
 struct pj_app {

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,66 +16,63 @@ enum option_value {
     OPT_FILE = 'c',
     OPT_HELP = 'h',
     OPT_VERSION = 'V',
-    OPT_JSON = 256,
-    OPT_WATCH,
-    OPT_KEYS,
-    OPT_LSN,
-    OPT_TIMEOUT,
-    OPT_WAIT,
-    OPT_REPAIR,
-    OPT_SAMPLE,
-    OPT_ALL,
-    OPT_FRESH,
-    OPT_NO_VERIFY,
-    OPT_KEEP_OLD,
-    OPT_ROLLBACK,
-    OPT_DROP_KEPT,
-    OPT_CANCEL,
-    OPT_CHUNK,
-    OPT_MAX_RATE,
-    OPT_KEY,
-    OPT_SQLSTATE,
-    OPT_DIR,
-    OPT_RECORD,
-    OPT_NO_WAIT,
-    OPT_DROP_TABLE,
-    OPT_CHANGES,
-    OPT_SECONDS,
-    OPT_SETTING /* + enum pj_setting_id */
+    OPT_OF_VERB = 256, /* + index in verb_options */
+    OPT_SETTING = 512  /* + enum pj_setting_id */
 };
+
+/* What stands behind an option, and what it is kept as. */
+enum taken {
+    FLAG,     /* nothing: a bool is set */
+    TEXT,     /* anything: const char * */
+    NUMBER,   /* int */
+    POSITION, /* pj_lsn */
+    WAIT      /* how long; wait_ms and wait_given */
+};
+
+#define AT(member) offsetof(struct pj_verb_options, member)
 
 /* The options of single verbs, with the verbs that take them. */
 static const struct verb_option {
-    int value;
     const char *name;
+    size_t at; /* in struct pj_verb_options */
+    enum taken taken;
+    int least, most;    /* of a NUMBER */
+    const char *wanted; /* what it should have been; NULL: anything does */
     const char *verbs[10];
 } verb_options[] = {
-    {OPT_JSON, "json", {"status", "slot", "deadletters", "verify", "wait", "doctor", "version", "module", NULL}},
-    {OPT_WATCH, "watch", {"status", NULL}},
-    {OPT_KEYS, "keys", {"verify", NULL}},
-    {OPT_LSN, "lsn", {"wait", NULL}},
-    {OPT_TIMEOUT, "timeout", {"wait", NULL}},
-    {OPT_WAIT, "wait", {"init", "resync", "mirror", NULL}},
-    {OPT_REPAIR, "repair", {"verify", NULL}},
-    {OPT_SAMPLE, "sample", {"verify", NULL}},
-    {OPT_ALL, "all", {"rebuild", "deadletters", NULL}},
-    {OPT_FRESH, "fresh", {"rebuild", NULL}},
-    {OPT_NO_VERIFY, "no-verify", {"rebuild", "module", NULL}},
-    {OPT_KEEP_OLD, "keep-old", {"rebuild", "module", NULL}},
-    {OPT_ROLLBACK, "rollback", {"rebuild", NULL}},
-    {OPT_DROP_KEPT, "drop-kept", {"rebuild", NULL}},
-    {OPT_CANCEL, "cancel", {"rebuild", NULL}},
-    {OPT_CHUNK, "chunk", {"rebuild", NULL}},
-    {OPT_MAX_RATE, "max-rate", {"rebuild", NULL}},
-    {OPT_KEY, "key", {"deadletters", NULL}},
-    {OPT_SQLSTATE, "sqlstate", {"deadletters", NULL}},
-    {OPT_DIR, "dir", {"module", NULL}},
-    {OPT_RECORD, "record", {"module", NULL}},
-    {OPT_NO_WAIT, "no-wait", {"module", NULL}},
-    {OPT_DROP_TABLE, "drop-table", {"module", NULL}},
-    {OPT_CHANGES, "changes", {"module", NULL}},
-    {OPT_SECONDS, "seconds", {"module", NULL}},
+    {"json",
+     AT(json),
+     FLAG,
+     0,
+     0,
+     NULL,
+     {"status", "slot", "deadletters", "verify", "wait", "doctor", "version", "module"}},
+    {"watch", AT(watch), FLAG, 0, 0, NULL, {"status"}},
+    {"keys", AT(keys), NUMBER, 0, 1000000, "a number from 0 to 1000000", {"verify"}},
+    {"lsn", AT(lsn), POSITION, 0, 0, "an LSN such as 16/B374D848", {"wait"}},
+    {"timeout", AT(wait_ms), WAIT, 0, 0, "a time in seconds, or such as 500ms or 5min", {"wait"}},
+    {"wait", AT(wait_ms), WAIT, 0, 0, "a time in seconds, or such as 500ms or 5min", {"init", "resync", "mirror"}},
+    {"repair", AT(repair), FLAG, 0, 0, NULL, {"verify"}},
+    {"sample", AT(sample), NUMBER, 1, 1000000, "a number of rows from 1 to 1000000", {"verify"}},
+    {"all", AT(all), FLAG, 0, 0, NULL, {"rebuild", "deadletters"}},
+    {"fresh", AT(fresh), FLAG, 0, 0, NULL, {"rebuild"}},
+    {"no-verify", AT(no_verify), FLAG, 0, 0, NULL, {"rebuild", "module"}},
+    {"keep-old", AT(keep_old), FLAG, 0, 0, NULL, {"rebuild", "module"}},
+    {"rollback", AT(rollback), FLAG, 0, 0, NULL, {"rebuild"}},
+    {"drop-kept", AT(drop_kept), FLAG, 0, 0, NULL, {"rebuild"}},
+    {"cancel", AT(cancel), FLAG, 0, 0, NULL, {"rebuild"}},
+    {"chunk", AT(chunk), NUMBER, 1, 100000, "a number from 1 to 100000", {"rebuild"}},
+    {"max-rate", AT(max_rate), NUMBER, 1, 1000000000, "a number of rows a second", {"rebuild"}},
+    {"key", AT(key), TEXT, 0, 0, NULL, {"deadletters"}},
+    {"sqlstate", AT(sqlstate), TEXT, 0, 0, NULL, {"deadletters"}},
+    {"dir", AT(dir), TEXT, 0, 0, NULL, {"module"}},
+    {"record", AT(record), FLAG, 0, 0, NULL, {"module"}},
+    {"no-wait", AT(no_wait), FLAG, 0, 0, NULL, {"module"}},
+    {"drop-table", AT(drop_table), FLAG, 0, 0, NULL, {"module"}},
+    {"changes", AT(changes), NUMBER, 1, 1000000, "a number from 1 to 1000000", {"module"}},
+    {"seconds", AT(seconds), NUMBER, 1, 86400, "a number from 1 to 86400", {"module"}},
 };
+#undef AT
 enum { VERB_OPTIONS = sizeof verb_options / sizeof *verb_options };
 
 /* What getopt_long found, in order, until the verb is known. */
@@ -98,21 +96,36 @@ static int usage_error(struct pj_error *error, const struct pj_verb *verb)
 
 /* ------------------------------------------------------------------------------------------------- taking values */
 
-static int bad_value(const char *flag, const char *value, const char *wanted, struct pj_error *error)
-{
-    return pj_error_set(error, PJ_ECONFIG, "--%s \"%.100s\" is not %s", flag, value, wanted);
-}
-
 /* A duration; here a bare number is seconds, as everybody expects of a --timeout. */
-static int take_duration(const char *flag, const char *value, struct pj_app *app, struct pj_error *error)
+static bool take_wait(const char *value, struct pj_verb_options *options)
 {
     int seconds;
-    app->options.wait_given = true;
-    if (pj_value_int(value, 0, 2000000, &seconds))
-        app->options.wait_ms = seconds * 1000;
-    else if (!pj_value_duration(value, &app->options.wait_ms))
-        return bad_value(flag, value, "a time in seconds, or such as 500ms or 5min", error);
-    return PJ_OK;
+    options->wait_given = true;
+    if (!pj_value_int(value, 0, 2000000, &seconds))
+        return pj_value_duration(value, &options->wait_ms);
+    options->wait_ms = seconds * 1000;
+    return true;
+}
+
+/* False where the value is not what is wanted. */
+static bool take_value(const struct verb_option *option, const char *value, struct pj_verb_options *options)
+{
+    void *place = (char *)options + option->at;
+    switch (option->taken) {
+    case FLAG:
+        *(bool *)place = true;
+        return true;
+    case TEXT:
+        *(const char **)place = value;
+        return true;
+    case NUMBER:
+        return pj_value_int(value, option->least, option->most, place);
+    case POSITION:
+        return pj_lsn_parse(value, place);
+    case WAIT:
+        break;
+    }
+    return take_wait(value, options);
 }
 
 static void take_setting(struct pj_app *app, enum pj_setting_id id, const char *value)
@@ -124,140 +137,38 @@ static void take_setting(struct pj_app *app, enum pj_setting_id id, const char *
 
 static int take_option(struct pj_app *app, int value, const char *argument, struct pj_error *error)
 {
-    switch (value) {
-    case OPT_FILE:
+    if (value == OPT_FILE) {
         pj_free(app->config.file);
         app->config.file = pj_strdup(argument);
-        return PJ_OK;
-    case OPT_HELP:
+    } else if (value == OPT_HELP) {
         app->options.help = true;
-        return PJ_OK;
-    case OPT_JSON:
-        app->options.json = true;
-        return PJ_OK;
-    case OPT_WATCH:
-        app->options.watch = true;
-        return PJ_OK;
-    case OPT_REPAIR:
-        app->options.repair = true;
-        return PJ_OK;
-    case OPT_ALL:
-        app->options.all = true;
-        return PJ_OK;
-    case OPT_FRESH:
-        app->options.fresh = true;
-        return PJ_OK;
-    case OPT_NO_VERIFY:
-        app->options.no_verify = true;
-        return PJ_OK;
-    case OPT_KEEP_OLD:
-        app->options.keep_old = true;
-        return PJ_OK;
-    case OPT_ROLLBACK:
-        app->options.rollback = true;
-        return PJ_OK;
-    case OPT_DROP_KEPT:
-        app->options.drop_kept = true;
-        return PJ_OK;
-    case OPT_CANCEL:
-        app->options.cancel = true;
-        return PJ_OK;
-    case OPT_KEY:
-        app->options.key = argument;
-        return PJ_OK;
-    case OPT_SQLSTATE:
-        app->options.sqlstate = argument;
-        return PJ_OK;
-    case OPT_CHUNK:
-        return pj_value_int(argument, 1, 100000, &app->options.chunk)
-                   ? PJ_OK
-                   : bad_value("chunk", argument, "a number from 1 to 100000", error);
-    case OPT_MAX_RATE:
-        return pj_value_int(argument, 1, 1000000000, &app->options.max_rate)
-                   ? PJ_OK
-                   : bad_value("max-rate", argument, "a number of rows a second", error);
-    case OPT_KEYS:
-        return pj_value_int(argument, 0, 1000000, &app->options.keys)
-                   ? PJ_OK
-                   : bad_value("keys", argument, "a number from 0 to 1000000", error);
-    case OPT_SAMPLE:
-        return pj_value_int(argument, 1, 1000000, &app->options.sample)
-                   ? PJ_OK
-                   : bad_value("sample", argument, "a number of rows from 1 to 1000000", error);
-    case OPT_DIR:
-        app->options.dir = argument;
-        return PJ_OK;
-    case OPT_RECORD:
-        app->options.record = true;
-        return PJ_OK;
-    case OPT_NO_WAIT:
-        app->options.no_wait = true;
-        return PJ_OK;
-    case OPT_DROP_TABLE:
-        app->options.drop_table = true;
-        return PJ_OK;
-    case OPT_CHANGES:
-        return pj_value_int(argument, 1, 1000000, &app->options.changes)
-                   ? PJ_OK
-                   : bad_value("changes", argument, "a number from 1 to 1000000", error);
-    case OPT_SECONDS:
-        return pj_value_int(argument, 1, 86400, &app->options.seconds)
-                   ? PJ_OK
-                   : bad_value("seconds", argument, "a number from 1 to 86400", error);
-    case OPT_LSN:
-        return pj_lsn_parse(argument, &app->options.lsn)
-                   ? PJ_OK
-                   : bad_value("lsn", argument, "an LSN such as 16/B374D848", error);
-    case OPT_TIMEOUT:
-        return take_duration("timeout", argument, app, error);
-    case OPT_WAIT:
-        return take_duration("wait", argument, app, error);
-    default:
+    } else if (value >= OPT_SETTING) {
         take_setting(app, (enum pj_setting_id)(value - OPT_SETTING), argument);
-        return PJ_OK;
+    } else if (value >= OPT_OF_VERB) {
+        const struct verb_option *option = &verb_options[value - OPT_OF_VERB];
+        if (!take_value(option, argument, &app->options))
+            return pj_error_set(error, PJ_ECONFIG, "--%s \"%.100s\" is not %s", option->name, argument, option->wanted);
     }
+    return PJ_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------- reading */
 
-static int fill_options(struct option *options)
+enum { GETOPT_OPTIONS = 3 + VERB_OPTIONS + PJ_SETTING_COUNT + 1 };
+
+static void fill_options(struct option *next)
 {
-    static const struct option fixed[] = {{"config", required_argument, NULL, OPT_FILE},
-                                          {"help", no_argument, NULL, OPT_HELP},
-                                          {"version", no_argument, NULL, OPT_VERSION},
-                                          {"json", no_argument, NULL, OPT_JSON},
-                                          {"watch", no_argument, NULL, OPT_WATCH},
-                                          {"keys", required_argument, NULL, OPT_KEYS},
-                                          {"lsn", required_argument, NULL, OPT_LSN},
-                                          {"timeout", required_argument, NULL, OPT_TIMEOUT},
-                                          {"wait", required_argument, NULL, OPT_WAIT},
-                                          {"repair", no_argument, NULL, OPT_REPAIR},
-                                          {"sample", required_argument, NULL, OPT_SAMPLE},
-                                          {"all", no_argument, NULL, OPT_ALL},
-                                          {"fresh", no_argument, NULL, OPT_FRESH},
-                                          {"chunk", required_argument, NULL, OPT_CHUNK},
-                                          {"max-rate", required_argument, NULL, OPT_MAX_RATE},
-                                          {"key", required_argument, NULL, OPT_KEY},
-                                          {"sqlstate", required_argument, NULL, OPT_SQLSTATE},
-                                          {"no-verify", no_argument, NULL, OPT_NO_VERIFY},
-                                          {"keep-old", no_argument, NULL, OPT_KEEP_OLD},
-                                          {"rollback", no_argument, NULL, OPT_ROLLBACK},
-                                          {"drop-kept", no_argument, NULL, OPT_DROP_KEPT},
-                                          {"cancel", no_argument, NULL, OPT_CANCEL},
-                                          {"dir", required_argument, NULL, OPT_DIR},
-                                          {"record", no_argument, NULL, OPT_RECORD},
-                                          {"no-wait", no_argument, NULL, OPT_NO_WAIT},
-                                          {"drop-table", no_argument, NULL, OPT_DROP_TABLE},
-                                          {"changes", required_argument, NULL, OPT_CHANGES},
-                                          {"seconds", required_argument, NULL, OPT_SECONDS}};
-    int count = sizeof fixed / sizeof *fixed;
-    memcpy(options, fixed, sizeof fixed);
+    *next++ = (struct option){"config", required_argument, NULL, OPT_FILE};
+    *next++ = (struct option){"help", no_argument, NULL, OPT_HELP};
+    *next++ = (struct option){"version", no_argument, NULL, OPT_VERSION};
+    for (int i = 0; i < VERB_OPTIONS; i++)
+        *next++ = (struct option){verb_options[i].name, verb_options[i].taken == FLAG ? no_argument : required_argument,
+                                  NULL, OPT_OF_VERB + i};
     for (int id = 0; id < PJ_SETTING_COUNT; id++)
         if (pj_setting_info((enum pj_setting_id)id)->flag)
-            options[count++] = (struct option){pj_setting_info((enum pj_setting_id)id)->flag, required_argument, NULL,
-                                               OPT_SETTING + id};
-    options[count] = (struct option){0};
-    return count;
+            *next++ = (struct option){pj_setting_info((enum pj_setting_id)id)->flag, required_argument, NULL,
+                                      OPT_SETTING + id};
+    *next = (struct option){0};
 }
 
 static const struct pj_verb *find_verb(const char *name)
@@ -281,12 +192,13 @@ static int unknown_verb(const char *name, struct pj_error *error)
 
 static int check_given(const struct given *given, const struct pj_verb *verb, struct pj_error *error)
 {
-    for (int i = 0; i < given->count; i++)
-        for (int j = 0; j < VERB_OPTIONS; j++)
-            if (given->values[i] == verb_options[j].value && !takes(verb, &verb_options[j])) {
-                pj_error_set(error, PJ_ECONFIG, "pgprojector %s has no option --%s", verb->name, verb_options[j].name);
-                return usage_error(error, verb);
-            }
+    for (int i = 0; i < given->count; i++) {
+        int index = given->values[i] - OPT_OF_VERB;
+        if (index >= 0 && index < VERB_OPTIONS && !takes(verb, &verb_options[index])) {
+            pj_error_set(error, PJ_ECONFIG, "pgprojector %s has no option --%s", verb->name, verb_options[index].name);
+            return usage_error(error, verb);
+        }
+    }
     return PJ_OK;
 }
 
@@ -311,7 +223,7 @@ static const struct pj_verb *verb_among(int argc, char **argv)
 
 static int read_flags(struct pj_app *app, int argc, char **argv, struct given *given, struct pj_error *error)
 {
-    struct option options[32 + PJ_SETTING_COUNT];
+    struct option options[GETOPT_OPTIONS];
     fill_options(options);
     int value;
     opterr = 0; /* the message is ours */
