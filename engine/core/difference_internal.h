@@ -45,7 +45,8 @@ int pj_difference_rows_exist(struct pj_session *read, const struct pj_table *tab
 
 /* Runs SQL made of `before`, the name of the table of what differs, and `after`. That table has a row for each row that
  * differs: `pgprojector_at`, its place in the mirror (NULL: missing there), `pgprojector_was`, the row there, and the
- * source's values, `pgprojector_here` being true where the source has it. *rows, where it is given, is set to the number of rows written. */
+ * source's values, `pgprojector_here` being true where the source has it. *rows, where it is given, is set to the
+ * number of rows written. */
 int pj_difference_run(struct pj_session *read, const struct pj_table *table, const char *before, const char *after,
                       int64_t *rows, struct pj_error *error);
 

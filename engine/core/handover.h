@@ -52,8 +52,9 @@ void pj_handover_on_offer(struct pj_handover *handover, void (*wake)(void *conte
 bool pj_handover_offered(struct pj_handover *handover);
 void pj_handover_streaming(struct pj_handover *handover, const struct pj_outfit *outfit);
 
-/* Its owner. Takes what is offered, waiting for an offer up to timeout_ms (-1: without end): it is in use from now
- * on; the former one, which the pipeline still looks at (core/relay.h), is retired when it streams. NULL when the time is over or a stop was asked. */
+/* Its owner. Takes what is offered, waiting for an offer up to timeout_ms (-1: without end): it is in use from now on;
+ * the former one, which the pipeline still looks at (core/relay.h), is retired when it streams. NULL when the time is
+ * over or a stop was asked. */
 struct pj_outfit *pj_handover_take(struct pj_handover *handover, int timeout_ms, const struct pj_stop *stop);
 /* The owner has made another by itself (after a resync): the same for this one. What is offered stays so. */
 void pj_handover_replace(struct pj_handover *handover, struct pj_outfit *outfit);

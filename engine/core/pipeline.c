@@ -14,8 +14,8 @@
  * STREAMING: the reader's messages go through the intake into the collecting batch, while the applier applies another
  * one. A batch is handed over at a commit, when the applier is idle and the pace says so, or when it is full and can be
  * made ready behind the one that is written; or in the middle of a transaction, when it has reached its cap or a
- * TRUNCATE must not be mixed with what came before it. When all are full the socket is left unread. RESOLVING is STREAMING with the intake held up: a relation that the map does not know is
- * being looked up on the write database.
+ * TRUNCATE must not be mixed with what came before it. When all are full the socket is left unread. RESOLVING is
+ * STREAMING with the intake held up: a relation that the map does not know is being looked up on the write database.
  *
  * Any failure closes both connections, drops what was not committed, and goes through CONNECTING again, where the truth
  * is read back from the checkpoint. There is no other way to recover, so that this one is well trodden.

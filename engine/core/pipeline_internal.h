@@ -1,4 +1,4 @@
-/* What the parts of the pipeline share: pipeline.c (its life), pipeline_receive.c, pipeline_apply.c. Not for others. */
+/* What the parts of the pipeline share: pipeline.c (its life) and pipeline_*.c. Not for others. */
 #ifndef PJ_CORE_PIPELINE_INTERNAL_H
 #define PJ_CORE_PIPELINE_INTERNAL_H
 

@@ -29,9 +29,9 @@ void pj_repair_free(struct pj_repair *repair); /* NULL is fine */
 void pj_repair_note(struct pj_repair *repair, const struct pj_difference *difference);
 
 /*
- * Mends all that was noted, as many keys at a time as fit into half a second, and forgets it. Apply stands still for that
- * each time; longer, up to the fence's limit, where a single key takes longer. *repaired is added to. The options' `lock` is set here. What pj_fence_open says is said here; PJ_ERELOAD where
- * the setup is out of date.
+ * Mends all that was noted, as many keys at a time as fit into half a second, and forgets it. Apply stands still for
+ * that each time; longer, up to the fence's limit, where a single key takes longer. *repaired is added to. The options'
+ * `lock` is set here. What pj_fence_open says is said here; PJ_ERELOAD where the setup is out of date.
  */
 int pj_repair_run(struct pj_repair *repair, const struct pj_fence_options *options, struct pj_repaired *repaired,
                   struct pj_error *error);

@@ -202,9 +202,9 @@ static int create_slot(struct resync *resync, struct pj_error *error)
 /* -------------------------------------------------------------------------------------------- the transaction (4) */
 
 /*
- * Comparing and recomputing want hashes of whole tables; of the temporary ones not much must be known. The checkpoint's lock keeps out what works beside a daemon
- * (rebuild, resume, retry): a key that it recomputed from the mirrors as they were, behind our own recomputation, would
- * stay so.
+ * Comparing and recomputing want hashes of whole tables; of the temporary ones not much must be known. The checkpoint's
+ * lock keeps out what works beside a daemon (rebuild, resume, retry): a key that it recomputed from the mirrors as they
+ * were, behind our own recomputation, would stay so.
  */
 static int begin(struct resync *resync, struct pj_error *error)
 {

@@ -1,7 +1,8 @@
 /*
  * See rowcache.h. A row's place follows from its table and the hash of its identity; a newer row takes the place of an
  * older one, but a row that was only inserted does not take that of one that has changed: of a stream of new messages
- * few change again, of the conversations they belong to nearly all. A batch of many rows only corrects what is here: it would wash out the rows that change again and again.
+ * few change again, of the conversations they belong to nearly all. A batch of many rows only corrects what is here: it
+ * would wash out the rows that change again and again.
  */
 #include "core/rowcache.h"
 

@@ -30,9 +30,9 @@ struct pj_session;
 /*
  * Connects and pins the settings on which text output depends (client_encoding UTF8, DateStyle ISO, TimeZone UTC,
  * IntervalStyle postgres, extra_float_digits, bytea_output hex, search_path empty, standard_conforming_strings) and
- * asserts them. Time limits that role, database or server set (statement_timeout, lock_timeout, …) do not hold in it: who
- * wants one sets it, and RESETs it. Its server's notices are dropped. PJ_EUNREACHABLE (retryable) where no server answers; PJ_ECONFIG for a wrong URL, password,
- * role or database. The SQLSTATE is the server's, where one refuses.
+ * asserts them. Time limits that role, database or server set (statement_timeout, lock_timeout, …) do not hold in it:
+ * who wants one sets it, and RESETs it. Its server's notices are dropped. PJ_EUNREACHABLE (retryable) where no server
+ * answers; PJ_ECONFIG for a wrong URL, password, role or database. The SQLSTATE is the server's, where one refuses.
  */
 int pj_session_open(struct pj_session **session, const struct pj_session_options *options, struct pj_error *error);
 void pj_session_close(struct pj_session *session); /* NULL is fine */
