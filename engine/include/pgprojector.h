@@ -101,7 +101,7 @@ static inline struct pj_value pj_make_null(void)
 
 /* ------------------------------------------------------------------------------------------------- declarations */
 
-/* A column that apply() reads. Lists of columns end with a NULL name. */
+/* A column that apply() reads, at most 64 of a source. Lists of columns end with a NULL name. */
 struct pj_column {
     const char *name;  /* as in the source table; matched exactly, case included */
     enum pj_type type; /* must be the type of the source's column (a domain counts as its base type); PJ_ANY fits none
@@ -109,7 +109,7 @@ struct pj_column {
 };
 
 /*
- * A source table. Lists of sources end with a NULL table.
+ * A source table. Lists of sources end with a NULL table; a module has one at least, each once.
  *
  * It may be the target of another module of the deployment, under the name that this one declares: the projection is
  * then chained on it. What is written there makes rows here dirty, in the same transaction; apply() is not called for
@@ -126,9 +126,9 @@ struct pj_source {
 
 /* What the host does when a second row is emitted under the same key in one batch (see struct pj_stream). */
 enum pj_combine {
-    PJ_KEY,  /* part of the stream's key (at least one column; the first one carries the routing key, and is of the type
-                of the target's first key column; where that is none of those listed, PJ_TEXT) */
-    PJ_SUM,  /* added up; PJ_INT8 only; NULL counts as 0 */
+    PJ_KEY,  /* part of the stream's key (at least one column, before all others; the first one carries the routing key,
+                and is of the type of the target's first key column; where that is none of those listed, PJ_TEXT) */
+    PJ_SUM,  /* added up; PJ_INT8 only; NULL counts as 0; a sum beyond bigint makes the row a refused one */
     PJ_MIN,  /* the lesser; integers, dates and timestamps; NULL gives way */
     PJ_MAX,  /* the greater; the same */
     PJ_LAST, /* the one emitted last that is not NULL */
@@ -170,8 +170,8 @@ struct pj_stream {
 
 /* A setting that the configuration file may give in the section [module NAME]. Lists end with a NULL name. */
 struct pj_option {
-    const char *name;
-    const char *value;          /* the default */
+    const char *name;           /* [a-z][a-z0-9_]*, at most 48 characters; not on_error, which is pgprojector's */
+    const char *value;          /* the default; not NULL */
     const char *help;           /* one line */
     const char *const *choices; /* what it may be, ending with NULL, all else being refused at the start; NULL: any */
 };
@@ -189,31 +189,40 @@ struct pj_change {
 
 struct pj_call; /* the host's side of one call of apply(); valid during it only */
 
-/* What apply() may call. Values given are copied. */
+/*
+ * What apply() may call. Values given are copied. What cannot be taken (a stream that there is not, a value of a wrong
+ * length) makes the call of apply() count as refused, whatever it returns.
+ */
 struct pj_host {
     size_t size; /* of this struct, in bytes */
 
-    /* Adds a row to stream number `stream`: one value for each of its columns, in their order. */
+    /* Adds a row to stream number `stream`: one value for each of its columns, in their order. One whose routing key
+     * (the first) is NULL concerns no row of the target and is passed over. */
     void (*emit)(struct pj_call *call, int stream, const struct pj_value *row);
 
     /* Has the target's rows of a key made equal to the definition. `count` is 1 (the routing key: all its rows) or the
      * number of the target's key columns (one row; the values in the order of `key`). Each must be a value of its
-     * column's type (of one that is not listed: text), else the call of apply() counts as refused. */
+     * column's type (of one that is not listed: text); a key with a NULL in it is no row's, and passed over. */
     void (*dirty)(struct pj_call *call, const struct pj_value *key, int count);
 
     /* The same for every key; costs a pass over the whole definition. */
     void (*dirty_all)(struct pj_call *call);
 
-    /* The value of an option, by its index in the module's options. NUL-terminated, valid during the call. */
+    /* The value of an option, by its index in the module's options; "" where there is none of that index.
+     * NUL-terminated, valid during the call. */
     const char *(*option)(struct pj_call *call, int index);
 
-    /* Says why apply() is about to return non-zero. No row values, please: the text goes into logs. */
+    /* Says why apply() is about to return non-zero; printf's format, cut after 511 bytes. No row values, please: the
+     * text goes into logs. */
     void (*fail)(struct pj_call *call, const char *format, ...);
 };
 
 /*
- * Called once for each changed row of each source, when a batch (or a part) is about to be applied. Returns 0, or
- * another number for a row it cannot digest. It must not block, allocate what it does not free, or keep any pointer.
+ * Called once for each changed row of each source, when a batch (or a part) is about to be applied; not any more in a
+ * batch once every key is dirty. Returns 0, or another number for a row it cannot digest: its routing keys (every key,
+ * where `key` of the source is not among the columns declared) are recomputed from the definition instead; with
+ * on_error = halt the daemon halts. It must not block, allocate what it does not free, or keep any pointer, and is
+ * called by one thread at a time.
  */
 typedef int (*pj_apply_fn)(const struct pj_host *host, struct pj_call *call, const struct pj_change *change);
 
@@ -223,7 +232,7 @@ struct pj_module {
     uint32_t abi_version; /* PJ_ABI_VERSION */
     size_t size;          /* sizeof(struct pj_module) */
 
-    const char *name;        /* [a-z][a-z0-9_]*, at most 48 characters; the file is NAME.so */
+    const char *name;        /* [a-z][a-z0-9_]*, at most 48 characters; the file must be NAME.so */
     uint32_t version;        /* to be raised whenever what the target contains, or its shape, changes */
     const char *description; /* one line */
 
@@ -236,7 +245,7 @@ struct pj_module {
     /* The target. NULL, with all that follows, for a module that only asks for mirrors and indexes. Its columns and
      * their types are those of the definition's result. */
     const char *target;                /* the table's name, "name" (schema as for sources) or "schema.name" */
-    const char *const *key;            /* its primary key's columns, the routing key first; ends with NULL */
+    const char *const *key;            /* its primary key's columns, the routing key first, 1 to 32; ends with NULL */
     const char *const *target_indexes; /* what follows "CREATE INDEX ON {target}": "(tenant_id)"; ends with NULL */
     int fillfactor;                    /* 10–100 percent; 0: 100. Around 70 keeps frequent updates cheap */
 
