@@ -73,10 +73,11 @@ class Modules:
     def config(self):
         return f"[pgprojector]\nmodule_dir = {self.path}\n"
 
-    def titles(self, version=1, columns="c.title", sources="", place=True, target="titles", indexes=""):
+    def titles(self, version=1, columns="c.title", sources="", place=True, target="titles", indexes="", name="titles"):
         """The module titles: conversations' ids and some of their columns. place=False: built, but not put there."""
-        return self.build("titles", TITLES, place, [f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f"-DSOURCES={sources}",
-                                                    f'-DTARGET="{target}"', f"-DINDEXES={indexes}"])
+        return self.build(name, TITLES.replace('"titles"', f'"{name}"'), place,
+                          [f"-DVERSION={version}", f'-DCOLUMNS="{columns}"', f"-DSOURCES={sources}", f'-DTARGET="{target}"',
+                           f"-DINDEXES={indexes}"])
 
     def build(self, name, text, place=True, defines=()):
         """A module of the given C text."""
@@ -88,6 +89,17 @@ class Modules:
         if place:
             os.replace(built, self.path / f"{name}.so")
         return built
+
+
+def pair_with_titles(make_pair, tmp_path, columns):
+    """A pair that streams, with the projection titles alone, of five conversations; its module directory is pair.modules."""
+    modules = Modules(tmp_path, shipped=False)
+    modules.titles(1, columns)
+    pair = make_pair(config=modules.config)
+    pair.modules = modules
+    pair.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'title' || i, 'type' || i"
+                     " FROM generate_series(1, 5) i")
+    return pair.start()
 
 
 def suspect(name, version=1, bad="", when="is_bad(change->new_row)", definition=COUNT, extra="", entry="", options=""):

@@ -5,18 +5,13 @@ import signal
 import pytest
 
 from harness.cluster import poll
-from harness.modules import TITLES, Modules
+from harness.modules import pair_with_titles
 from test_fresh import finished, oid
 
 
 @pytest.fixture
 def pair(make_pair, tmp_path):
-    modules = Modules(tmp_path, shipped=False)
-    modules.titles(1, "c.title")
-    pair = make_pair(config=modules.config)
-    pair.modules = modules
-    pair.write_query("INSERT INTO conversations (id, title) SELECT gen_random_uuid(), 'c' || i FROM generate_series(1, 5) i")
-    pair.start()
+    pair = pair_with_titles(make_pair, tmp_path, "c.title")
     pair.catch_up()
     return pair
 
@@ -30,8 +25,7 @@ def reader(pair, table):
 
 
 def module(pair, name):
-    pair.modules.build(name, TITLES.replace('"titles"', f'"{name}"'), True,
-                       ["-DVERSION=1", '-DCOLUMNS="c.title"', "-DSOURCES=", f'-DTARGET="{name}"', "-DINDEXES="])
+    pair.modules.titles(name=name, target=name)
 
 
 def gone(pair, *tables):

@@ -7,7 +7,7 @@ import pytest
 
 from harness.beside import Reader, Statements
 from harness.cluster import poll
-from harness.modules import TITLES, Modules
+from harness.modules import Modules, pair_with_titles
 from harness.scenes import SEND
 
 NAME = "conversation_summary"
@@ -328,8 +328,7 @@ def test_two_long_names_that_begin_alike(make_pair, tmp_path):
     """What is kept of the one is not in the way of the other."""
     modules = Modules(tmp_path, shipped=False)
     modules.titles(1, target=LONG)
-    modules.build("others", TITLES.replace('"titles"', '"others"'), True, ["-DVERSION=1", '-DCOLUMNS="c.title"', "-DSOURCES=",
-                                                                          f'-DTARGET="{LONG[:-1]}x"', "-DINDEXES="])
+    modules.titles(1, target=f"{LONG[:-1]}x", name="others")
     pair = make_pair(config=modules.config)
     assert pair.command("init").code == 0
     for name in ("titles", "others"):
@@ -347,14 +346,9 @@ BY_PLACE = {"aliases": "SELECT x.k, x.p, x.q FROM titles AS x (k, p, q)", "whole
 
 @pytest.fixture
 def titled(make_pair, tmp_path):
-    """The projection titles, with the columns id, a, b, of a few conversations. No daemon."""
-    modules = Modules(tmp_path, shipped=False)
-    modules.titles(1, "c.title AS a, c.type AS b")
-    pair = make_pair(config=modules.config)
-    pair.modules = modules
-    pair.write_query("INSERT INTO conversations SELECT gen_random_uuid(), gen_random_uuid(), 'title' || i, 'type' || i"
-                     " FROM generate_series(1, 5) i")
-    pair.start().daemon.stop()
+    """The projection titles, with the columns id, a, b. No daemon."""
+    pair = pair_with_titles(make_pair, tmp_path, "c.title AS a, c.type AS b")
+    pair.daemon.stop()
     return pair
 
 
