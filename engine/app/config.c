@@ -89,6 +89,19 @@ void pj_config_read_environment(struct pj_config *config, char *(*lookup)(const 
     }
 }
 
+int pj_config_read(struct pj_config *config, char *(*lookup)(const char *name), struct pj_error *error)
+{
+    const char *file = lookup("PGPROJECTOR_CONFIG");
+    if (!config->file && file && *file)
+        config->file = pj_strdup(file);
+    char *path = pj_strdup(config->file); /* which the reading replaces */
+    int code = path ? pj_config_read_file(config, path, error) : PJ_OK;
+    pj_free(path);
+    if (code == PJ_OK)
+        pj_config_read_environment(config, lookup);
+    return code;
+}
+
 /* ----------------------------------------------------------------------------------------------------- resolving */
 
 static int wrong(const struct pj_config *config, enum pj_setting_id id, const char *wanted, struct pj_error *error)

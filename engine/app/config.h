@@ -95,6 +95,9 @@ int pj_config_read_text(struct pj_config *config, const char *text, const char *
 /* Takes what the environment has. `lookup` is getenv, or a test's replacement. */
 void pj_config_read_environment(struct pj_config *config, char *(*lookup)(const char *name));
 
+/* Both: the file that a flag or else PGPROJECTOR_CONFIG names, if one does, and the environment. */
+int pj_config_read(struct pj_config *config, char *(*lookup)(const char *name), struct pj_error *error);
+
 /* Checks the forms and fills the resolved fields. PJ_ECONFIG naming the origin of what is wrong. */
 int pj_config_resolve(struct pj_config *config, struct pj_error *error);
 

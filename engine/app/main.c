@@ -14,16 +14,9 @@
 /* Flags have been taken already; they keep their rank over what is read here. */
 int pj_app_configure(struct pj_app *app, struct pj_error *error)
 {
-    const char *file = getenv("PGPROJECTOR_CONFIG");
-    if (!app->config.file && file && *file)
-        app->config.file = pj_strdup(file);
-    char *path = pj_strdup(app->config.file);
-    int code = path ? pj_config_read_file(&app->config, path, error) : PJ_OK;
-    pj_free(path);
-    if (code != PJ_OK)
-        return code;
-    pj_config_read_environment(&app->config, getenv);
-    code = pj_config_resolve(&app->config, error);
+    int code = pj_config_read(&app->config, getenv, error);
+    if (code == PJ_OK)
+        code = pj_config_resolve(&app->config, error);
     if (code == PJ_OK)
         app->log.least = app->config.log_level;
     return code;

@@ -5,7 +5,6 @@
 #include "app/values.h"
 #include "base/mem.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -113,16 +112,4 @@ char *pj_module_file(const struct pj_app *app, const char *name)
     bool is_example = access(path, F_OK) != 0 && access(example, F_OK) == 0;
     pj_free(is_example ? path : example);
     return is_example ? example : path;
-}
-
-int pj_module_configure(struct pj_app *app, struct pj_error *error)
-{
-    const char *file = getenv("PGPROJECTOR_CONFIG");
-    if (!app->config.file && file && *file)
-        app->config.file = pj_strdup(file);
-    char *path = pj_strdup(app->config.file);
-    int code = path ? pj_config_read_file(&app->config, path, error) : PJ_OK;
-    pj_free(path);
-    pj_config_read_environment(&app->config, getenv);
-    return code;
 }

@@ -22,9 +22,6 @@ int pj_module_check_quietly(struct pj_app *app, struct pj_error *error);
  * directory, or among the examples beside it. To be freed. */
 char *pj_module_file(const struct pj_app *app, const char *name);
 
-/* Configuration for work that can do without databases: file and environment are read; a missing URL is no error. */
-int pj_module_configure(struct pj_app *app, struct pj_error *error);
-
 /* ----------------------------------------------------------------------------------------------------------- check */
 
 /* What was found of one module. Faults are errors; notes are things to know, or what could not be looked at. */

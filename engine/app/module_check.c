@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -203,7 +204,7 @@ int pj_module_check_quietly(struct pj_app *app, struct pj_error *error)
 int pj_module_check_command(struct pj_app *app, struct pj_error *error)
 {
     struct check_run run = {.app = app, .modules = json_array(), .seen = json_object()};
-    int code = pj_module_configure(app, error);
+    int code = pj_config_read(&app->config, getenv, error); /* not resolved: a URL may be missing */
     if (code == PJ_OK) {
         find_directories(&run);
         open_side(&run, PJ_WRITE, &run.databases.write);

@@ -411,7 +411,7 @@ static void discharge(struct recording *recording)
 int pj_module_record_command(struct pj_app *app, struct pj_error *error)
 {
     struct recording recording = {.app = app, .wanted = app->options.changes ? app->options.changes : DEFAULT_CHANGES};
-    int code = pj_module_configure(app, error);
+    int code = pj_config_read(&app->config, getenv, error); /* not resolved: a URL may be missing */
     char *path = pj_module_file(app, app->operands[1]);
     if (code == PJ_OK)
         code = pj_module_load(&recording.loaded, path, error);

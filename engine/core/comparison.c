@@ -103,6 +103,14 @@ int pj_comparison_describe(struct pj_session *look, const char *relation, bool q
     return code;
 }
 
+const char **pj_comparison_names(const PGresult *columns)
+{
+    const char **names = pj_alloc(sizeof *names * (size_t)(PQnfields(columns) + 1));
+    for (int i = 0; i < PQnfields(columns); i++)
+        names[i] = PQfname(columns, i);
+    return names;
+}
+
 int pj_comparison_sql(struct pj_session *look, const struct pj_projection *projection, unsigned leave_out, char **sql,
                       struct pj_error *error)
 {
@@ -111,11 +119,8 @@ int pj_comparison_sql(struct pj_session *look, const struct pj_projection *proje
     int code = pj_comparison_describe(look, projection->definition_sql, true, &columns, error);
     if (code != PJ_OK)
         return code;
-    int count = PQnfields(columns);
-    const char **names = pj_alloc(sizeof *names * (size_t)(count + 1));
-    for (int i = 0; i < count; i++)
-        names[i] = PQfname(columns, i);
-    *sql = comparison_sql(projection, names, count, leave_out);
+    const char **names = pj_comparison_names(columns);
+    *sql = comparison_sql(projection, names, PQnfields(columns), leave_out);
     pj_free(names);
     PQclear(columns);
     return PJ_OK;

@@ -20,4 +20,7 @@ int pj_comparison_sql(struct pj_session *look, const struct pj_projection *proje
 int pj_comparison_describe(struct pj_session *look, const char *relation, bool query, PGresult **columns,
                            struct pj_error *error);
 
+/* The names alone, each as long as the result; the array is to be freed with pj_free. */
+const char **pj_comparison_names(const PGresult *columns);
+
 #endif

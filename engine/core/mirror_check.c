@@ -84,8 +84,7 @@ static int check_table(struct pj_session *read, const struct pj_table *table, st
     return code == PJ_OK ? PJ_OK : pj_error_wrap(error, "mirror %s", table->mirror_sql);
 }
 
-/* ------------------------------------------------------------------------------------------------ the catalog's note
- */
+/* ---------------------------------------------------------------------------------------------- the catalog's note */
 
 /*
  * Three times "t" where the source is the one noted: the same oid, no noted partition gone, none attached since. Then a

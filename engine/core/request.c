@@ -7,7 +7,7 @@
  *         +--cancel--> cancelled
  *
  * Everybody is told by NOTIFY pgprojector: the daemon of new and cancelled requests ('request'), the followers of ended
- * ones ('ended'). They look twice a second all the same, for whoever listens may lose its connection.
+ * ones ('ended'). They look three times a second all the same, for whoever listens may lose its connection.
  */
 #include "core/request.h"
 

@@ -9,6 +9,7 @@
 #include "core/verify.h"
 
 #include "base/mem.h"
+#include "core/comparison.h"
 #include "core/projection_sql.h"
 #include "core/verify_internal.h"
 
@@ -82,24 +83,6 @@ void pj_verify_row_text(struct pj_buf *sql, const char *prefix, const char *cons
  */
 
 /* The definition's columns, without running it. */
-static int definition_columns(struct pj_session *read, const struct pj_projection *projection, PGresult **columns,
-                              struct pj_error *error)
-{
-    char *sql = pj_sprintf("SELECT * FROM (%s) AS definition LIMIT 0", projection->definition_sql);
-    int code = pj_session_query(read, columns, sql, 0, NULL, error);
-    pj_free(sql);
-    return code;
-}
-
-/* The names of a result's columns; they live as long as the result. */
-static const char **column_names(const PGresult *result)
-{
-    const char **names = pj_alloc(sizeof *names * (size_t)(PQnfields(result) + 1));
-    for (int i = 0; i < PQnfields(result); i++)
-        names[i] = PQfname(result, i);
-    return names;
-}
-
 /* What stands behind FROM for the target, or for its rows of the keys drawn ($1). pj_free. */
 static char *target_from(const struct pj_projection *projection, bool sampled)
 {
@@ -183,10 +166,10 @@ static int compare(struct pj_session *read, const struct pj_projection *projecti
                    struct pj_verify_tally *tally, int64_t *missing, struct pj_error *error)
 {
     PGresult *columns, *rows;
-    int code = definition_columns(read, projection, &columns, error);
+    int code = pj_comparison_describe(read, projection->definition_sql, true, &columns, error);
     if (code != PJ_OK)
         return code;
-    const char **names = column_names(columns);
+    const char **names = pj_comparison_names(columns);
     struct pj_buf sql = {0};
     const struct pj_verify_options *options = tally->options;
     int limit = options->keys_shown > options->keys_wanted ? options->keys_shown : options->keys_wanted;
