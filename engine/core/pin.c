@@ -93,3 +93,16 @@ int pj_pin(struct pj_session *session, const char *const *names, int wait_ms, co
     int code = lock(session, names, wait_ms, stop, error);
     return code == PJ_OK ? check(session, names, error) : code;
 }
+
+int pj_pin_sources(struct pj_session *session, const struct pj_table *tables, int ntables, int wait_ms,
+                   struct pj_error *error)
+{
+    int code = pj_session_execf(session, error, "BEGIN; SET LOCAL lock_timeout = %d", wait_ms);
+    for (int i = 0; code == PJ_OK && i < ntables; i++) {
+        const char *name = tables[i].mirror_sql; /* of the same name there */
+        code = pj_session_execf(session, error, "LOCK TABLE %s IN ACCESS SHARE MODE", name);
+        if (code != PJ_OK)
+            pj_error_wrap(error, "lock %s", name);
+    }
+    return code;
+}

@@ -38,6 +38,7 @@
 #include "core/mend.h"
 #include "core/mend_within.h"
 #include "core/mirror.h"
+#include "core/pin.h"
 #include "core/resync_check.h"
 #include "core/snapshot_clean.h"
 #include "core/standing.h"
@@ -158,15 +159,8 @@ static int check_slot(struct resync *resync, struct pj_error *error)
 
 static int lock_tables(struct resync *resync, struct pj_error *error)
 {
-    int code =
-        pj_session_execf(resync->guard, error, "BEGIN; SET LOCAL lock_timeout = %d", resync->options->slot_wait_ms);
-    for (int i = 0; code == PJ_OK && i < resync->setup->ntables; i++) {
-        const char *name = resync->setup->tables[i].mirror_sql; /* of the same name there */
-        code = pj_session_execf(resync->guard, error, "LOCK TABLE %s IN ACCESS SHARE MODE", name);
-        if (code != PJ_OK)
-            pj_error_wrap(error, "lock %s", name);
-    }
-    return code;
+    return pj_pin_sources(resync->guard, resync->setup->tables, resync->setup->ntables, resync->options->slot_wait_ms,
+                          error);
 }
 
 /* ------------------------------------------------------------------------------------------ intent, new slot (2, 3) */

@@ -36,6 +36,7 @@
 #include "core/copy.h"
 #include "core/keywork.h"
 #include "core/mirror.h"
+#include "core/pin.h"
 #include "core/snapshot_build.h"
 #include "core/snapshot_clean.h"
 #include "core/snapshot_room.h"
@@ -188,22 +189,9 @@ static int intend_slot(struct snapshot *snapshot, struct pj_error *error)
 
 /* ----------------------------------------------------------------------------------------------------- slot (4, 5) */
 
-/*
- * A table truncated or rewritten after the snapshot was taken, and before it is read, would be found empty: a rewrite
- * is not in the stream. So the tables are locked first. The lock has no transaction id, so the slot does not wait for
- * it.
- */
 static int lock_tables(struct snapshot *snapshot, struct pj_error *error)
 {
-    int code =
-        pj_session_execf(snapshot->guard, error, "BEGIN; SET LOCAL lock_timeout = %d", snapshot->options->slot_wait_ms);
-    for (int i = 0; code == PJ_OK && i < snapshot->ntables; i++) {
-        code = pj_session_execf(snapshot->guard, error, "LOCK TABLE %s IN ACCESS SHARE MODE",
-                                snapshot->tables[i].mirror_sql); /* of the same name there */
-        if (code != PJ_OK)
-            pj_error_wrap(error, "lock %s", snapshot->tables[i].mirror_sql);
-    }
-    return code;
+    return pj_pin_sources(snapshot->guard, snapshot->tables, snapshot->ntables, snapshot->options->slot_wait_ms, error);
 }
 
 /* Somebody else made a slot of this name in between: it must not be taken for ours by the next attempt. */
