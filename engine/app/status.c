@@ -6,7 +6,7 @@
  *     write database, which stamped it;
  *   - the checkpoint is ahead of the witness: a keepalive carried it there, when everything before was applied; so the
  *     source was caught up with when the checkpoint was written: its age, by the clock of the read database, which
- * stamped it.
+ *     stamped it.
  *
  * No two clocks are compared, and it grows when the daemon is dead, as it should.
  */
@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "core/build.h"
+#include "sql.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,36 +100,6 @@ static int ask_json(struct pj_session *read, const char *sql, json_t **json, str
 
 static int ask_lists(struct pj_session *read, struct pj_status *status, struct pj_error *error)
 {
-    static const char projections[] =
-        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', name, "
-        "'schema', CASE WHEN has_table THEN target_schema END, 'table', CASE WHEN has_table THEN target_table END, "
-        "'state', state, 'version', module_version, "
-        "'reason', pg_catalog.to_jsonb(p) ->> 'reason', " /* not there in a catalog of an earlier version */
-        "'since', pg_catalog.to_char(since, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
-        "'deadLetters', (SELECT pg_catalog.count(*) FROM pgprojector.dead_letter d WHERE d.projection = p.name), "
-        "'dirtyKeys', (SELECT pg_catalog.count(*) FROM pgprojector.dirty_key k WHERE k.projection = p.name)) "
-        "ORDER BY name), '[]') FROM (SELECT *, " /* a removed one may have lost its table, and is still known */
-        "state <> 'retired' OR EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
-        "ON n.oid = c.relnamespace WHERE (n.nspname, c.relname) = (target_schema, target_table)) AS has_table "
-        "FROM pgprojector.projection) p";
-    static const char jobs[] =
-        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('kind', kind, 'projection', name, 'phase', "
-        "phase, "
-        "'done', done, 'total', total, 'percent', CASE WHEN total > 0 THEN done * 100 / total END, "
-        "'rate', pg_catalog.round(rate), 'remainingSeconds', pg_catalog.round((total - done) / nullif(rate, 0)), "
-        "'startedAt', pg_catalog.to_char(started_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
-        "'running', EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = j.pid "
-        "AND (a.backend_start IS NULL OR a.backend_start <= j.started_at))) ORDER BY id), '[]') FROM (SELECT *, done / "
-        "nullif(extract(epoch FROM "
-        "updated_at - phase_at), 0) AS rate FROM pgprojector.job) j";
-    static const char requests[] =
-        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('kind', kind, 'module', name, 'state', "
-        "state, "
-        "'message', nullif(message, ''), 'hint', nullif(hint, ''), 'requestedAt', pg_catalog.to_char(requested_at, "
-        "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), 'endedAt', pg_catalog.to_char(ended_at, "
-        "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) ORDER BY id), '[]') FROM pgprojector.request r "
-        "WHERE ended_at IS NULL OR state = 'failed' AND ended_at > pg_catalog.now() - interval '1 day' "
-        "AND NOT EXISTS (SELECT FROM pgprojector.request later WHERE later.name = r.name AND later.id > r.id)";
     static const char mirrors[] =
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', schema_name, 'table', table_name, "
         "'columns', pg_catalog.cardinality(columns), 'key', key) ORDER BY schema_name, table_name), '[]') "
@@ -136,13 +107,13 @@ static int ask_lists(struct pj_session *read, struct pj_status *status, struct p
     static const char unfit[] =
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', schema_name, 'table', table_name, "
         "'reason', reason, 'hint', hint) ORDER BY schema_name, table_name), '[]') FROM pgprojector.unfit_mirror";
-    int code = ask_json(read, projections, &status->projections, error);
+    int code = ask_json(read, pj_sql_status_projections, &status->projections, error);
     if (code == PJ_OK)
         code = ask_json(read, mirrors, &status->mirrors, error);
     if (code == PJ_OK)
-        code = ask_json(read, jobs, &status->jobs, error);
+        code = ask_json(read, pj_sql_status_jobs, &status->jobs, error);
     if (code == PJ_OK)
-        code = ask_json(read, requests, &status->requests, error);
+        code = ask_json(read, pj_sql_status_requests, &status->requests, error);
     if (code == PJ_OK)
         code = ask_json(read, unfit, &status->unfit, error);
     return code;
