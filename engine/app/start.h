@@ -31,7 +31,7 @@ struct pj_start {
     struct pj_state *state;
     struct pj_gate *gate;
     struct pj_control *control; /* NULL while we do not hold the lock, and for `init` */
-    struct pj_session *read;    /* NULL while there is none; holds the lock from pj_start_lock on */
+    struct pj_session *read;    /* NULL while there is none; holds the daemon's lock, once that was had */
     struct pj_checkpoint checkpoint;
     bool guilty; /* a module's fault has ended the process before this one: its projection is to be paused */
     struct pj_guilt guilt;

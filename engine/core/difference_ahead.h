@@ -23,7 +23,7 @@ struct pj_difference_ahead *pj_difference_ahead_begin(const struct pj_difference
                                                       struct pj_error *error);
 
 /*
- * Looks at the next mirror, as pj_difference_look_at_table does. *table is NULL after the last, else *mended is set. `stop`
+ * Looks at the next mirror, as pj_difference_look_at does. *table is NULL after the last, else *mended is set. `stop`
  * (may be NULL) ends the waiting.
  */
 int pj_difference_ahead_look(struct pj_difference_ahead *ahead, struct pj_session *write, struct pj_session *read,

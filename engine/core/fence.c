@@ -271,8 +271,7 @@ static int wait_state(struct attempt *attempt, const char *from, const char *to,
     }
 }
 
-/* ----------------------------------------------------------------------------------------------------- the snapshots
- */
+/* --------------------------------------------------------------------------------------------------- the snapshots */
 
 static int export_snapshot(struct attempt *attempt, int number, char snapshot[64], struct pj_error *error)
 {
@@ -352,8 +351,7 @@ static int begin_read(struct attempt *attempt, struct pj_error *error)
     return code == PJ_OK ? pj_pin(attempt->read, options->read_tables, PIN_MS, options->stop, error) : code;
 }
 
-/* ------------------------------------------------------------------------------------------------------- the attempt
- */
+/* ----------------------------------------------------------------------------------------------------- the attempt */
 
 static int try_once(struct attempt *attempt, int number, struct pj_error *error)
 {

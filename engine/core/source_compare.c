@@ -22,8 +22,7 @@ static int differs(struct pj_error *error)
     return PJ_ESCHEMA;
 }
 
-/* ------------------------------------------------------------------------------------------------- one table's parts
- */
+/* ----------------------------------------------------------------------------------------------- one table's parts */
 
 static const struct pj_table_column *find_column(const struct pj_table *table, const char *name)
 {

@@ -15,8 +15,7 @@
 
 #include <stdlib.h>
 
-/* ------------------------------------------------------------------------------------------------------ shared parts
- */
+/* ---------------------------------------------------------------------------------------------------- shared parts */
 
 void pj_verify_tally_add(struct pj_verify_tally *tally, const char *fault, const char *key, const char *const *values)
 {
@@ -79,8 +78,7 @@ void pj_verify_row_text(struct pj_buf *sql, const char *prefix, const char *cons
     pj_buf_puts(sql, ")::pg_catalog.text");
 }
 
-/* ------------------------------------------------------------------------------------------------------- projections
- */
+/* ----------------------------------------------------------------------------------------------------- projections */
 
 /* The definition's columns, without running it. */
 /* What stands behind FROM for the target, or for its rows of the keys drawn ($1). pj_free. */
