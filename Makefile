@@ -17,7 +17,7 @@ VERSION   := 0.1.0
 
 PKGS      := libpq libuv jansson inih libxxhash
 DEPS      := build-essential pkg-config libpq-dev libuv1-dev libjansson-dev libinih-dev libxxhash-dev \
-             libcriterion-dev postgresql-15 postgresql-15-wal2json python3 python3-psycopg2 python3-pytest \
+             libcriterion-dev postgresql-15 postgresql-15-wal2json openssl python3 python3-psycopg2 python3-pytest \
              python3-pytest-xdist
 LINT_DEPS := clang clang-format clang-tidy libclang-rt-14-dev
 

@@ -18,6 +18,7 @@
 #include "core/dirty_log.h"
 #include "core/fence_service.h"
 #include "core/waker.h"
+#include "pg/consume.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -143,7 +144,7 @@ static int wait_for_news(struct pj_control *control, int milliseconds, struct pj
     (void)count;
     if (!conn || !fds[1].revents)
         return PJ_OK;
-    if (!PQconsumeInput(conn))
+    if (!pj_consume(conn))
         return pj_pg_error(error, conn, NULL, PJ_READ);
     hear(control);
     return PJ_OK;

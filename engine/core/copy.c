@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "core/copy_plan.h"
+#include "pg/consume.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -205,7 +206,7 @@ static int try_finish(struct lane *lane, struct pj_error *error)
 static int consume(struct pj_session *session, struct pj_error *error)
 {
     PGconn *conn = pj_session_conn(session);
-    return PQconsumeInput(conn) ? PJ_OK : failed(conn, pj_session_side(session), error);
+    return pj_consume(conn) ? PJ_OK : failed(conn, pj_session_side(session), error);
 }
 
 static int serve_lane(struct pump *pump, struct lane *lane, short from_events, short to_events, struct pj_error *error)

@@ -13,6 +13,7 @@
 #include "pg/pipe.h"
 
 #include "base/mem.h"
+#include "pg/consume.h"
 #include "pg/session.h"
 
 #include <string.h>
@@ -116,7 +117,7 @@ static void handle_result(struct pj_pipe *pipe, PGresult *result)
 
 static void read_results(struct pj_pipe *pipe)
 {
-    if (!PQconsumeInput(pipe->conn)) {
+    if (!pj_consume(pipe->conn)) {
         fail_conn(pipe, NULL);
         return;
     }

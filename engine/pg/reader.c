@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "pg/consume.h"
 #include "pg/session.h"
 
 #include <errno.h>
@@ -118,7 +119,7 @@ int pj_reader_next(struct pj_reader *reader, struct pj_copydata *message, bool *
     int length = PQgetCopyData(reader->conn, &reader->message, 1);
     if (length == 0) {
         /* libpq has no whole message; what the socket holds may complete one */
-        if (!PQconsumeInput(reader->conn))
+        if (!pj_consume(reader->conn))
             return stream_ended(reader, -2, error);
         length = PQgetCopyData(reader->conn, &reader->message, 1);
     }

@@ -2,6 +2,7 @@
  * Sessions: libpq's non-blocking calls, each of which waits for its answer (session_wait.c).
  */
 #include "base/mem.h"
+#include "pg/consume.h"
 #include "pg/session_internal.h"
 #include "pg/sink.h"
 
@@ -31,7 +32,7 @@ static int flush_out(struct pj_session *session, uint64_t deadline, struct pj_er
         int code = pj_session_await_answer(session, POLLIN | POLLOUT, deadline, error);
         if (code != PJ_OK)
             return code;
-        if (!PQconsumeInput(session->conn))
+        if (!pj_consume(session->conn))
             return pj_pg_error(error, session->conn, NULL, session->side);
     }
     return rest < 0 ? pj_pg_error(error, session->conn, NULL, session->side) : PJ_OK;
@@ -44,7 +45,7 @@ static int next_result(struct pj_session *session, uint64_t deadline, PGresult *
         int code = pj_session_await_answer(session, POLLIN, deadline, error);
         if (code != PJ_OK)
             return code;
-        if (!PQconsumeInput(session->conn))
+        if (!pj_consume(session->conn))
             return pj_pg_error(error, session->conn, NULL, session->side);
     }
     *result = PQgetResult(session->conn);

@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "pg/consume.h"
 #include "pg/session_internal.h"
 
 #include <errno.h>
@@ -151,7 +152,7 @@ int pj_session_wait(struct pj_session *session, int milliseconds, bool *readable
     pj_error_clear(error);
     int code =
         pj_session_await(session, POLLIN, pj_session_deadline(milliseconds > 0 ? milliseconds : 1), readable, error);
-    if (code == PJ_OK && *readable && !PQconsumeInput(session->conn))
+    if (code == PJ_OK && *readable && !pj_consume(session->conn))
         code = pj_pg_error(error, session->conn, NULL, session->side);
     return code;
 }
