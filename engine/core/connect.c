@@ -40,6 +40,17 @@ static int gap(struct pj_error *error)
     return pj_error_hint(error, "%s", remedy);
 }
 
+/* It may be the wrong server that answers, such as a former primary: a resync with that one would take over what it has. */
+static int another_server(struct pj_error *error)
+{
+    gap(error);
+    return pj_error_hint(
+        error,
+        "is it the server that WRITE_DATABASE_URL is meant to lead to, not a former primary? If not, lead "
+        "it to the right one and restart the daemon. If so: %s",
+        remedy);
+}
+
 /* ------------------------------------------------------------------------------------------------------- read side */
 
 /* The epoch is one further than believed, and the backend that raised it was ours. */
@@ -220,7 +231,7 @@ static int check_timeline(struct pj_session *replication, const struct pj_source
     if (identity->timeline < checkpoint->timeline) {
         pj_error_set(error, PJ_EGAP, "the write database is on timeline %u, an older one than ours (%u)",
                      identity->timeline, checkpoint->timeline);
-        return gap(error);
+        return another_server(error);
     }
     char sql[64];
     snprintf(sql, sizeof sql, "TIMELINE_HISTORY %u", identity->timeline);
@@ -235,7 +246,7 @@ static int check_timeline(struct pj_session *replication, const struct pj_source
     pj_error_set(error, PJ_EGAP,
                  "the write database is on timeline %u, which forked from ours (%u) before the checkpoint %s",
                  identity->timeline, checkpoint->timeline, PJ_LSN(checkpoint->lsn));
-    return gap(error);
+    return another_server(error);
 }
 
 static int check_identity(const struct pj_source_identity *identity, const struct pj_checkpoint *checkpoint,
@@ -244,19 +255,19 @@ static int check_identity(const struct pj_source_identity *identity, const struc
     if (strcmp(identity->system_id, checkpoint->system_id) != 0) {
         pj_error_set(error, PJ_EGAP, "the write database is another cluster (system identifier %s, ours is %s)",
                      identity->system_id, checkpoint->system_id);
-        return gap(error);
+        return another_server(error);
     }
     if (strcmp(identity->database, checkpoint->database) != 0) {
         pj_error_set(error, PJ_EGAP, "the write database is \"%s\", the checkpoint is of \"%s\"", identity->database,
                      checkpoint->database);
-        return gap(error);
+        return another_server(error);
     }
     if (checkpoint->lsn > identity->wal_flush) {
         pj_error_set(error, PJ_EGAP,
                      "the checkpoint %s is beyond the write database's WAL, which ends at %s: it has lost "
                      "commits that the read side has",
                      PJ_LSN(checkpoint->lsn), PJ_LSN(identity->wal_flush));
-        return gap(error);
+        return another_server(error);
     }
     return PJ_OK;
 }

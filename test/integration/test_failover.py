@@ -76,4 +76,5 @@ def test_the_old_primary_comes_back(failing_over):
     pair.daemon.start()
     _, message, hint = pair.daemon.await_state("halted", timeout=30)
     assert "is on timeline 1, an older one than ours (2)" in message and "resync" in hint, (message, hint)
+    assert "a former primary? If not" in hint and "restart the daemon" in hint, hint  # a resync would undo the failover
     assert pair.read_query("SELECT lsn::text, timeline FROM pgprojector.checkpoint") == before
