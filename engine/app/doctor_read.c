@@ -156,8 +156,17 @@ static void check_daemon(struct pj_doctor *doctor, const struct pj_status *statu
     else if (status->healthy)
         pj_doctor_add(doctor, PJ_FINE, "daemon", NULL, "streaming, pid %d on %s", status->pid, status->host);
     else
-        pj_doctor_add(doctor, PJ_WARN, "daemon", status->hint, "%s%s%s", status->reason, status->message[0] ? ": " : "",
-                      status->message);
+        pj_doctor_add(doctor, PJ_WARN, "daemon", status->stall.seconds > 0 ? status->stall.hint : status->hint,
+                      "%s%s%s", status->reason, status->message[0] ? ": " : "", status->message);
+}
+
+static void check_dead_letters(struct pj_doctor *doctor, const struct pj_status *status)
+{
+    if (status->dead_letters)
+        pj_doctor_add(
+            doctor, PJ_WARN, "dead letters",
+            "`pgprojector deadletters show` says why; mend the cause, then `pgprojector deadletters retry --all`",
+            "keys that could not be written: %lld", (long long)status->dead_letters);
 }
 
 static void check_replication(struct pj_doctor *doctor)
@@ -167,6 +176,7 @@ static void check_replication(struct pj_doctor *doctor)
     if (status.read.code == PJ_OK && status.write.code == PJ_OK) {
         check_slot(doctor, &status);
         check_daemon(doctor, &status);
+        check_dead_letters(doctor, &status);
     }
     pj_status_free(&status);
 }

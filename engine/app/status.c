@@ -70,6 +70,7 @@ static void copy_daemon(struct pj_status *status, const PGresult *result)
     copy_text(status->host, sizeof status->host, result, "host");
     copy_text(status->version, sizeof status->version, result, "version");
     copy_text(status->started_at, sizeof status->started_at, result, "started");
+    status->connected = *PQgetvalue(result, 0, PQfnumber(result, "connected")) == 't';
     status->figures = json_loads(PQgetvalue(result, 0, PQfnumber(result, "figures")), 0, NULL);
 }
 
@@ -77,7 +78,10 @@ static int ask_daemon(struct pj_session *read, struct pj_status *status, struct 
 {
     static const char sql[] = "SELECT pid, host, version, state, message, hint, figures, "
                               "pg_catalog.to_char(started_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS started, "
-                              "extract(epoch FROM pg_catalog.clock_timestamp() - heartbeat_at) AS age "
+                              "extract(epoch FROM pg_catalog.clock_timestamp() - heartbeat_at) AS age, "
+                              "EXISTS (SELECT FROM pg_catalog.pg_stat_activity "
+                              "WHERE datname = pg_catalog.current_database() "
+                              "AND application_name = 'pgprojector control') AS connected "
                               "FROM pgprojector.daemon";
     PGresult *result;
     int code = pj_session_query(read, &result, sql, 0, NULL, error);
@@ -149,6 +153,8 @@ static int ask_read(struct pj_session *read, struct pj_status *status, struct pj
     code = ask_age(read, status, error);
     if (code == PJ_OK)
         code = ask_daemon(read, status, error);
+    if (code == PJ_OK)
+        code = pj_stall_look(read, PJ_STALL_TOLD_S, &status->stall, error);
     if (code == PJ_OK)
         code = ask_lists(read, status, error);
     add_up(status);
@@ -272,7 +278,7 @@ static const char *unhealthy_because(const struct pj_status *status)
     if (!status->installed)
         return "the read database has no catalog: nothing has been started yet";
     if (!status->running)
-        return "the daemon is not running";
+        return status->silent ? "the daemon does not report" : "the daemon is not running";
     if (strcmp(status->state, "streaming") != 0)
         return "the daemon is not streaming";
     if (!status->checkpoint.complete)
@@ -314,6 +320,16 @@ static void name_not_kept_up(struct pj_status *status)
         snprintf(status->reason + length, sizeof status->reason - (size_t)length, ", and %d more", more);
 }
 
+/* A cause that another database's server, or somebody on it, is. Where the lag is all that is wrong, or that it is silent. */
+static void name_stall(struct pj_status *status)
+{
+    bool late = status->running && status->lag_s >= HEALTHY_LAG_S && strcmp(status->state, "streaming") == 0;
+    if (!*status->reason || status->stall.seconds <= 0 || (!status->silent && !late))
+        return;
+    size_t length = strlen(status->reason);
+    snprintf(status->reason + length, sizeof status->reason - length, ": %s", status->stall.message);
+}
+
 const char pj_status_slot_remedy[] =
     "more than half of what max_slot_wal_keep_size allows is used up. At its end the WAL goes, "
     "and only a resync helps: let the daemon catch up, or raise the setting";
@@ -327,7 +343,9 @@ bool pj_status_slot_in_danger(const struct pj_slot *slot)
 void pj_status_conclude(struct pj_status *status)
 {
     bool fresh = status->daemon_known && status->heartbeat_age_s <= STALE_HEARTBEAT_S;
-    status->running = fresh && strcmp(status->state, "stopped") != 0;
+    bool stopped = strcmp(status->state, "stopped") == 0;
+    status->running = fresh && !stopped;
+    status->silent = status->daemon_known && !fresh && !stopped && (status->connected || status->stall.seconds > 0);
     status->lag_s = lag_seconds(status);
     status->lag_bytes = -1;
     if (status->lag_s >= 0)
@@ -336,6 +354,7 @@ void pj_status_conclude(struct pj_status *status)
     snprintf(status->reason, sizeof status->reason, "%s", unhealthy_because(status));
     if (!*status->reason)
         name_not_kept_up(status);
+    name_stall(status);
     status->healthy = !*status->reason;
 }
 

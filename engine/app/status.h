@@ -5,6 +5,7 @@
 #include "app/app.h"
 #include "core/catalog.h"
 #include "core/source.h"
+#include "core/stall.h"
 
 #include <jansson.h>
 
@@ -25,6 +26,8 @@ struct pj_status {
     char state[16], message[1024], hint[1024], host[128], version[32], started_at[40];
     int pid;
     double heartbeat_age_s;
+    bool connected;        /* a daemon's control session is there, whatever it does */
+    struct pj_stall stall; /* what its sessions stand still for */
     json_t *figures, *projections, *mirrors, *jobs, *requests, *unfit; /* owned; NULL where unknown */
     int64_t dead_letters;
 
@@ -36,9 +39,10 @@ struct pj_status {
 
     /* concluded */
     bool running, healthy;
+    bool silent;       /* it does not report, and yet is not gone */
     double lag_s;      /* -1: unknown */
     int64_t lag_bytes; /* -1: unknown */
-    char reason[512];  /* why it is not healthy; "" where it is */
+    char reason[768];  /* why it is not healthy; "" where it is */
 };
 
 void pj_status_gather(const struct pj_app *app, struct pj_status *status);

@@ -25,6 +25,17 @@ static void print_side(const char *name, const struct pj_status_side *side)
         printf("%-12s hint: %s\n", "", side->hint);
 }
 
+static void print_stall(const struct pj_status *status)
+{
+    static const char frozen[] = "its process or machine stands still, or the network between has gone: to end it "
+                                 "(kill -9) is safe at any time, then start it again";
+    const struct pj_stall *stall = &status->stall;
+    if (stall->seconds > 0)
+        printf("%-12s %s\n", "", stall->message);
+    if (stall->seconds > 0 || status->silent)
+        printf("%-12s hint: %s\n", "", stall->seconds > 0 ? stall->hint : frozen);
+}
+
 static void print_daemon(const struct pj_status *status)
 {
     if (!status->daemon_known) {
@@ -36,12 +47,14 @@ static void print_daemon(const struct pj_status *status)
         printf("%-12s %s, pid %d on %s, version %s, since %s\n", "daemon", status->state, status->pid, status->host,
                status->version, status->started_at);
     else
-        printf("%-12s not running; last seen %.0f s ago as %s, pid %d on %s\n", "daemon", status->heartbeat_age_s,
-               status->state, status->pid, status->host);
+        printf("%-12s %s; last seen %.0f s ago as %s, pid %d on %s\n", "daemon",
+               status->silent ? "connected, but silent" : "not running", status->heartbeat_age_s, status->state,
+               status->pid, status->host);
     if (status->message[0])
         printf("%-12s %s\n", "", status->message);
     if (status->hint[0])
         printf("%-12s hint: %s\n", "", status->hint);
+    print_stall(status);
 }
 
 static void print_applied(const struct pj_status *status)
@@ -196,14 +209,23 @@ static json_t *side_json(const struct pj_status_side *side)
                      text_json(side->hint));
 }
 
+static json_t *stall_json(const struct pj_stall *stall)
+{
+    if (stall->seconds <= 0)
+        return json_null();
+    return json_pack("{s:o,s:s,s:s}", "seconds", seconds_json(stall->seconds), "message", stall->message, "hint",
+                     stall->hint);
+}
+
 static json_t *daemon_json(const struct pj_status *status)
 {
     if (!status->daemon_known)
         return json_pack("{s:b,s:n}", "running", 0, "state");
-    return json_pack("{s:b,s:s,s:o,s:o,s:i,s:s,s:s,s:s,s:o,s:O}", "running", status->running, "state", status->state,
-                     "message", text_json(status->message), "hint", text_json(status->hint), "pid", status->pid, "host",
-                     status->host, "version", status->version, "startedAt", status->started_at, "heartbeatAgeSeconds",
-                     seconds_json(status->heartbeat_age_s), "figures", status->figures ? status->figures : json_null());
+    return json_pack("{s:b,s:s,s:o,s:o,s:i,s:s,s:s,s:s,s:o,s:o,s:O}", "running", status->running, "state",
+                     status->state, "message", text_json(status->message), "hint", text_json(status->hint), "pid",
+                     status->pid, "host", status->host, "version", status->version, "startedAt", status->started_at,
+                     "heartbeatAgeSeconds", seconds_json(status->heartbeat_age_s), "stall", stall_json(&status->stall),
+                     "figures", status->figures ? status->figures : json_null());
 }
 
 json_t *pj_status_slot_json(const struct pj_status *status)

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/catalog.h"
+#include "core/stall.h"
 #include "wire/wal2json.h"
 
 #include <jansson.h>
@@ -85,19 +86,25 @@ static void print_json(pj_lsn target, pj_lsn applied, uint64_t waited_us)
     json_decref(json);
 }
 
-/* With what the daemon says of itself, where that is why. */
+/* With what the daemon stands still for, else what it says of itself, where that is why. */
 static int say_late(struct pj_session *read, pj_lsn target, pj_lsn applied, int wait_ms, struct pj_error *error)
 {
     struct pj_daemon_says says;
+    struct pj_stall stall;
     struct pj_error ignored;
+    char why[1024] = "";
     bool known = pj_catalog_daemon_says(read, &says, &ignored) == PJ_OK;
-    pj_error_set(error, PJ_EUNHEALTHY, "the read database is at %s, not yet at %s, after %d ms%s%s%s%.500s",
-                 applied ? PJ_LSN(applied) : "no position", PJ_LSN(target), wait_ms,
-                 !known          ? ""
-                 : !says.running ? ": no daemon is running"
-                                 : ": the daemon is ",
-                 says.state, *says.message ? ": " : "", says.message);
-    return pj_error_hint(error, "%s", *says.hint ? says.hint : "see `pgprojector status`");
+    bool stalls = pj_stall_look(read, PJ_STALL_TOLD_S, &stall, &ignored) == PJ_OK && stall.seconds > 0;
+    if (stalls)
+        snprintf(why, sizeof why, ": %s", stall.message);
+    else if (known && !says.running)
+        snprintf(why, sizeof why, ": no daemon is running");
+    else if (known)
+        snprintf(why, sizeof why, ": the daemon is %s%s%.500s", says.state, *says.message ? ": " : "", says.message);
+    pj_error_set(error, PJ_EUNHEALTHY, "the read database is at %s, not yet at %s, after %d ms%s",
+                 applied ? PJ_LSN(applied) : "no position", PJ_LSN(target), wait_ms, why);
+    const char *hint = stalls ? stall.hint : says.hint;
+    return pj_error_hint(error, "%s", *hint ? hint : "see `pgprojector status`");
 }
 
 int pj_wait(struct pj_app *app, struct pj_error *error)

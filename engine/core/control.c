@@ -17,6 +17,7 @@
 #include "core/daemon_row.h"
 #include "core/dirty_log.h"
 #include "core/fence_service.h"
+#include "core/stall.h"
 #include "core/waker.h"
 #include "pg/consume.h"
 
@@ -42,6 +43,8 @@ enum {
     CHORE_WAIT_MS = 3000 /* for one that is under way, when it is taken away */
 };
 
+#define STALLED_S 5.0 /* a statement that takes longer is told in the log */
+
 struct pj_control {
     pthread_t thread;
     char *read_url;
@@ -63,8 +66,9 @@ struct pj_control {
     struct pj_daemon_row row;
     uint64_t chore_at_us; /* monotonic */
     int pause_ms;
-    struct pj_causes causes; /* what was logged of late */
-    bool told;               /* something was logged since all was well */
+    struct pj_causes causes;   /* what was logged of late */
+    uint64_t stall_told_at_us; /* monotonic; 0: nothing stands still that was told */
+    bool told;                 /* something was logged since all was well */
 };
 
 static void ring(void *context)
@@ -76,6 +80,27 @@ static void ring(void *context)
 }
 
 /* ------------------------------------------------------------------------------------------------------ the session */
+
+/* What the applying session stands still for: told at once, then every ten minutes, and that it goes on. A server that writes
+ * nothing any more still answers this: it is asked where our own statement has timed out, on the new session. */
+static int watch_stall(struct pj_control *control, struct pj_error *error)
+{
+    struct pj_stall stall;
+    uint64_t now = pj_clock_monotonic_us();
+    int code = pj_stall_look(control->session, STALLED_S, &stall, error);
+    if (code != PJ_OK)
+        return code;
+    if (stall.seconds <= 0) {
+        if (control->stall_told_at_us)
+            pj_log(control->log, PJ_LOG_INFO, "pgprojector apply: going on");
+        control->stall_told_at_us = 0;
+    } else if (!control->stall_told_at_us || now - control->stall_told_at_us >= PJ_SAY_AGAIN_US) {
+        pj_log(control->log, PJ_LOG_WARNING, "%s", stall.message);
+        pj_log(control->log, PJ_LOG_WARNING, "HINT: %s", stall.hint);
+        control->stall_told_at_us = now;
+    }
+    return PJ_OK;
+}
 
 static int connect_session(struct pj_control *control, struct pj_error *error)
 {
@@ -90,6 +115,8 @@ static int connect_session(struct pj_control *control, struct pj_error *error)
     pj_session_set_timeout(control->session, ANSWER_MS);
     control->row.written_at_us = 0;
     code = pj_session_exec(control->session, "LISTEN pgprojector", error);
+    if (code == PJ_OK)
+        code = watch_stall(control, error);
     pj_waker_call(&control->listener); /* what was said while we were away is missed */
     return code;
 }
@@ -169,8 +196,11 @@ static int do_chore(struct pj_control *control, enum pj_phase phase, struct pj_e
     if (phase != PJ_STREAMING || now < control->chore_at_us)
         return PJ_OK;
     control->chore_at_us = now + (uint64_t)CHORE_MS * 1000;
+    int code = watch_stall(control, error);
+    if (code != PJ_OK)
+        return code;
     pthread_mutex_lock(&control->chore_lock);
-    int code = control->chore ? control->chore(control->chore_context, control->session, error) : PJ_OK;
+    code = control->chore ? control->chore(control->chore_context, control->session, error) : PJ_OK;
     pthread_mutex_unlock(&control->chore_lock);
     return code == PJ_OK ? pj_dirty_log_trim(control->session, error) : code;
 }
