@@ -60,6 +60,8 @@ def test_a_poison_key_is_parked_and_the_others_go_on(poisoned):
     assert shown.code == 6 and first in shown.out and "SQLSTATE 23514" in shown.out and "attempts" in shown.out, shown
     status = poisoned.command("status")
     assert status.code == 6 and "1 DEAD LETTER (" in status.out, status
+    examined = poisoned.command("doctor").out
+    assert "keys that could not be written: 1" in examined and "deadletters retry --all" in examined, examined
     assert SECRET not in json.dumps(letter) + shown.out + poisoned.daemon.tail(100000)
     verified = poisoned.command("verify", NAME)
     assert verified.code in (0, 6) and "no difference" in verified.out, verified
